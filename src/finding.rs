@@ -1,0 +1,108 @@
+//! What a scan tells: findings, and the proof of what was read. No plain key gets here.
+
+use crate::registry::key::{Key, LeakAction, Status};
+use crate::rule::Confidence;
+
+/// What a finding says of a registered key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundKey {
+    /// `ApiKey-<uuid>`.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Mail address of its identity.
+    pub owner: String,
+    /// Whether it is valid now.
+    pub state: Status,
+    /// What its owner wants done.
+    pub leak_action: LeakAction,
+}
+
+impl FoundKey {
+    /// What a finding says of this key.
+    #[must_use]
+    pub fn of(key: &Key, now: jiff::Timestamp) -> Self {
+        Self {
+            id: key.id.clone(),
+            name: key.name.clone(),
+            owner: key.owner.clone(),
+            state: key.status(now),
+            leak_action: key.leak_action,
+        }
+    }
+}
+
+/// One key at one place.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// Id of the rule; `registry` where only the registry knows it.
+    pub rule: String,
+    /// The issuer.
+    pub provider: String,
+    /// What kind of key it is, in words.
+    pub description: String,
+    /// The registered key; `None`: it only looks like one.
+    pub key: Option<FoundKey>,
+    /// By the rule's checks.
+    pub confidence: Confidence,
+    /// Public prefix and last four characters.
+    pub hint: String,
+    /// 16 hex digits, the same for the same value.
+    pub fingerprint: String,
+    /// Cleaned and redacted.
+    pub path: String,
+    /// Counted from 1.
+    pub line: u64,
+    /// In bytes, counted from 1.
+    pub column: u64,
+    /// First byte, from the start of the stream.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// The word of the source's kind.
+    pub source: &'static str,
+}
+
+/// Something that was not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// Cleaned and redacted.
+    pub path: String,
+    /// In words.
+    pub why: String,
+}
+
+/// What was read and what was found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// In the order of path and place.
+    pub findings: Vec<Finding>,
+    /// Keys in the registry; `None`: rules only.
+    pub registry: Option<u64>,
+    /// Files, or files of a diff, that were read.
+    pub files: u64,
+    /// Bytes that were read.
+    pub bytes: u64,
+    /// Findings under the asked confidence, not among the findings.
+    pub below_confidence: u64,
+    /// Entries that `.gitignore` names.
+    pub ignored: u64,
+    /// What was not read, and why.
+    pub skipped: Vec<Skipped>,
+    /// Wall time.
+    pub seconds: f64,
+}
+
+impl Report {
+    /// Whether everything that was asked for was read, and something was.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        self.skipped.is_empty() && self.files > 0
+    }
+
+    /// Findings that are registered keys.
+    #[must_use]
+    pub fn registered(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.key.is_some()).count()
+    }
+}

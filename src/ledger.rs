@@ -1,0 +1,442 @@
+//! What is remembered: sightings, incidents, the outbox of actions and notices, offsets.
+//!
+//! Invariant: what one sighting leads to (incident, actions, notices, timeline) and the offset of
+//! the stream it was found in are written in one transaction. The offset never goes first.
+
+mod outbox;
+mod review;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::OptionalExtension;
+
+use crate::clock::to_millis;
+use crate::incident::{self, ActionState, Decision, NoticeKind, Place, Policy, Role, Usage};
+use crate::registry::key::{Key, Status};
+use crate::registry::{Registry, RegistryError, Result, Tx};
+use crate::secret::{Digest, identity_hash};
+use crate::source::follow::Followed;
+use crate::source::{Position, Stat};
+
+pub use outbox::{DueAction, DueNotice, NoticeOutcome};
+pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
+
+/// One place where one key was seen.
+#[derive(Debug)]
+pub struct Sighting {
+    /// Digest of what was seen.
+    pub digest: Digest,
+    /// The word of the source's kind.
+    pub source: &'static str,
+    /// Identity of the stream.
+    pub stream: String,
+    /// Where, for the machine: matched with homes.
+    pub place: PathBuf,
+    /// Where, for people: cleaned and redacted.
+    pub path: String,
+    /// Counted from 1.
+    pub line: u64,
+    /// In bytes, counted from 1.
+    pub column: u64,
+    /// Bytes from the start of the stream.
+    pub offset: u64,
+    /// Name of the host.
+    pub host: String,
+    /// When it was read.
+    pub seen_at: Timestamp,
+    /// Whether everybody on the host can read the file.
+    pub world_readable: bool,
+}
+
+/// How far a file of a watch is read.
+#[derive(Clone, Debug)]
+pub struct Offset {
+    /// Name of the watch.
+    pub watch: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What is remembered.
+    pub followed: Followed,
+}
+
+/// What a batch led to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// New incidents.
+    pub opened: u64,
+    /// New places of open incidents.
+    pub added: u64,
+}
+
+/// The settings that recording depends on.
+#[derive(Debug)]
+pub struct Options {
+    /// How the installation responds.
+    pub policy: Policy,
+    /// Places where keys are meant to be, beside those of each key.
+    pub homes: globset::GlobSet,
+}
+
+/// Records sightings and offsets in one transaction.
+pub fn record(
+    registry: &mut Registry,
+    sightings: &[Sighting],
+    offsets: &[Offset],
+    options: &Options,
+    now: Timestamp,
+) -> Result<Recorded> {
+    registry.write(|tx| {
+        let mut recorded = Recorded::default();
+        for sighting in sightings {
+            tx.record_sighting(sighting, options, &mut recorded, now)?;
+        }
+        for offset in offsets {
+            tx.record_offset(offset)?;
+        }
+        Ok(recorded)
+    })
+}
+
+/// What earlier runs of a watch have read.
+pub fn offsets(
+    registry: &mut Registry,
+    watch: &str,
+) -> Result<std::collections::HashMap<PathBuf, Followed>> {
+    registry.read(|tx| tx.offsets(watch))
+}
+
+impl Tx<'_> {
+    fn record_sighting(
+        &self,
+        sighting: &Sighting,
+        options: &Options,
+        recorded: &mut Recorded,
+        now: Timestamp,
+    ) -> Result<()> {
+        let Some(key) = self.key_by_digest(&sighting.digest)? else { return Ok(()) };
+        let identity = identity_hash(&[
+            sighting.host.as_bytes(),
+            sighting.stream.as_bytes(),
+            &sighting.offset.to_le_bytes(),
+            sighting.digest.as_bytes(),
+        ]);
+        if self.seen_before(&identity)? {
+            return Ok(());
+        }
+        if let Some(incident) = self.open_incident(&key)? {
+            self.add_sighting(incident, &identity, sighting)?;
+            recorded.added += 1;
+            return Ok(());
+        }
+        let place = place_of(&key, sighting, options);
+        let usage = self.usage(&key, sighting, &options.policy, now)?;
+        let decision = incident::decide(&key, place, &options.policy, usage, now);
+        if decision.opens {
+            let incident = self.open(&key, &decision, &options.policy, now)?;
+            self.add_sighting(incident, &identity, sighting)?;
+            recorded.opened += 1;
+        }
+        Ok(())
+    }
+
+    fn seen_before(&self, identity: &[u8; 32]) -> Result<bool> {
+        let sql = "SELECT 1 FROM sightings WHERE identity = ?1";
+        let mut statement = self.sql().prepare_cached(sql)?;
+        Ok(statement.query_row([identity], |_| Ok(())).optional()?.is_some())
+    }
+
+    fn open_incident(&self, key: &Key) -> Result<Option<i64>> {
+        let sql = "SELECT id FROM incidents WHERE key_id = ?1 AND state = 'open'";
+        Ok(self.sql().prepare_cached(sql)?.query_row([&key.id], |row| row.get(0)).optional()?)
+    }
+
+    fn open(&self, key: &Key, decision: &Decision, policy: &Policy, now: Timestamp) -> Result<i64> {
+        let at = to_millis(now);
+        self.sql().execute(
+            "INSERT INTO incidents (key_id, state, observed, first_seen, last_seen)
+             VALUES (?1, 'open', ?2, ?3, ?3)",
+            (&key.id, policy.mode == incident::Mode::Observe, at),
+        )?;
+        let incident = self.sql().last_insert_rowid();
+        self.note_leak(key, now)?;
+        self.note(incident, &format!("opened: {}", decision.because), now)?;
+        for action in &decision.actions {
+            self.sql().execute(
+                "INSERT INTO actions (incident_id, kind, state, why, due_at, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                (incident, action.kind, action.state, &action.why, to_millis(action.due_at), at),
+            )?;
+        }
+        for (role, kind) in &decision.notices {
+            // A wave is one urgent notice, not one for each key that it holds.
+            if decision.braked && self.told_of_brake(policy, now)? {
+                self.note(incident, "admins were told of the brake already", now)?;
+            } else {
+                self.add_notices(incident, key, *role, *kind, now)?;
+            }
+        }
+        Ok(incident)
+    }
+
+    fn told_of_brake(&self, policy: &Policy, now: Timestamp) -> Result<bool> {
+        let since = to_millis(now.checked_sub(policy.brake.window).unwrap_or(Timestamp::MIN));
+        let sql = "SELECT 1 FROM notices WHERE kind = 'held' AND created_at > ?1";
+        Ok(self.sql().query_row(sql, [since], |_| Ok(())).optional()?.is_some())
+    }
+
+    /// One notice for each recipient of the role; whoever is told already is not told twice.
+    fn add_notices(
+        &self,
+        incident: i64,
+        key: &Key,
+        role: Role,
+        kind: NoticeKind,
+        now: Timestamp,
+    ) -> Result<()> {
+        let recipients = match role {
+            Role::Owner => vec![key.owner.clone()],
+            Role::Admin => self.admins()?,
+        };
+        for recipient in recipients {
+            let message_id = format!("{}.{kind}@leakwarden", uuid::Uuid::new_v4());
+            self.sql().execute(
+                "INSERT OR IGNORE INTO notices
+                     (incident_id, kind, recipient, role, message_id, state, due_at, created_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, 'due', ?6, ?6)",
+                (incident, kind, recipient, role, message_id, to_millis(now)),
+            )?;
+        }
+        Ok(())
+    }
+
+    fn add_sighting(&self, incident: i64, identity: &[u8; 32], sighting: &Sighting) -> Result<()> {
+        let seen_at = to_millis(sighting.seen_at);
+        self.sql()
+            .prepare_cached(
+                "INSERT INTO sightings (identity, incident_id, source, stream, path, line,
+                     \"column\", host, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            )?
+            .execute(rusqlite::params![
+                identity,
+                incident,
+                sighting.source,
+                sighting.stream,
+                sighting.path,
+                as_stored(sighting.line),
+                as_stored(sighting.column),
+                sighting.host,
+                seen_at,
+            ])?;
+        self.sql()
+            .prepare_cached(
+                "UPDATE incidents SET count = count + 1, last_seen = max(last_seen, ?2)
+                 WHERE id = ?1",
+            )?
+            .execute((incident, seen_at))?;
+        Ok(())
+    }
+
+    /// How much of the brake is used up within the window.
+    fn usage(
+        &self,
+        key: &Key,
+        sighting: &Sighting,
+        policy: &Policy,
+        now: Timestamp,
+    ) -> Result<Usage> {
+        let window = policy.brake.window;
+        let since = to_millis(now.checked_sub(window).unwrap_or(Timestamp::MIN));
+        let count = |sql: &str, value: &str| -> Result<u32> {
+            let mut statement = self.sql().prepare_cached(sql)?;
+            Ok(statement.query_row((value, since), |row| row.get(0))?)
+        };
+        let acted = "SELECT count(DISTINCT a.incident_id) FROM actions a
+             JOIN incidents n ON n.id = a.incident_id JOIN keys k ON k.id = n.key_id
+             WHERE a.state IN ('due', 'done') AND a.created_at > ?2";
+        Ok(Usage {
+            installation: count(&format!("{acted} AND ?1 <> ''"), "*")?,
+            owner: count(&format!("{acted} AND k.identity_id = ?1"), &key.identity_id)?,
+            source: match key.status(now) {
+                Status::Active => count(
+                    "SELECT count(DISTINCT n.key_id) FROM sightings s
+                     JOIN incidents n ON n.id = s.incident_id
+                     WHERE s.stream = ?1 AND s.seen_at > ?2
+                       AND EXISTS (SELECT 1 FROM actions a WHERE a.incident_id = n.id)",
+                    &sighting.stream,
+                )?,
+                _ => 0,
+            },
+        })
+    }
+
+    /// Adds a line to the timeline of an incident.
+    pub(crate) fn note(&self, incident: i64, what: &str, now: Timestamp) -> Result<()> {
+        self.sql()
+            .prepare_cached("INSERT INTO timeline (incident_id, at, what) VALUES (?1, ?2, ?3)")?
+            .execute((incident, to_millis(now), what))?;
+        Ok(())
+    }
+
+    fn record_offset(&self, offset: &Offset) -> Result<()> {
+        use std::os::unix::ffi::OsStrExt;
+        let Followed { stream, stat, position } = &offset.followed;
+        self.sql()
+            .prepare_cached(
+                "INSERT OR REPLACE INTO streams (watch, path, stream, dev, ino, size, changed_ns,
+                     world_readable, position, lines, marker)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(rusqlite::params![
+                offset.watch,
+                offset.path.as_os_str().as_bytes(),
+                stream,
+                as_stored(stat.dev),
+                as_stored(stat.ino),
+                as_stored(stat.size),
+                stat.changed_ns,
+                stat.world_readable,
+                as_stored(position.offset),
+                as_stored(position.lines),
+                position.marker,
+            ])?;
+        Ok(())
+    }
+
+    fn offsets(&self, watch: &str) -> Result<std::collections::HashMap<PathBuf, Followed>> {
+        use std::os::unix::ffi::OsStrExt;
+        let mut statement = self.sql().prepare(
+            "SELECT path, stream, dev, ino, size, changed_ns, world_readable, position, lines,
+                 marker FROM streams WHERE watch = ?1",
+        )?;
+        let rows = statement.query_map([watch], |row| {
+            let path: Vec<u8> = row.get(0)?;
+            let path = Path::new(std::ffi::OsStr::from_bytes(&path)).to_owned();
+            let number = |index| row.get::<_, i64>(index).map(from_stored);
+            let stat = Stat {
+                dev: number(2)?,
+                ino: number(3)?,
+                size: number(4)?,
+                changed_ns: row.get(5)?,
+                world_readable: row.get(6)?,
+            };
+            let position =
+                Position { offset: number(7)?, lines: number(8)?, marker: row.get(9)? };
+            Ok((path, Followed { stream: row.get(1)?, stat, position }))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// Releases what is held; answers how many actions became due. Owner and admins are told.
+    pub fn approve(&self, incident: i64, actor: &str, reason: &str, now: Timestamp) -> Result<u64> {
+        let key = self.key(&self.incident_key(incident)?)?;
+        let released = self.sql().execute(
+            "UPDATE actions SET state = 'due', approved = 1, why = '', due_at = max(due_at, ?2),
+                 created_at = ?2
+             WHERE incident_id = ?1 AND state = 'held'",
+            (incident, to_millis(now)),
+        )?;
+        if released > 0 {
+            self.note(incident, &format!("approved by {actor}: {reason}"), now)?;
+            for role in [Role::Owner, Role::Admin] {
+                self.add_notices(incident, &key, role, NoticeKind::Leak, now)?;
+            }
+            let target = incident.to_string();
+            self.audit(&crate::registry::audit::Entry {
+                actor,
+                action: "leak approve",
+                target: &target,
+                before: ActionState::Held.as_str(),
+                after: ActionState::Due.as_str(),
+                reason,
+                ..crate::registry::audit::Entry::at(now)
+            })?;
+        }
+        Ok(released as u64)
+    }
+
+    /// When only observing: whatever was decided while acting waits for an approval.
+    pub fn hold_unapproved(&self) -> Result<u64> {
+        let held = self.sql().execute(
+            "UPDATE actions SET state = 'held', why = 'observe mode'
+             WHERE state = 'due' AND approved = 0",
+            [],
+        )?;
+        Ok(held as u64)
+    }
+
+    /// Closes an incident. What is still held is dropped: nobody approved it.
+    pub fn resolve(
+        &self,
+        incident: i64,
+        resolution: &str,
+        actor: &str,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        let key = self.key(&self.incident_key(incident)?)?;
+        if resolution == "rotated" && key.status(now) == Status::Active {
+            return Err(RegistryError::Refused(format!(
+                "{} is still valid, so it was not rotated; disable or delete it first",
+                key.name
+            )));
+        }
+        let changed = self.sql().execute(
+            "UPDATE incidents SET state = 'resolved', resolved_at = ?2, resolution = ?3
+             WHERE id = ?1 AND state = 'open'",
+            (incident, to_millis(now), resolution),
+        )?;
+        if changed == 0 {
+            return Err(RegistryError::Refused(format!("incident {incident} is resolved already")));
+        }
+        self.sql().execute(
+            "UPDATE actions SET state = 'failed', why = 'resolved before it was approved',
+                 finished_at = ?2 WHERE incident_id = ?1 AND state = 'held'",
+            (incident, to_millis(now)),
+        )?;
+        self.note(incident, &format!("resolved as {resolution} by {actor}: {reason}"), now)?;
+        let target = incident.to_string();
+        self.audit(&crate::registry::audit::Entry {
+            actor,
+            action: "leak resolve",
+            target: &target,
+            before: "open",
+            after: resolution,
+            reason,
+            ..crate::registry::audit::Entry::at(now)
+        })
+    }
+
+    fn incident_key(&self, incident: i64) -> Result<String> {
+        let sql = "SELECT key_id FROM incidents WHERE id = ?1";
+        self.sql().query_row(sql, [incident], |row| row.get(0)).optional()?.ok_or_else(|| {
+            RegistryError::NotFound(format!("no incident {incident}; see `leak list --all`"))
+        })
+    }
+}
+
+/// How long an action may be on its way before notices go out without its outcome.
+pub const OUTCOME_WAIT: Duration = Duration::from_secs(30);
+
+fn place_of(key: &Key, sighting: &Sighting, options: &Options) -> Place {
+    // Homes are files: never logs, diffs or stdin.
+    let own = |glob: &String| {
+        globset::Glob::new(glob).is_ok_and(|g| g.compile_matcher().is_match(&sighting.place))
+    };
+    let home = sighting.source == crate::source::Kind::File.as_str()
+        && (options.homes.is_match(&sighting.place) || key.homes.iter().any(own));
+    match (home, sighting.world_readable) {
+        (false, _) => Place::Leak,
+        (true, false) => Place::Home,
+        (true, true) => Place::OpenHome,
+    }
+}
+
+fn as_stored(number: u64) -> i64 {
+    i64::from_le_bytes(number.to_le_bytes())
+}
+
+fn from_stored(number: i64) -> u64 {
+    u64::from_le_bytes(number.to_le_bytes())
+}

@@ -1,0 +1,209 @@
+//! Incidents with everything that belongs to them, for those who read.
+
+use jiff::Timestamp;
+
+use crate::clock::from_millis;
+use crate::incident::{ActionKind, ActionState, NoticeKind, Role};
+use crate::registry::key::Key;
+use crate::registry::{RegistryError, Result, Tx};
+
+/// An incident.
+#[derive(Clone, Debug)]
+pub struct Incident {
+    /// Its number.
+    pub id: i64,
+    /// Its key.
+    pub key: Key,
+    /// Whether somebody still has to look at it.
+    pub open: bool,
+    /// Opened while only observing.
+    pub observed: bool,
+    /// First sighting.
+    pub first_seen: Timestamp,
+    /// Last sighting.
+    pub last_seen: Timestamp,
+    /// Sightings.
+    pub count: u64,
+    /// How it was resolved.
+    pub resolution: Option<String>,
+    /// Its actions.
+    pub actions: Vec<ActionRow>,
+    /// Its notices.
+    pub notices: Vec<NoticeRow>,
+    /// Its places, first seen first.
+    pub sightings: Vec<SightingRow>,
+    /// What happened.
+    pub timeline: Vec<TimelineRow>,
+}
+
+/// An action of an incident.
+#[derive(Clone, Debug)]
+pub struct ActionRow {
+    /// What.
+    pub kind: ActionKind,
+    /// Where it is.
+    pub state: ActionState,
+    /// Why held or failed, or the outcome.
+    pub why: String,
+    /// Not before.
+    pub due_at: Timestamp,
+    /// Done or failed.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A notice of an incident.
+#[derive(Clone, Debug)]
+pub struct NoticeRow {
+    /// About what.
+    pub kind: NoticeKind,
+    /// Mail address.
+    pub recipient: String,
+    /// Why they.
+    pub role: Role,
+    /// due, sent, failed.
+    pub state: String,
+    /// Last error.
+    pub why: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Sent or given up.
+    pub finished_at: Option<Timestamp>,
+}
+
+/// A place of an incident.
+#[derive(Clone, Debug)]
+pub struct SightingRow {
+    /// The word of the source's kind.
+    pub source: String,
+    /// Cleaned and redacted.
+    pub path: String,
+    /// Counted from 1.
+    pub line: u64,
+    /// Counted from 1.
+    pub column: u64,
+    /// Name of the host.
+    pub host: String,
+    /// When.
+    pub seen_at: Timestamp,
+}
+
+/// A line of an incident's timeline.
+#[derive(Clone, Debug)]
+pub struct TimelineRow {
+    /// When.
+    pub at: Timestamp,
+    /// What happened.
+    pub what: String,
+}
+
+impl Tx<'_> {
+    /// Numbers of incidents, newest first; resolved ones only when asked for.
+    pub fn incident_ids(&self, with_resolved: bool) -> Result<Vec<i64>> {
+        let mut statement = self
+            .sql()
+            .prepare("SELECT id FROM incidents WHERE state = 'open' OR ?1 ORDER BY id DESC")?;
+        let rows = statement.query_map([with_resolved], |row| row.get(0))?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// An incident with everything that belongs to it.
+    pub fn incident(&self, id: i64) -> Result<Incident> {
+        let key = self.key(&self.incident_key(id)?)?;
+        let sql = "SELECT state = 'open', observed, first_seen, last_seen, count, resolution
+             FROM incidents WHERE id = ?1";
+        let mut incident = self.sql().prepare_cached(sql)?.query_row([id], |row| {
+            Ok(Incident {
+                id,
+                key,
+                open: row.get(0)?,
+                observed: row.get(1)?,
+                first_seen: from_millis(row.get(2)?),
+                last_seen: from_millis(row.get(3)?),
+                count: row.get::<_, i64>(4)?.unsigned_abs(),
+                resolution: row.get(5)?,
+                actions: Vec::new(),
+                notices: Vec::new(),
+                sightings: Vec::new(),
+                timeline: Vec::new(),
+            })
+        })?;
+        incident.actions = self.action_rows(id)?;
+        incident.notices = self.notice_rows(id)?;
+        incident.sightings = self.sighting_rows(id)?;
+        incident.timeline = self.timeline_rows(id)?;
+        Ok(incident)
+    }
+
+    /// The incident a user means: `7` or `leak-7`.
+    pub fn find_incident(&self, text: &str) -> Result<i64> {
+        let id = text.strip_prefix("leak-").unwrap_or(text).parse().map_err(|_| {
+            let shown = crate::text::clean(text.as_bytes());
+            RegistryError::NotFound(format!("`{shown}` is no incident; see `leak list --all`"))
+        })?;
+        self.incident_key(id).map(|_| id)
+    }
+
+    fn action_rows(&self, id: i64) -> Result<Vec<ActionRow>> {
+        let mut statement = self.sql().prepare_cached(
+            "SELECT kind, state, why, due_at, finished_at FROM actions WHERE incident_id = ?1
+             ORDER BY id",
+        )?;
+        let rows = statement.query_map([id], |row| {
+            Ok(ActionRow {
+                kind: row.get(0)?,
+                state: row.get(1)?,
+                why: row.get(2)?,
+                due_at: from_millis(row.get(3)?),
+                finished_at: row.get::<_, Option<i64>>(4)?.map(from_millis),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn notice_rows(&self, id: i64) -> Result<Vec<NoticeRow>> {
+        let mut statement = self.sql().prepare_cached(
+            "SELECT kind, recipient, role, state, why, attempts, finished_at FROM notices
+             WHERE incident_id = ?1 ORDER BY id",
+        )?;
+        let rows = statement.query_map([id], |row| {
+            Ok(NoticeRow {
+                kind: row.get(0)?,
+                recipient: row.get(1)?,
+                role: row.get(2)?,
+                state: row.get(3)?,
+                why: row.get(4)?,
+                attempts: row.get(5)?,
+                finished_at: row.get::<_, Option<i64>>(6)?.map(from_millis),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn sighting_rows(&self, id: i64) -> Result<Vec<SightingRow>> {
+        let mut statement = self.sql().prepare_cached(
+            "SELECT source, path, line, \"column\", host, seen_at FROM sightings
+             WHERE incident_id = ?1 ORDER BY id",
+        )?;
+        let rows = statement.query_map([id], |row| {
+            Ok(SightingRow {
+                source: row.get(0)?,
+                path: row.get(1)?,
+                line: row.get::<_, i64>(2)?.unsigned_abs(),
+                column: row.get::<_, i64>(3)?.unsigned_abs(),
+                host: row.get(4)?,
+                seen_at: from_millis(row.get(5)?),
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn timeline_rows(&self, id: i64) -> Result<Vec<TimelineRow>> {
+        let mut statement = self
+            .sql()
+            .prepare_cached("SELECT at, what FROM timeline WHERE incident_id = ?1 ORDER BY id")?;
+        let rows = statement.query_map([id], |row| {
+            Ok(TimelineRow { at: from_millis(row.get(0)?), what: row.get(1)? })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}

@@ -1,0 +1,290 @@
+//! Streams: the same findings whatever the chunks.
+
+use std::ops::Range;
+
+use crate::matcher::{Hit, Known, Matcher, SPAN_MAX};
+use crate::rule::{Confidence, RuleSet};
+use crate::secret::Secret;
+use crate::source::{CONTEXT_MAX, Position, marker};
+
+/// How much is read at once, in bytes.
+const READ_BYTES: usize = 256 * 1024;
+/// Overlapping hits that are weighed against each other; more are decided in parts.
+const GROUP_MAX: usize = 64;
+
+/// A hit, cut out of its stream.
+#[derive(Debug)]
+pub struct Candidate {
+    /// First byte, from the start of the stream.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// Counted from 1.
+    pub line: u64,
+    /// In bytes, counted from 1.
+    pub column: u64,
+    /// Index of the rule; `None`: found by its shape.
+    pub rule: Option<usize>,
+    /// By the rule's checks.
+    pub confidence: Confidence,
+    /// Whether the registry seems to have it.
+    pub known: bool,
+    /// The key itself.
+    pub secret: Secret,
+}
+
+impl Candidate {
+    /// What people may see of it.
+    #[must_use]
+    pub fn hint(&self, rules: &RuleSet) -> String {
+        let rule = self.rule.and_then(|index| rules.rules().get(index));
+        let prefix = rule.and_then(|rule| rule.prefix_of(self.secret.expose())).unwrap_or("");
+        self.secret.hint(prefix)
+    }
+}
+
+/// Reads one stream through a sliding buffer. Every start of a hit falls into exactly one
+/// *decided* stretch, and a hit is decided only once all the text it depends on is there.
+pub struct Scanner {
+    buffer: Vec<u8>,
+    /// Bytes of the buffer that hold text.
+    len: usize,
+    /// Offset in the stream of the first byte of the buffer.
+    base: u64,
+    /// Starts before this place of the buffer are decided.
+    decided: usize,
+    /// Newlines before the buffer's byte `counted`.
+    lines: u64,
+    /// Up to where newlines are counted; nothing before it is ever reported.
+    counted: usize,
+    /// Offset in the stream at which the line of the buffer's first byte begins.
+    line_start: u64,
+    pending: Vec<Candidate>,
+    hits: Vec<Hit>,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scanner {
+    /// A scanner at the start of a stream.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            buffer: Vec::new(),
+            len: 0,
+            base: 0,
+            decided: 0,
+            lines: 0,
+            counted: 0,
+            line_start: 0,
+            pending: Vec::new(),
+            hits: Vec::new(),
+        }
+    }
+
+    /// Starts over at a position whose last `context` bytes are fed first.
+    pub fn restart(&mut self, from: Position, context: usize) {
+        self.len = 0;
+        self.base = from.offset.saturating_sub(context as u64);
+        self.decided = context;
+        self.lines = from.lines;
+        self.counted = context;
+        self.line_start = self.base;
+        self.pending.clear();
+    }
+
+    /// Where the next bytes are to be read to.
+    pub fn space(&mut self) -> &mut [u8] {
+        let wanted = self.len + READ_BYTES;
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        self.buffer.get_mut(self.len..wanted).unwrap_or_default()
+    }
+
+    /// Puts bytes into the buffer that are not read from anywhere.
+    pub(super) fn load(&mut self, text: &[u8]) {
+        for part in text.chunks(READ_BYTES) {
+            for (to, from) in self.space().iter_mut().zip(part) {
+                *to = *from;
+            }
+            self.len += part.len();
+        }
+    }
+
+    /// So many bytes were read: decides what can be decided.
+    pub fn filled(
+        &mut self,
+        count: usize,
+        matcher: &Matcher,
+        known: &Known<'_>,
+        emit: &mut dyn FnMut(Candidate),
+    ) {
+        self.len += count;
+        // Small reads are gathered: deciding re-reads a span, which must not happen per byte.
+        if self.len < self.decided + 2 * SPAN_MAX {
+            return;
+        }
+        let upto = self.len - SPAN_MAX - 1;
+        self.decide(upto, matcher, known, emit);
+        self.slide();
+    }
+
+    /// The stream has ended: decides the rest.
+    pub fn finish(
+        &mut self,
+        matcher: &Matcher,
+        known: &Known<'_>,
+        emit: &mut dyn FnMut(Candidate),
+    ) -> Position {
+        self.decide(self.len, matcher, known, emit);
+        self.flush(u64::MAX, emit);
+        self.position(self.len)
+    }
+
+    /// The stream has no more for now. Emits what is to be seen as if it had ended; the position
+    /// lies behind the last newline, so that a line that goes on later is read again as a whole
+    /// (or as far back as a hit can reach).
+    pub fn pause(
+        &mut self,
+        matcher: &Matcher,
+        known: &Known<'_>,
+        emit: &mut dyn FnMut(Candidate),
+    ) -> Position {
+        let text = self.text();
+        let line = memchr::memrchr(b'\n', text).map_or(0, |at| at + 1);
+        let reach = self.len.saturating_sub(SPAN_MAX + 1);
+        let resume = line.max(reach).max(self.decided).min(self.len);
+        let position = self.position(resume);
+        self.finish(matcher, known, emit);
+        position
+    }
+
+    fn text(&self) -> &[u8] {
+        self.buffer.get(..self.len).unwrap_or_default()
+    }
+
+    fn lines_before(&self, at: usize) -> u64 {
+        self.lines + newlines(self.text().get(self.counted..at).unwrap_or_default())
+    }
+
+    fn position(&self, at: usize) -> Position {
+        let before = self.text().get(..at).unwrap_or_default();
+        let context = before.get(at.saturating_sub(CONTEXT_MAX)..).unwrap_or_default();
+        Position {
+            offset: self.base + at as u64,
+            lines: self.lines_before(at),
+            marker: marker(context),
+        }
+    }
+
+    fn decide(
+        &mut self,
+        upto: usize,
+        matcher: &Matcher,
+        known: &Known<'_>,
+        emit: &mut dyn FnMut(Candidate),
+    ) {
+        if upto <= self.decided {
+            return;
+        }
+        let mut hits = std::mem::take(&mut self.hits);
+        matcher.find(self.text(), self.decided..upto, known, &mut hits);
+        hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
+        for hit in hits.drain(..) {
+            let candidate = self.cut(hit);
+            self.pending.push(candidate);
+        }
+        self.hits = hits;
+        self.decided = upto;
+        self.flush(self.base + upto as u64, emit);
+    }
+
+    fn cut(&self, hit: Hit) -> Candidate {
+        let Range { start, end } = hit.span;
+        let before = self.text().get(..start).unwrap_or_default();
+        let line_start =
+            memchr::memrchr(b'\n', before).map_or(self.line_start, |at| self.base + at as u64 + 1);
+        let offset = self.base + start as u64;
+        Candidate {
+            start: offset,
+            end: self.base + end as u64,
+            line: self.lines_before(start) + 1,
+            column: offset - line_start + 1,
+            rule: hit.rule,
+            confidence: hit.confidence,
+            known: hit.known,
+            secret: Secret::copy_of(self.text().get(start..end).unwrap_or_default()),
+        }
+    }
+
+    /// Emits the groups of overlapping candidates to which nothing can be added any more: those
+    /// that end before `decided`.
+    fn flush(&mut self, decided: u64, emit: &mut dyn FnMut(Candidate)) {
+        while let Some(first) = self.pending.first() {
+            let mut reach = first.end;
+            let mut count = 0;
+            for candidate in &self.pending {
+                if count == GROUP_MAX || (count > 0 && candidate.start >= reach) {
+                    break;
+                }
+                reach = reach.max(candidate.end);
+                count += 1;
+            }
+            if reach > decided && count < GROUP_MAX {
+                return;
+            }
+            resolve(self.pending.drain(..count).collect(), emit);
+        }
+    }
+
+    /// Drops what no later hit can depend on.
+    fn slide(&mut self) {
+        let drop = self.decided.saturating_sub(CONTEXT_MAX);
+        self.lines = self.lines_before(drop);
+        self.counted = self.counted.saturating_sub(drop);
+        let dropped = self.text().get(..drop).unwrap_or_default();
+        if let Some(last) = memchr::memrchr(b'\n', dropped) {
+            self.line_start = self.base + last as u64 + 1;
+        }
+        self.buffer.copy_within(drop..self.len, 0);
+        self.base += drop as u64;
+        self.len -= drop;
+        self.decided -= drop;
+    }
+}
+
+impl Drop for Scanner {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.buffer);
+    }
+}
+
+fn newlines(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
+}
+
+/// Of overlapping candidates the best stay: registered ones all, then the surest, the first, the
+/// longest. A registered key found by its shape takes over the rule that sees the same bytes.
+fn resolve(mut group: Vec<Candidate>, emit: &mut dyn FnMut(Candidate)) {
+    group.sort_by_key(|c| {
+        let rank = (!c.known, std::cmp::Reverse(c.confidence), c.start);
+        (rank, std::cmp::Reverse(c.end), c.rule.is_none())
+    });
+    let mut kept: Vec<Candidate> = Vec::new();
+    for candidate in group {
+        let overlaps = |other: &Candidate| other.start < candidate.end && candidate.start < other.end;
+        let same = |other: &Candidate| other.start == candidate.start && other.end == candidate.end;
+        let beaten =
+            if candidate.known { kept.iter().any(same) } else { kept.iter().any(overlaps) };
+        if !beaten {
+            kept.push(candidate);
+        }
+    }
+    kept.sort_by_key(|candidate| (candidate.start, candidate.end));
+    kept.into_iter().for_each(emit);
+}

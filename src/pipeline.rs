@@ -1,0 +1,418 @@
+//! What moves bytes to findings (a scan) and to the ledger (a watch): the only file with channels.
+
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::finding::{Finding, FoundKey, Report, Skipped};
+use crate::ledger::{self, Offset, Sighting};
+use crate::matcher::{Candidate, Matcher, Scanner};
+use crate::registry::lookup::{Filter, Lookup};
+use crate::registry::{Registry, RegistryError};
+use crate::rule::Confidence;
+use crate::secret::fingerprint;
+use crate::source::follow::Followed;
+use crate::source::{End, Item, Kind, Position, Sink, Stop};
+
+/// Batches that wait for the recorder; a full queue holds the readers back.
+pub const QUEUE_BATCHES: usize = 256;
+/// Batches that are written in one transaction.
+const COMMIT_BATCHES: usize = 64;
+/// Between attempts to write when the database refuses.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// What a scan reports.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Only keys of the registry.
+    pub only_registered: bool,
+    /// Findings below are counted, not reported; registered keys always are.
+    pub min_confidence: Confidence,
+}
+
+/// A scan: shared by its readers, asked for its report at the end.
+pub struct Scan {
+    matcher: Matcher,
+    filter: Option<Arc<Filter>>,
+    registry: Option<Mutex<Registry>>,
+    salt: Vec<u8>,
+    options: Options,
+    now: Timestamp,
+    report: Mutex<Report>,
+    error: Mutex<Option<RegistryError>>,
+}
+
+impl Scan {
+    /// A scan with rules and, where there is one, a registry.
+    pub fn new(
+        matcher: &Matcher,
+        registry: Option<Registry>,
+        options: Options,
+        now: Timestamp,
+    ) -> Result<Self, RegistryError> {
+        let mut report = Report::default();
+        let (mut filter, mut salt) = (None, Vec::new());
+        match &registry {
+            Some(registry) => {
+                filter = Some(Lookup::new(registry, false)?.filter());
+                salt = registry.fingerprint_salt()?;
+                report.registry = Some(registry.key_count()?);
+            }
+            None => {
+                // Nothing to tie fingerprints to: they hold within one run only.
+                salt.resize(16, 0);
+                getrandom::fill(&mut salt).map_err(crate::secret::KeyringError::Random)?;
+            }
+        }
+        let shapes = filter.as_ref().map(|filter| filter.shapes().clone()).unwrap_or_default();
+        Ok(Self {
+            matcher: matcher.with_shapes(shapes),
+            filter,
+            registry: registry.map(Mutex::new),
+            salt,
+            options,
+            now,
+            report: Mutex::new(report),
+            error: Mutex::new(None),
+        })
+    }
+
+    /// A sink for one thread.
+    #[must_use]
+    pub fn reader(&self) -> ScanReader<'_> {
+        ScanReader { scan: self, scanner: Scanner::new(), item: None, part: Report::default() }
+    }
+
+    /// The report, once all readers are gone.
+    pub fn finish(self) -> Result<Report, RegistryError> {
+        if let Some(error) = self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            return Err(error);
+        }
+        if let Some(filter) = &self.filter {
+            filter.check()?;
+        }
+        let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        report.findings.sort_by(|a, b| (&a.path, a.line, a.start).cmp(&(&b.path, b.line, b.start)));
+        report.skipped.sort_by(|a, b| (&a.path, &a.why).cmp(&(&b.path, &b.why)));
+        Ok(report)
+    }
+
+    fn knows(&self, bytes: &[u8]) -> bool {
+        self.filter.as_ref().is_some_and(|filter| filter.knows(bytes))
+    }
+
+    fn found_key(&self, candidate: &Candidate) -> Option<FoundKey> {
+        let mut registry =
+            self.registry.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = registry.read(|tx| {
+            let digest = tx.keyring().digest(candidate.secret.expose());
+            tx.key_by_digest(&digest)
+        });
+        match answer {
+            Ok(key) => key.map(|key| FoundKey::of(&key, self.now)),
+            Err(error) => {
+                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                None
+            }
+        }
+    }
+
+    fn finding(&self, candidate: &Candidate, item: &Item, path: String) -> Option<Finding> {
+        let key = if candidate.known { self.found_key(candidate) } else { None };
+        let rule = candidate.rule.and_then(|index| self.matcher.rules().rules().get(index));
+        if key.is_none() && (rule.is_none() || self.options.only_registered) {
+            return None;
+        }
+        let (id, provider, description) = match rule {
+            Some(rule) => (rule.id.as_str(), rule.provider.as_str(), rule.name.as_str()),
+            None => ("registry", "registry", "registered key"),
+        };
+        Some(Finding {
+            rule: id.to_owned(),
+            provider: provider.to_owned(),
+            description: description.to_owned(),
+            confidence: if key.is_some() { Confidence::High } else { candidate.confidence },
+            key,
+            hint: candidate.hint(self.matcher.rules()),
+            fingerprint: fingerprint(&self.salt, candidate.secret.expose()),
+            path,
+            line: candidate.line,
+            column: candidate.column,
+            start: candidate.start,
+            end: candidate.end,
+            source: item.kind.as_str(),
+        })
+    }
+
+    fn shown(&self, path: &Path) -> String {
+        use std::os::unix::ffi::OsStrExt;
+        self.matcher.redact(path.as_os_str().as_bytes(), &|bytes| self.knows(bytes))
+    }
+}
+
+/// One thread's end of a scan; adds its part to the report when dropped.
+pub struct ScanReader<'a> {
+    scan: &'a Scan,
+    scanner: Scanner,
+    item: Option<Item>,
+    part: Report,
+}
+
+/// Takes candidates of one item into a report.
+fn collect(scan: &Scan, item: &Item, part: &mut Report, candidate: &Candidate) {
+    let Some(finding) = scan.finding(candidate, item, scan.shown(&item.path)) else { return };
+    if finding.key.is_none() && finding.confidence < scan.options.min_confidence {
+        part.below_confidence += 1;
+    } else {
+        part.findings.push(finding);
+    }
+}
+
+impl Sink for ScanReader<'_> {
+    fn begin(&mut self, item: &Item) {
+        self.part.files += u64::from(!item.continued);
+        self.scanner.restart(item.from, item.context);
+        self.item = Some(item.clone());
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        self.scanner.space()
+    }
+
+    fn filled(&mut self, count: usize) {
+        self.part.bytes += count as u64;
+        let (scan, part, item) = (self.scan, &mut self.part, &self.item);
+        self.scanner.filled(count, &scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
+            if let Some(item) = item {
+                collect(scan, item, part, &candidate);
+            }
+        });
+    }
+
+    fn end(&mut self, _end: End) -> ControlFlow<(), Position> {
+        let (scan, part, item) = (self.scan, &mut self.part, &self.item);
+        let position =
+            self.scanner.finish(&scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
+                if let Some(item) = item {
+                    collect(scan, item, part, &candidate);
+                }
+            });
+        ControlFlow::Continue(position)
+    }
+
+    fn skip(&mut self, path: &Path, why: String) {
+        self.part.skipped.push(Skipped { path: self.scan.shown(path), why });
+    }
+}
+
+impl Drop for ScanReader<'_> {
+    fn drop(&mut self) {
+        let mut report = self.scan.report.lock().unwrap_or_else(PoisonError::into_inner);
+        report.findings.append(&mut self.part.findings);
+        report.skipped.append(&mut self.part.skipped);
+        report.files += self.part.files;
+        report.bytes += self.part.bytes;
+        report.below_confidence += self.part.below_confidence;
+    }
+}
+
+/// What one watch hands to the recorder.
+#[derive(Debug, Default)]
+pub struct Batch {
+    sightings: Vec<Sighting>,
+    offset: Option<Offset>,
+}
+
+/// The sink of one watch: sends registered keys on, with the offset behind them.
+pub struct WatchReader {
+    watch: String,
+    host: String,
+    lookup: Arc<Lookup>,
+    filter: Arc<Filter>,
+    matcher: Matcher,
+    scanner: Scanner,
+    item: Option<Item>,
+    sightings: Vec<Sighting>,
+    to: SyncSender<Batch>,
+}
+
+impl WatchReader {
+    /// A sink for the watch of that name.
+    #[must_use]
+    pub fn new(
+        watch: String,
+        host: String,
+        lookup: Arc<Lookup>,
+        matcher: &Matcher,
+        to: SyncSender<Batch>,
+    ) -> Self {
+        let filter = lookup.filter();
+        Self {
+            watch,
+            host,
+            matcher: matcher.with_shapes(filter.shapes().clone()),
+            filter,
+            lookup,
+            scanner: Scanner::new(),
+            item: None,
+            sightings: Vec::new(),
+            to,
+        }
+    }
+
+    /// Takes in keys that were registered since.
+    fn refresh(&mut self) {
+        match self.lookup.refresh() {
+            Ok(filter) => {
+                if filter.shapes() != self.filter.shapes() {
+                    self.matcher = self.matcher.with_shapes(filter.shapes().clone());
+                }
+                self.filter = filter;
+            }
+            Err(error) => error!(%error, "cannot follow the registry; using what is known"),
+        }
+    }
+
+    fn send(&mut self, offset: Option<Offset>) -> ControlFlow<()> {
+        let sightings = std::mem::take(&mut self.sightings);
+        if sightings.is_empty() && offset.is_none() {
+            return ControlFlow::Continue(());
+        }
+        match self.to.send(Batch { sightings, offset }) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// A registered candidate as a sighting; others are nothing to the ledger.
+fn sighting(
+    candidate: &Candidate,
+    item: &Item,
+    filter: &Filter,
+    shown: &dyn Fn(&Path) -> String,
+    host: &str,
+) -> Option<Sighting> {
+    let stream = item.stream.clone().filter(|_| candidate.known)?;
+    Some(Sighting {
+        digest: filter.digest(candidate.secret.expose()),
+        source: item.kind.as_str(),
+        stream,
+        place: item.path.clone(),
+        path: shown(&item.path),
+        line: candidate.line,
+        column: candidate.column,
+        offset: candidate.start,
+        host: host.to_owned(),
+        seen_at: clock::now(),
+        world_readable: item.stat.world_readable,
+    })
+}
+
+impl Sink for WatchReader {
+    fn begin(&mut self, item: &Item) {
+        self.refresh();
+        self.scanner.restart(item.from, item.context);
+        self.item = Some(item.clone());
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        self.scanner.space()
+    }
+
+    fn filled(&mut self, count: usize) {
+        let Self { scanner, matcher, filter, item, sightings, host, .. } = self;
+        let shown = |path: &Path| shown(matcher, filter, path);
+        scanner.filled(count, matcher, &|bytes| filter.knows(bytes), &mut |candidate| {
+            let found = item.as_ref().and_then(|i| sighting(&candidate, i, filter, &shown, host));
+            sightings.extend(found);
+        });
+        // A closed queue shows at the end of the item.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+            if self.sightings.is_empty() { ControlFlow::Continue(()) } else { self.send(None) };
+    }
+
+    fn end(&mut self, end: End) -> ControlFlow<(), Position> {
+        let Self { scanner, matcher, filter, item, sightings, host, .. } = self;
+        let shown = |path: &Path| shown(matcher, filter, path);
+        let known = |bytes: &[u8]| filter.knows(bytes);
+        let mut take = |candidate: Candidate| {
+            let found = item.as_ref().and_then(|i| sighting(&candidate, i, filter, &shown, host));
+            sightings.extend(found);
+        };
+        let position = match end {
+            End::Done => scanner.finish(matcher, &known, &mut take),
+            End::Pause => scanner.pause(matcher, &known, &mut take),
+        };
+        let offset = match (&self.item, self.filter.check()) {
+            (_, Err(error)) => {
+                error!(%error, "the registry could not be asked; this will be read again");
+                return ControlFlow::Break(());
+            }
+            // A file that was not read to its end is to be read again.
+            (Some(Item { kind: Kind::File, .. }), Ok(())) if end == End::Pause => None,
+            (Some(item), Ok(())) => item.stream.clone().map(|stream| Offset {
+                watch: self.watch.clone(),
+                path: item.path.clone(),
+                followed: Followed { stream, stat: item.stat, position },
+            }),
+            (None, Ok(())) => None,
+        };
+        match self.send(offset) {
+            ControlFlow::Continue(()) => ControlFlow::Continue(position),
+            ControlFlow::Break(()) => ControlFlow::Break(()),
+        }
+    }
+
+    fn skip(&mut self, path: &Path, why: String) {
+        warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
+    }
+}
+
+fn shown(matcher: &Matcher, filter: &Filter, path: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    matcher.redact(path.as_os_str().as_bytes(), &|bytes| filter.knows(bytes))
+}
+
+/// Writes batches until all watches hung up: takes what is there, never waits to fill a batch,
+/// commits once. While the database refuses, it keeps what it has and the readers wait.
+pub fn record(
+    registry: &mut Registry,
+    from: &Receiver<Batch>,
+    options: &ledger::Options,
+    stop: &Stop,
+    committed: &dyn Fn(),
+) {
+    while let Ok(first) = from.recv() {
+        let mut sightings = first.sightings;
+        let mut offsets: Vec<Offset> = first.offset.into_iter().collect();
+        for batch in from.try_iter().take(COMMIT_BATCHES) {
+            sightings.extend(batch.sightings);
+            offsets.extend(batch.offset);
+        }
+        loop {
+            match ledger::record(registry, &sightings, &offsets, options, clock::now()) {
+                Ok(recorded) => {
+                    if recorded.opened > 0 {
+                        info!(opened = recorded.opened, added = recorded.added, "leak recorded");
+                        committed();
+                    }
+                    break;
+                }
+                Err(error) => {
+                    error!(%error, "cannot write to the ledger; trying again");
+                    if stop.is_stopped() {
+                        return;
+                    }
+                    std::thread::sleep(RETRY_AFTER);
+                }
+            }
+        }
+    }
+}

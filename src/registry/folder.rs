@@ -1,0 +1,99 @@
+//! The registry's folder: mode 0700, and in it the database and the pepper, mode 0600.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
+
+use super::{RegistryError, Result};
+use crate::secret::Keyring;
+
+const FOLDER_MODE: u32 = 0o700;
+const FILE_MODE: u32 = 0o600;
+/// Longest pepper file, in bytes.
+const PEPPER_MAX: u64 = 4_096;
+
+/// The database of a registry folder.
+#[must_use]
+pub fn database(dir: &Path) -> PathBuf {
+    dir.join("registry.db")
+}
+
+/// The pepper file of a registry folder.
+#[must_use]
+pub fn pepper(dir: &Path) -> PathBuf {
+    dir.join("pepper")
+}
+
+/// Makes the folder (or takes an empty-handed one), a new pepper and an empty database file.
+pub(super) fn create(dir: &Path) -> Result<Keyring> {
+    if database(dir).exists() || pepper(dir).exists() {
+        return Err(RegistryError::Exists(dir.to_owned()));
+    }
+    if !dir.exists() {
+        DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir).map_err(|source| {
+            RegistryError::File { doing: "create", path: dir.to_owned(), source }
+        })?;
+    }
+    check_mode(dir, FOLDER_MODE)?;
+    let keyring = Keyring::generate()?;
+    write_new(&pepper(dir), keyring.render().as_bytes())?;
+    // SQLite gives its -wal and -shm the mode of the database, so the file is made first.
+    write_new(&database(dir), b"")?;
+    sync_folder(dir)?;
+    Ok(keyring)
+}
+
+/// Checks the modes and reads the pepper.
+pub(super) fn open(dir: &Path) -> Result<Keyring> {
+    let (database, pepper) = (database(dir), pepper(dir));
+    if !database.exists() || !pepper.exists() {
+        return Err(RegistryError::Missing(dir.to_owned()));
+    }
+    check_mode(dir, FOLDER_MODE)?;
+    check_mode(&database, FILE_MODE)?;
+    check_mode(&pepper, FILE_MODE)?;
+    let mut text = Zeroizing::new(String::new());
+    File::open(&pepper)
+        .and_then(|file| file.take(PEPPER_MAX).read_to_string(&mut text))
+        .map_err(|source| RegistryError::File { doing: "read", path: pepper.clone(), source })?;
+    Keyring::parse(&text).map_err(|source| RegistryError::Pepper { path: pepper, source })
+}
+
+/// Writes a new file of mode 0600 to the disk; one that exists is an error.
+pub fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(FILE_MODE)
+        .open(path)
+        .and_then(|mut file| {
+            file.write_all(content)?;
+            file.sync_all()
+        })
+        .map_err(|source| RegistryError::File { doing: "create", path: path.to_owned(), source })
+}
+
+fn sync_folder(dir: &Path) -> Result<()> {
+    File::open(dir).and_then(|folder| folder.sync_all()).map_err(|source| RegistryError::File {
+        doing: "write",
+        path: dir.to_owned(),
+        source,
+    })
+}
+
+/// Refuses what group or others can reach.
+fn check_mode(path: &Path, wanted: u32) -> Result<()> {
+    let meta = fs::metadata(path).map_err(|source| RegistryError::File {
+        doing: "look at",
+        path: path.to_owned(),
+        source,
+    })?;
+    let mode = meta.mode() & 0o7777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(RegistryError::Loose { path: path.to_owned(), mode, wanted })
+}

@@ -1,0 +1,244 @@
+//! The filter that candidates pass before the digest is looked up: tags of registered keys.
+//!
+//! No database call on a miss once the filter is loaded; before that (a hook, a short scan) tags are
+//! asked for by index, so that start-up does not grow with the registry.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::{Registry, Result};
+use crate::secret::{Digest, Keyring};
+use crate::shape::{Alphabet, Shape, ShapeSet};
+
+/// Candidates that are asked for by index before the filter is loaded.
+const ASKED_MAX: u32 = 1_000;
+
+/// Tags are uniform already: no need to hash them again.
+#[derive(Default)]
+pub struct TagHasher(u64);
+
+impl Hasher for TagHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            self.0 ^= u64::from_le_bytes(word);
+        }
+    }
+    fn write_u64(&mut self, tag: u64) {
+        self.0 = tag;
+    }
+}
+
+type Tags = HashSet<u64, BuildHasherDefault<TagHasher>>;
+
+#[derive(Clone, Default)]
+struct Loaded {
+    tags: Tags,
+    /// Digests of keys of which only the SHA-256 is known: these cost a hash per window.
+    untagged: HashSet<[u8; 32]>,
+    /// The last row that is in it.
+    seq: i64,
+}
+
+/// Answers whether bytes are a registered key, over one state of the registry.
+pub struct Filter {
+    keyring: Arc<Keyring>,
+    connection: Arc<Mutex<Connection>>,
+    shapes: ShapeSet,
+    untagged_lengths: Vec<usize>,
+    asked: AtomicU32,
+    loaded: OnceLock<Loaded>,
+    error: Mutex<Option<rusqlite::Error>>,
+}
+
+/// A filter that follows the registry.
+pub struct Lookup {
+    connection: Arc<Mutex<Connection>>,
+    version: Mutex<i64>,
+    filter: RwLock<Arc<Filter>>,
+}
+
+impl Lookup {
+    /// Over the registry as it is now. `eager`: load at once (a daemon), or when it pays (a scan).
+    pub fn new(registry: &Registry, eager: bool) -> Result<Self> {
+        let connection = registry.reopen()?.connection;
+        let version = data_version(&connection)?;
+        let connection = Arc::new(Mutex::new(connection));
+        let filter = Filter::new(registry.keyring().clone(), connection.clone())?;
+        if eager {
+            filter.loaded();
+        }
+        filter.check()?;
+        Ok(Self { connection, version: Mutex::new(version), filter: RwLock::new(Arc::new(filter)) })
+    }
+
+    /// The filter as of the last [`refresh`](Self::refresh).
+    #[must_use]
+    pub fn filter(&self) -> Arc<Filter> {
+        self.filter.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes in what was registered since; cheap when nothing was.
+    pub fn refresh(&self) -> Result<Arc<Filter>> {
+        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            data_version(&connection)?
+        };
+        let filter = self.filter();
+        if current == *version {
+            return Ok(filter);
+        }
+        let last: Option<i64> = {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            connection.query_row("SELECT max(seq) FROM keys", [], |row| row.get(0))?
+        };
+        *version = current;
+        if filter.loaded.get().is_some_and(|loaded| Some(loaded.seq) == last.or(Some(0))) {
+            return Ok(filter);
+        }
+        let mut fresh = Filter::new(filter.keyring.clone(), self.connection.clone())?;
+        if let Some(base) = filter.loaded.get() {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            fresh.loaded = OnceLock::from(load(&connection, base.clone())?);
+        }
+        let fresh = Arc::new(fresh);
+        *self.filter.write().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
+        Ok(fresh)
+    }
+}
+
+fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.pragma_query_value(None, "data_version", |row| row.get(0))
+}
+
+impl Filter {
+    fn new(
+        keyring: Arc<Keyring>,
+        connection: Arc<Mutex<Connection>>,
+    ) -> Result<Self> {
+        let (shapes, untagged_lengths) = {
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            shapes(&connection)?
+        };
+        Ok(Self {
+            keyring,
+            connection,
+            shapes,
+            untagged_lengths,
+            asked: AtomicU32::new(0),
+            loaded: OnceLock::new(),
+            error: Mutex::new(None),
+        })
+    }
+
+    /// The shapes of all keys.
+    #[must_use]
+    pub fn shapes(&self) -> &ShapeSet {
+        &self.shapes
+    }
+
+    /// Whether these bytes are a registered key: wrong with a chance of 2^-64 for each key.
+    #[must_use]
+    pub fn knows(&self, bytes: &[u8]) -> bool {
+        let tag = self.keyring.tag(bytes);
+        if self.loaded.get().is_none() && self.asked.fetch_add(1, Ordering::Relaxed) < ASKED_MAX {
+            return self.ask(tag, bytes);
+        }
+        let loaded = self.loaded();
+        loaded.tags.contains(&tag)
+            || (self.untagged_lengths.contains(&bytes.len())
+                && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
+    }
+
+    /// The digest under this registry's pepper.
+    #[must_use]
+    pub fn digest(&self, bytes: &[u8]) -> Digest {
+        self.keyring.digest(bytes)
+    }
+
+    /// An error that a look-up met; answers of [`knows`](Self::knows) are not to be trusted then.
+    pub fn check(&self) -> Result<()> {
+        match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn ask(&self, tag: u64, bytes: &[u8]) -> bool {
+        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let by_tag = i64::from_le_bytes(tag.to_le_bytes());
+        let answer = exists(&connection, "SELECT 1 FROM keys WHERE tag = ?1", by_tag).and_then(|found| {
+            if found || !self.untagged_lengths.contains(&bytes.len()) {
+                return Ok(found);
+            }
+            let digest = self.keyring.digest(bytes);
+            exists(&connection, "SELECT 1 FROM keys WHERE digest = ?1", digest.as_bytes())
+        });
+        self.keep(answer).unwrap_or_default()
+    }
+
+    fn loaded(&self) -> &Loaded {
+        self.loaded.get_or_init(|| {
+            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            self.keep(load(&connection, Loaded::default())).unwrap_or_default()
+        })
+    }
+
+    fn keep<T>(&self, answer: rusqlite::Result<T>) -> Option<T> {
+        answer
+            .map_err(|error| {
+                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            })
+            .ok()
+    }
+}
+
+fn exists(connection: &Connection, sql: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<bool> {
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([value], |_| Ok(())).optional()?.is_some())
+}
+
+/// Adds the rows behind `base.seq`.
+fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
+    let mut statement = connection
+        .prepare("SELECT seq, tag, CASE WHEN tag IS NULL THEN digest END FROM keys WHERE seq > ?1")?;
+    let mut rows = statement.query([base.seq])?;
+    while let Some(row) = rows.next()? {
+        base.seq = base.seq.max(row.get(0)?);
+        match row.get::<_, Option<i64>>(1)? {
+            Some(tag) => {
+                base.tags.insert(u64::from_le_bytes(tag.to_le_bytes()));
+            }
+            None => {
+                base.untagged.insert(row.get(2)?);
+            }
+        }
+    }
+    Ok(base)
+}
+
+fn shapes(connection: &Connection) -> rusqlite::Result<(ShapeSet, Vec<usize>)> {
+    let mut statement = connection.prepare("SELECT alphabet, length, untagged FROM shapes")?;
+    let mut rows = statement.query([])?;
+    let (mut shapes, mut untagged) = (Vec::new(), Vec::new());
+    while let Some(row) = rows.next()? {
+        let word: String = row.get(0)?;
+        let len = usize::try_from(row.get::<_, i64>(1)?).unwrap_or_default();
+        if let Some(alphabet) = Alphabet::parse(&word) {
+            shapes.push(Shape { alphabet, len });
+        }
+        if row.get::<_, bool>(2)? {
+            untagged.push(len);
+        }
+    }
+    Ok((ShapeSet::new(shapes), untagged))
+}

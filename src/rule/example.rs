@@ -1,0 +1,125 @@
+//! Examples without secrets: the random parts of a rule's examples are placeholders
+//! (`<base62:30>`, `<uuid>`, `<check>`) that are filled in at run time, always in the same way.
+
+use super::Checksum;
+
+const ALPHABETS: &[(&str, &[u8])] = &[
+    ("base62", b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"),
+    ("base64url", b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-"),
+    ("base64", b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/"),
+    ("hex", b"0123456789abcdef"),
+    ("HEX", b"0123456789ABCDEF"),
+    ("base36", b"0123456789abcdefghijklmnopqrstuvwxyz"),
+    ("BASE36", b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    ("base32", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"),
+    ("digits", b"0123456789"),
+    ("lower", b"abcdefghijklmnopqrstuvwxyz"),
+    ("upper", b"ABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+    ("letters", b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"),
+    ("bech32", b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"),
+];
+
+/// Fills in the placeholders of an example. `literals` are the rule's, to find where the key
+/// begins when check digits are computed.
+pub fn expand(
+    template: &str,
+    literals: &[String],
+    checksum: Option<Checksum>,
+) -> Result<Vec<u8>, String> {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut out: Vec<u8> = Vec::new();
+    let mut rest = template;
+    while let Some(open) = rest.find('<') {
+        let (text, tail) = rest.split_at(open);
+        out.extend_from_slice(text.as_bytes());
+        let Some((inner, after)) = tail.strip_prefix('<').and_then(|t| t.split_once('>')) else {
+            return Err(format!("`{template}`: a `<` without its `>`"));
+        };
+        match fill(inner, &out, literals, checksum, &mut random)? {
+            Some(bytes) => {
+                out.extend(bytes);
+                rest = after;
+            }
+            None => {
+                out.push(b'<');
+                rest = tail.strip_prefix('<').unwrap_or_default();
+            }
+        }
+    }
+    out.extend_from_slice(rest.as_bytes());
+    Ok(out)
+}
+
+/// The bytes for one placeholder; `None` where the text between the brackets is none.
+fn fill(
+    inner: &str,
+    before: &[u8],
+    literals: &[String],
+    checksum: Option<Checksum>,
+    random: &mut Random,
+) -> Result<Option<Vec<u8>>, String> {
+    if inner == "uuid" {
+        let hex = random.text(b"0123456789abcdef", 32);
+        let mut uuid = Vec::with_capacity(36);
+        for (index, byte) in hex.into_iter().enumerate() {
+            if matches!(index, 8 | 12 | 16 | 20) {
+                uuid.push(b'-');
+            }
+            uuid.push(byte);
+        }
+        return Ok(Some(uuid));
+    }
+    if inner == "check" {
+        let checksum = checksum.ok_or("`<check>` in a rule without a checksum")?;
+        let start = literals
+            .iter()
+            .filter_map(|literal| memchr::memmem::rfind(before, literal.as_bytes()))
+            .max()
+            .ok_or("`<check>` with none of the prefixes before it")?;
+        return Ok(Some(checksum.digits(before.get(start..).unwrap_or_default())));
+    }
+    let Some((name, count)) = inner.split_once(':') else { return Ok(None) };
+    let Some((_, alphabet)) = ALPHABETS.iter().find(|(known, _)| *known == name) else {
+        return Ok(None);
+    };
+    let count: usize = count.parse().map_err(|_| format!("`<{inner}>`: not a number"))?;
+    Ok(Some(random.text(alphabet, count)))
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014): examples want the same "random" text in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn text(&mut self, alphabet: &[u8], count: usize) -> Vec<u8> {
+        let size = alphabet.len().max(1) as u64;
+        (0..count)
+            .filter_map(|_| alphabet.get(usize::try_from(self.next() % size).ok()?).copied())
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_filled() {
+        let prefixes = ["lw_user_".to_owned()];
+        let text =
+            expand("k=\"lw_user_<base62:30><check>\" <tag>", &prefixes, Some(Checksum::Leakwarden))
+                .unwrap();
+        assert_eq!(text.len(), 3 + 8 + 36 + 1 + 6);
+        assert!(Checksum::Leakwarden.verify(&text[3..3 + 44]));
+        assert!(text.ends_with(b"<tag>"));
+        assert_eq!(expand("<uuid>", &[], None).unwrap().len(), 36);
+        assert!(expand("<check>", &prefixes, None).is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! What goes in: the contract between sources and whoever reads them.
+//!
+//! A source pushes: it announces an [`Item`], reads bytes straight into the sink's buffer, and ends
+//! the item. It never retries by itself (its supervisor does), never closes over a channel, and
+//! opens regular files only, without following a link in the last place and without blocking.
+//! Whatever it could not read it says with [`Sink::skip`]: a clean answer proves coverage.
+
+pub mod diff;
+pub mod files;
+pub mod follow;
+pub mod git;
+pub mod reader;
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Where bytes come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A file as it stands.
+    File,
+    /// A log that is followed.
+    Log,
+    /// Standard input.
+    Stdin,
+    /// Added lines of a diff.
+    Diff,
+    /// Added lines of git's index.
+    Staged,
+}
+
+impl Kind {
+    /// The word in reports and in the database.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Log => "log",
+            Self::Stdin => "stdin",
+            Self::Diff => "diff",
+            Self::Staged => "staged",
+        }
+    }
+}
+
+/// Where in a stream reading stands. Everything before `offset` is decided.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Bytes from the start of the stream.
+    pub offset: u64,
+    /// Newlines before the offset.
+    pub lines: u64,
+    /// Hash of up to [`CONTEXT_MAX`] bytes before the offset: a file that holds something else
+    /// there is another one, whatever its inode says.
+    pub marker: [u8; 16],
+}
+
+/// What the file system says of a file; two equal ones mean "unchanged".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stat {
+    /// Device.
+    pub dev: u64,
+    /// Inode.
+    pub ino: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Last change of content or inode, nanoseconds since 1970.
+    pub changed_ns: i64,
+    /// Whether everybody on the host may read it.
+    pub world_readable: bool,
+}
+
+/// Bytes before a position that are read again to give a match its left-hand side.
+pub const CONTEXT_MAX: usize = 1_024;
+
+/// One stream of bytes, or the part of it that follows.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it comes from.
+    pub kind: Kind,
+    /// Its path as the user knows it; for stdin the given name.
+    pub path: PathBuf,
+    /// What makes a place in it the same place again; `None` where nothing is remembered.
+    pub stream: Option<String>,
+    /// Where the part begins.
+    pub from: Position,
+    /// How many bytes before `from.offset` are fed first, as context.
+    pub context: usize,
+    /// The same file as the item before (another block of a diff): not counted again.
+    pub continued: bool,
+    /// What the file system said before it was read.
+    pub stat: Stat,
+}
+
+impl Item {
+    /// A whole stream from its first byte, remembered nowhere.
+    #[must_use]
+    pub fn whole(kind: Kind, path: PathBuf) -> Self {
+        Self {
+            kind,
+            path,
+            stream: None,
+            from: Position::default(),
+            context: 0,
+            continued: false,
+            stat: Stat::default(),
+        }
+    }
+}
+
+/// How an item ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// No byte will follow.
+    Done,
+    /// This is all there is for now; a last line without its newline will be read again.
+    Pause,
+}
+
+/// Takes what sources read.
+pub trait Sink {
+    /// A stream, or a part of one, begins.
+    fn begin(&mut self, item: &Item);
+    /// Where the next bytes are to be read to; never empty.
+    fn space(&mut self) -> &mut [u8];
+    /// So many bytes were read there.
+    fn filled(&mut self, count: usize);
+    /// The item ends; answers up to where everything is decided. `Break`: read nothing more.
+    fn end(&mut self, end: End) -> ControlFlow<(), Position>;
+    /// Something could not be read.
+    fn skip(&mut self, path: &Path, why: String);
+}
+
+/// Tells sources to come to an end.
+#[derive(Clone, Debug, Default)]
+pub struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// A stop that nobody has asked for yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Asks.
+    pub fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it was asked for.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A source that as a whole cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// Reading a stream that is no file failed.
+    #[error("cannot read {name}: {source}")]
+    Read {
+        /// What was read.
+        name: String,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The input is not what it was said to be.
+    #[error("{0}")]
+    Format(String),
+    /// git did not do what was asked.
+    #[error("{0}")]
+    Git(String),
+    /// A glob of the configuration does not compile.
+    #[error("{0}")]
+    Glob(#[from] globset::Error),
+}
+
+/// The marker of a position: first half of the SHA-256 of the bytes before it.
+#[must_use]
+pub fn marker(context: &[u8]) -> [u8; 16] {
+    let hash = crate::secret::identity_hash(&[context]);
+    let mut out = [0; 16];
+    out.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+    out
+}

@@ -1,0 +1,336 @@
+//! Unified diffs: added lines only, with the line numbers of the new file.
+
+use std::io::{self, BufRead};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use crate::source::{End, Item, Kind, Position, Sink, SourceError};
+
+/// Longest header line that is looked at, in bytes.
+const HEADER_MAX: usize = 16 * 1024;
+
+/// What a diff was made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Headers of files and hunks: none means "this is no diff".
+    pub headers: u64,
+    /// Bytes of input.
+    pub bytes: u64,
+}
+
+/// Reads a diff to its end and pushes its added lines.
+pub fn run(
+    input: &mut dyn BufRead,
+    kind: Kind,
+    sink: &mut dyn Sink,
+) -> Result<Outcome, SourceError> {
+    let mut reader = Reader {
+        kind,
+        sink,
+        path: PathBuf::new(),
+        fed: None,
+        open: false,
+        old_left: 0,
+        new_left: 0,
+        new_line: 0,
+        outcome: Outcome::default(),
+    };
+    let result = reader.run(input);
+    reader.close();
+    let outcome = reader.outcome;
+    result.map_err(|source| SourceError::Read { name: "the diff".to_owned(), source })?;
+    Ok(outcome)
+}
+
+struct Reader<'a> {
+    kind: Kind,
+    sink: &'a mut dyn Sink,
+    path: PathBuf,
+    /// The path of the item fed last, to count a file once.
+    fed: Option<PathBuf>,
+    /// Whether an item is open.
+    open: bool,
+    /// Lines left of the hunk, by its header.
+    old_left: u64,
+    new_left: u64,
+    /// Number of the next line of the new file.
+    new_line: u64,
+    outcome: Outcome,
+}
+
+impl Reader<'_> {
+    fn run(&mut self, input: &mut dyn BufRead) -> io::Result<()> {
+        loop {
+            let Some(&first) = input.fill_buf()?.first() else { return Ok(()) };
+            if self.old_left == 0 && self.new_left == 0 && first != b'\\' {
+                self.close();
+                let header = self.header(input)?;
+                self.read_header(&header);
+                continue;
+            }
+            match first {
+                b'+' => {
+                    self.take(input, 1);
+                    self.open();
+                    self.line(input, true)?;
+                    self.new_left = self.new_left.saturating_sub(1);
+                    self.new_line += 1;
+                }
+                b'-' => {
+                    self.line(input, false)?;
+                    self.old_left = self.old_left.saturating_sub(1);
+                }
+                b'\\' => self.line(input, false)?,
+                _ => {
+                    self.close();
+                    self.line(input, false)?;
+                    self.old_left = self.old_left.saturating_sub(1);
+                    self.new_left = self.new_left.saturating_sub(1);
+                    self.new_line += 1;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, input: &mut dyn BufRead, count: usize) {
+        input.consume(count);
+        self.outcome.bytes += count as u64;
+    }
+
+    /// Reads to the end of the line, feeding it or not; bounded memory whatever its length.
+    fn line(&mut self, input: &mut dyn BufRead, feed: bool) -> io::Result<()> {
+        loop {
+            let part = input.fill_buf()?;
+            if part.is_empty() {
+                return Ok(());
+            }
+            let end = memchr::memchr(b'\n', part);
+            let count = end.map_or(part.len(), |at| at + 1);
+            if feed {
+                let part = part.get(..count).unwrap_or_default();
+                push(self.sink, part);
+            }
+            self.take(input, count);
+            if end.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One line outside of hunks, cut at [`HEADER_MAX`], without its newline.
+    fn header(&mut self, input: &mut dyn BufRead) -> io::Result<Vec<u8>> {
+        let mut header = Vec::new();
+        loop {
+            let part = input.fill_buf()?;
+            let end = memchr::memchr(b'\n', part);
+            let count = end.map_or(part.len(), |at| at + 1);
+            let room = HEADER_MAX.saturating_sub(header.len());
+            let text = part.get(..end.unwrap_or(count).min(room)).unwrap_or_default();
+            header.extend_from_slice(text);
+            self.take(input, count);
+            if end.is_some() || count == 0 {
+                if header.last() == Some(&b'\r') {
+                    header.pop();
+                }
+                return Ok(header);
+            }
+        }
+    }
+
+    fn read_header(&mut self, header: &[u8]) {
+        if let Some(name) = header.strip_prefix(b"+++ ") {
+            self.outcome.headers += 1;
+            self.path = new_path(name);
+        } else if header.starts_with(b"diff --git ") {
+            self.outcome.headers += 1;
+        } else if header.starts_with(b"@@@") {
+            self.outcome.headers += 1;
+            let why = "a combined diff; compare with one parent (`git diff HEAD^`)";
+            self.sink.skip(&self.path, why.to_owned());
+        } else if let Some((old, start, new)) = hunk(header) {
+            self.outcome.headers += 1;
+            (self.old_left, self.new_line, self.new_left) = (old, start, new);
+        } else if header.starts_with(b"Binary files ") {
+            self.outcome.headers += 1;
+            let why = "a binary file whose content the diff does not hold; use `git diff --text`";
+            self.sink.skip(&binary_path(header), why.to_owned());
+        }
+    }
+
+    fn open(&mut self) {
+        if !self.open {
+            let continued = self.fed.as_deref() == Some(self.path.as_path());
+            let lines = self.new_line.saturating_sub(1);
+            let from = Position { lines, ..Position::default() };
+            self.sink.begin(&Item { continued, from, ..Item::whole(self.kind, self.path.clone()) });
+            self.fed = Some(self.path.clone());
+            self.open = true;
+        }
+    }
+
+    fn close(&mut self) {
+        if std::mem::take(&mut self.open) {
+            let (ControlFlow::Continue(_) | ControlFlow::Break(())) = self.sink.end(End::Done);
+        }
+    }
+}
+
+/// Copies bytes that were read elsewhere into a sink.
+fn push(sink: &mut dyn Sink, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let space = sink.space();
+        let count = space.len().min(bytes.len());
+        let (now, later) = bytes.split_at(count);
+        space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+        sink.filled(count);
+        bytes = later;
+    }
+}
+
+/// `@@ -a,b +c,d @@` as (b, c, d).
+fn hunk(header: &[u8]) -> Option<(u64, u64, u64)> {
+    let text = std::str::from_utf8(header.get(..header.len().min(80))?)
+        .or_else(|error| std::str::from_utf8(header.get(..error.valid_up_to()).unwrap_or_default()))
+        .ok()?;
+    let mut words = text.strip_prefix("@@ -")?.split(' ');
+    let old = words.next()?;
+    let new = words.next()?.strip_prefix('+')?;
+    let pair = |word: &str| match word.split_once(',') {
+        Some((start, count)) => Some((start.parse().ok()?, count.parse().ok()?)),
+        None => Some((word.parse::<u64>().ok()?, 1u64)),
+    };
+    let ((_, old_count), (start, count)) = (pair(old)?, pair(new)?);
+    Some((old_count, start, count))
+}
+
+/// The path of a `+++ ` line: without its `b/`, unquoted where git quoted it.
+fn new_path(name: &[u8]) -> PathBuf {
+    let name = name.split(|&b| b == b'\t').next().unwrap_or_default();
+    let name = match name.strip_prefix(b"\"") {
+        Some(quoted) => unquote(quoted.strip_suffix(b"\"").unwrap_or(quoted)),
+        None => name.to_vec(),
+    };
+    path_of(name.strip_prefix(b"b/").unwrap_or(&name))
+}
+
+fn binary_path(header: &[u8]) -> PathBuf {
+    let text = header.strip_suffix(b" differ").unwrap_or(header);
+    let at = memchr::memmem::rfind(text, b" and ").map_or(0, |at| at + 5);
+    new_path(text.get(at..).unwrap_or_default())
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    Path::new(std::ffi::OsStr::from_bytes(bytes)).to_owned()
+}
+
+/// Undoes git's C-style quoting.
+fn unquote(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.iter().copied().peekable();
+    while let Some(byte) = bytes.next() {
+        if byte != b'\\' {
+            out.push(byte);
+            continue;
+        }
+        match bytes.next() {
+            Some(digit @ b'0'..=b'3') => {
+                let mut value = digit - b'0';
+                for _ in 0..2 {
+                    if let Some(next @ b'0'..=b'7') = bytes.peek().copied() {
+                        value = value << 3 | (next - b'0');
+                        bytes.next();
+                    }
+                }
+                out.push(value);
+            }
+            Some(b'n') => out.push(b'\n'),
+            Some(b't') => out.push(b'\t'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b'a') => out.push(7),
+            Some(b'b') => out.push(8),
+            Some(b'v') => out.push(11),
+            Some(b'f') => out.push(12),
+            Some(other) => out.push(other),
+            None => {}
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Writes down what it is given: path, number of the first line, text.
+    #[derive(Default)]
+    struct Notes {
+        blocks: Vec<(String, u64, String)>,
+        files: u64,
+        skipped: Vec<String>,
+        space: Vec<u8>,
+    }
+
+    impl Sink for Notes {
+        fn begin(&mut self, item: &Item) {
+            self.files += u64::from(!item.continued);
+            let path = item.path.to_string_lossy().into_owned();
+            self.blocks.push((path, item.from.lines + 1, String::new()));
+        }
+        fn space(&mut self) -> &mut [u8] {
+            self.space.resize(7, 0);
+            &mut self.space
+        }
+        fn filled(&mut self, count: usize) {
+            let text = String::from_utf8_lossy(&self.space[..count]).into_owned();
+            self.blocks.last_mut().unwrap().2.push_str(&text);
+        }
+        fn end(&mut self, _: End) -> ControlFlow<(), Position> {
+            ControlFlow::Continue(Position::default())
+        }
+        fn skip(&mut self, path: &Path, _: String) {
+            self.skipped.push(path.to_string_lossy().into_owned());
+        }
+    }
+
+    fn read(diff: &str) -> (Notes, Outcome) {
+        let mut notes = Notes::default();
+        let outcome = run(&mut diff.as_bytes(), Kind::Diff, &mut notes).unwrap();
+        (notes, outcome)
+    }
+
+    #[test]
+    fn added_lines_keep_their_numbers() {
+        let (notes, outcome) = read(
+            "diff --git a/x b/x\n--- a/x\n+++ b/x\n@@ -1,3 +1,4 @@ fn\n one\n-two\n+TWO\n+2b\n three\n\
+             @@ -9 +10 @@\n-old\n+++ looks like a header\n\\ No newline at end of file\n\
+             diff --git a/y b/y\n--- /dev/null\n+++ b/y\n@@ -0,0 +1 @@\n+hello\n",
+        );
+        let block = |path: &str, line, text: &str| (path.to_owned(), line, text.to_owned());
+        assert_eq!(
+            notes.blocks,
+            [
+                block("x", 2, "TWO\n2b\n"),
+                block("x", 10, "++ looks like a header\n"),
+                block("y", 1, "hello\n")
+            ]
+        );
+        assert_eq!(notes.files, 2);
+        assert_eq!(outcome.headers, 7);
+    }
+
+    #[test]
+    fn odd_names_and_binary_files() {
+        let (notes, _) = read(
+            "+++ \"b/caf\\303\\251\\t.txt\"\n@@ -0,0 +1 @@\n+x\n\
+             Binary files /dev/null and b/logo.png differ\n",
+        );
+        assert_eq!(notes.blocks[0].0, "café\t.txt");
+        assert_eq!(notes.skipped, ["logo.png"]);
+    }
+
+    #[test]
+    fn what_is_no_diff_has_no_headers() {
+        assert_eq!(read("just\nsome text\n").1.headers, 0);
+    }
+}

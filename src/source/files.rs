@@ -1,0 +1,171 @@
+//! Files and folders, once: a parallel walk, each thread with a sink of its own.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use globset::GlobSet;
+use ignore::{DirEntry, WalkBuilder, WalkState};
+
+use crate::source::reader::{self, Links};
+use crate::source::{End, Item, Kind, Sink, Stop};
+
+/// What to walk.
+#[derive(Debug)]
+pub struct Options {
+    /// Files and folders, as the user named them.
+    pub paths: Vec<PathBuf>,
+    /// What is left out.
+    pub exclude: GlobSet,
+    /// Read also what `.gitignore` names.
+    pub no_ignore: bool,
+    /// How many files are read at once.
+    pub threads: usize,
+}
+
+/// Walks and reads; `make_sink` is called once a thread. Answers how many entries were left out
+/// because `.gitignore` names them.
+pub fn run<S: Sink + Send>(options: &Options, make_sink: &(dyn Fn() -> S + Sync)) -> u64 {
+    let ignored = AtomicU64::new(0);
+    let mut folders: Vec<&PathBuf> = Vec::new();
+    let mut sink = make_sink();
+    for path in &options.paths {
+        match std::fs::metadata(path) {
+            Err(error) => sink.skip(path, reader::describe(&error)),
+            Ok(meta) if meta.is_dir() => folders.push(path),
+            Ok(_) => read(path, Links::Follow, &mut sink),
+        }
+    }
+    drop(sink);
+    let mut rest = folders.into_iter();
+    if let Some(first) = rest.next() {
+        let mut builder = WalkBuilder::new(first);
+        rest.for_each(|path| {
+            builder.add(path);
+        });
+        walk(options, &mut builder, make_sink, &ignored);
+    }
+    ignored.into_inner()
+}
+
+fn walk<S: Sink + Send>(
+    options: &Options,
+    builder: &mut WalkBuilder,
+    make_sink: &(dyn Fn() -> S + Sync),
+    ignored: &AtomicU64,
+) {
+    let exclude = options.exclude.clone();
+    builder
+        .standard_filters(false)
+        .git_ignore(!options.no_ignore)
+        .git_exclude(!options.no_ignore)
+        .git_global(!options.no_ignore)
+        .parents(!options.no_ignore)
+        .threads(options.threads)
+        .filter_entry(move |entry| entry.depth() == 0 || !left_out(entry.path(), &exclude));
+    builder.build_parallel().run(|| {
+        let mut sink = make_sink();
+        let mut tally = Tally { ignored, parent: PathBuf::new(), seen: 0 };
+        Box::new(move |entry| {
+            match entry {
+                Err(error) => {
+                    let (path, why) = explain(&error);
+                    sink.skip(&path, why);
+                }
+                Ok(entry) => visit(&entry, options, &mut sink, &mut tally),
+            }
+            WalkState::Continue
+        })
+    });
+}
+
+/// `.git` itself and what the user excludes.
+fn left_out(path: &Path, exclude: &GlobSet) -> bool {
+    path.file_name().is_some_and(|name| name == ".git")
+        || exclude.is_match(path)
+        || path.file_name().is_some_and(|name| exclude.is_match(name))
+}
+
+fn visit(entry: &DirEntry, options: &Options, sink: &mut dyn Sink, tally: &mut Tally<'_>) {
+    if let Some(error) = entry.error() {
+        let (path, why) = explain(error);
+        sink.skip(&path, why);
+    }
+    if entry.depth() > 0 {
+        tally.saw(entry.path());
+    }
+    let Some(kind) = entry.file_type() else { return };
+    if kind.is_dir() {
+        if !options.no_ignore {
+            tally.entered(entry.path(), &options.exclude);
+        }
+    } else if kind.is_file() {
+        read(entry.path(), Links::Refuse, sink);
+    }
+}
+
+fn read(path: &Path, links: Links, sink: &mut dyn Sink) {
+    let mut item = Item::whole(Kind::File, path.to_owned());
+    let outcome = reader::open(path, links).and_then(|(mut file, stat)| {
+        item.stat = stat;
+        sink.begin(&item);
+        let outcome = reader::pump(&mut file, sink, &Stop::new());
+        let _position = sink.end(End::Done);
+        outcome
+    });
+    if let Err(error) = outcome {
+        sink.skip(path, reader::describe(&error));
+    }
+}
+
+fn explain(error: &ignore::Error) -> (PathBuf, String) {
+    match error {
+        ignore::Error::WithPath { path, err } => {
+            let why = err.io_error().map_or_else(|| err.to_string(), reader::describe);
+            (path.clone(), why)
+        }
+        ignore::Error::WithDepth { err, .. } | ignore::Error::WithLineNumber { err, .. } => {
+            explain(err)
+        }
+        other => (PathBuf::new(), other.io_error().map_or_else(|| other.to_string(), io_text)),
+    }
+}
+
+fn io_text(error: &io::Error) -> String {
+    reader::describe(error)
+}
+
+/// Counts what the walker leaves out: entries that a folder has, less those that were seen. The
+/// two halves come from different threads, so the sum goes through a wrapping counter.
+struct Tally<'a> {
+    ignored: &'a AtomicU64,
+    parent: PathBuf,
+    seen: u64,
+}
+
+impl Tally<'_> {
+    fn saw(&mut self, path: &Path) {
+        if path.parent() != Some(self.parent.as_path()) {
+            self.settle();
+            self.parent = path.parent().map(Path::to_owned).unwrap_or_default();
+        }
+        self.seen += 1;
+    }
+
+    fn entered(&self, folder: &Path, exclude: &GlobSet) {
+        let Ok(entries) = std::fs::read_dir(folder) else { return };
+        let there = entries.flatten().filter(|entry| !left_out(&entry.path(), exclude)).count();
+        self.ignored.fetch_add(there as u64, Ordering::Relaxed);
+    }
+
+    fn settle(&mut self) {
+        self.ignored.fetch_sub(self.seen, Ordering::Relaxed);
+        self.seen = 0;
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.settle();
+    }
+}

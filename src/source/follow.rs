@@ -1,0 +1,430 @@
+//! Folders and logs, for ever: what is there at start and what comes.
+//!
+//! Walking is the truth, the notify crate is a hint that makes it fast: events of a new folder
+//! are lost before its watch stands, and a full queue leaves one quiet event. So every hint leads to
+//! a look at the file system, and everything is looked at again every [`WALK_EVERY`].
+
+mod glob;
+mod hints;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use globset::GlobSet;
+use tracing::{debug, info, warn};
+
+use crate::source::reader::{self, Links};
+use crate::source::{
+    CONTEXT_MAX, End, Item, Kind, Position, Sink, SourceError, Stat, Stop, marker,
+};
+
+pub use glob::PathGlob;
+use hints::Hints;
+
+/// Everything is walked again this often, hints or not.
+pub const WALK_EVERY: Duration = Duration::from_secs(30);
+/// Logs are looked at this often, and missing roots are looked for.
+const TICK: Duration = Duration::from_secs(1);
+/// A new folder is walked a second time after this long: its watch stands by then.
+const SECOND_LOOK: Duration = Duration::from_millis(300);
+/// A file that changed while it was read is read again after this long and, for each MiB it has,
+/// [`SETTLE_PER_MIB`] more: re-reading a growing file must not become all that is done.
+const SETTLE: Duration = Duration::from_millis(50);
+const SETTLE_PER_MIB: Duration = Duration::from_millis(20);
+const SETTLE_MAX: Duration = Duration::from_secs(10);
+
+/// What to follow.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Which files.
+    pub include: Vec<PathGlob>,
+    /// Which not.
+    pub exclude: GlobSet,
+    /// How they grow.
+    pub mode: Mode,
+}
+
+/// How the files of a watch grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// A change may be anywhere: a changed file is read as a whole.
+    Files,
+    /// Lines are appended: only what is new is read.
+    Logs {
+        /// Whether what stands in a log when it is first seen at start is read.
+        from_beginning: bool,
+    },
+}
+
+/// What is remembered of a file, over restarts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Followed {
+    /// Identity of the stream; a rotated log keeps it.
+    pub stream: String,
+    /// What the file system said when it was read last.
+    pub stat: Stat,
+    /// Up to where it is decided.
+    pub position: Position,
+}
+
+/// A watch over folders or logs.
+pub struct Follow {
+    options: Options,
+    files: HashMap<PathBuf, Followed>,
+    /// Paths to look at, and when.
+    due: BTreeMap<PathBuf, Instant>,
+    /// Large files that were read a moment ago: not again before this time.
+    settling: HashMap<PathBuf, Instant>,
+    /// Files that could not be read, told once.
+    unreadable: HashMap<PathBuf, String>,
+    started: bool,
+}
+
+impl Follow {
+    /// A watch that knows what an earlier one has read.
+    #[must_use]
+    pub fn new(options: Options, files: HashMap<PathBuf, Followed>) -> Self {
+        Self {
+            options,
+            files,
+            due: BTreeMap::new(),
+            settling: HashMap::new(),
+            unreadable: HashMap::new(),
+            started: false,
+        }
+    }
+
+    /// Follows until asked to stop; `ready` is called when everything that is there was read once.
+    pub fn run(
+        &mut self,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+        ready: &dyn Fn(),
+    ) -> Result<(), SourceError> {
+        let mut hints = Hints::new();
+        let mut walk_at = Instant::now();
+        let mut tick_at = walk_at;
+        while !stop.is_stopped() {
+            let now = Instant::now();
+            if now >= tick_at {
+                hints.watch(&self.options.include);
+                self.tick(now);
+                tick_at = now + TICK;
+            }
+            if now >= walk_at || hints.take_rescan() {
+                self.walk_all(now);
+                walk_at = now + WALK_EVERY;
+            }
+            self.work(sink, stop);
+            if !self.started && !stop.is_stopped() {
+                self.started = true;
+                ready();
+            }
+            let wait = self.due.values().min().map_or(tick_at, |due| tick_at.min(*due));
+            for path in hints.wait(wait.saturating_duration_since(Instant::now())) {
+                self.hint(path);
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at everything once: at start, after a rescan, and regularly.
+    fn walk_all(&mut self, now: Instant) {
+        for glob in self.options.include.clone() {
+            self.walk(glob.root(), now);
+        }
+        // A known file that is gone is looked at too, to be forgotten.
+        for path in self.files.keys() {
+            self.due.entry(path.clone()).or_insert(now);
+        }
+    }
+
+    fn walk(&mut self, folder: &Path, now: Instant) {
+        let mut builder = ignore::WalkBuilder::new(folder);
+        builder.standard_filters(false).follow_links(false);
+        for entry in builder.build().flatten() {
+            if entry.file_type().is_some_and(|kind| kind.is_file()) && self.wants(entry.path()) {
+                self.due.entry(entry.into_path()).or_insert(now);
+            }
+        }
+    }
+
+    fn wants(&self, path: &Path) -> bool {
+        self.options.include.iter().any(|glob| glob.is_match(path))
+            && !self.options.exclude.is_match(path)
+    }
+
+    /// Between walks: logs are polled, so that a lost hint costs a second at most.
+    fn tick(&mut self, now: Instant) {
+        self.settling.retain(|_, until| *until > now);
+        if matches!(self.options.mode, Mode::Logs { .. }) {
+            for path in self.files.keys() {
+                self.due.entry(path.clone()).or_insert(now);
+            }
+        }
+    }
+
+    fn hint(&mut self, path: PathBuf) {
+        let now = Instant::now();
+        match std::fs::symlink_metadata(&path) {
+            Ok(meta) if meta.is_dir() => {
+                self.walk(&path, now);
+                self.due.insert(path, now + SECOND_LOOK);
+            }
+            Ok(_) if self.wants(&path) => {
+                self.due.entry(path).or_insert(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn work(&mut self, sink: &mut dyn Sink, stop: &Stop) {
+        let now = Instant::now();
+        let due: Vec<PathBuf> =
+            self.due.iter().filter(|(_, at)| **at <= now).map(|(path, _)| path.clone()).collect();
+        for path in due {
+            if stop.is_stopped() {
+                return;
+            }
+            self.due.remove(&path);
+            if path.is_dir() {
+                self.walk(&path, now);
+                continue;
+            }
+            match self.look(&path, sink, stop) {
+                Ok(()) => {
+                    self.unreadable.remove(&path);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.files.remove(&path);
+                }
+                Err(error) => self.complain(&path, &error, sink),
+            }
+        }
+    }
+
+    /// Says once what cannot be read, and again when the reason changes.
+    fn complain(&mut self, path: &Path, error: &io::Error, sink: &mut dyn Sink) {
+        let why = reader::describe(error);
+        if self.unreadable.get(path) != Some(&why) {
+            sink.skip(path, why.clone());
+            self.unreadable.insert(path.to_owned(), why);
+        }
+    }
+
+    fn look(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
+        match self.options.mode {
+            Mode::Files => self.look_at_file(path, sink, stop),
+            Mode::Logs { from_beginning } => self.look_at_log(path, from_beginning, sink, stop),
+        }
+    }
+
+    fn look_at_file(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
+        let (mut file, stat) = reader::open(path, Links::Refuse)?;
+        if self.files.get(path).is_some_and(|known| known.stat == stat) {
+            return Ok(());
+        }
+        if let Some(until) = self.settling.get(path).filter(|until| **until > Instant::now()) {
+            self.due.insert(path.to_owned(), *until);
+            return Ok(());
+        }
+        let stream = format!("file:{}", path.display());
+        let item = Item { stream: Some(stream), stat, ..Item::whole(Kind::File, path.to_owned()) };
+        self.read(&mut file, item, End::Done, sink, stop)?;
+        let mebibytes = u32::try_from(stat.size >> 20).unwrap_or(u32::MAX);
+        let rest = SETTLE_PER_MIB.saturating_mul(mebibytes).min(SETTLE_MAX);
+        if mebibytes > 0 {
+            self.settling.insert(path.to_owned(), Instant::now() + rest);
+        }
+        if reader::stat(&file)? != stat {
+            self.due.insert(path.to_owned(), Instant::now() + SETTLE + rest);
+        }
+        Ok(())
+    }
+
+    fn look_at_log(
+        &mut self,
+        path: &Path,
+        from_beginning: bool,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+    ) -> io::Result<()> {
+        let (mut file, stat) = reader::open(path, Links::Follow)?;
+        let known = self.files.get(path).cloned();
+        let from = match known {
+            Some(known) if same_file(&known.stat, &stat) && holds(&mut file, &known.position)? => {
+                if known.position.offset == stat.size || known.stat == stat {
+                    return Ok(());
+                }
+                (known.stream, known.position)
+            }
+            Some(known) => {
+                self.finish_rotated(path, &known, sink, stop);
+                (new_stream(), Position::default())
+            }
+            None => match self.take_over(path, &stat, &mut file)? {
+                Some(known) => (known.stream, known.position),
+                None if self.started || from_beginning => (new_stream(), Position::default()),
+                None => (new_stream(), end_of(&mut file)?),
+            },
+        };
+        self.read_from(&mut file, path, from, stat, sink, stop)
+    }
+
+    /// A log that was renamed while it was followed goes on under its new name.
+    fn take_over(
+        &mut self,
+        path: &Path,
+        stat: &Stat,
+        file: &mut File,
+    ) -> io::Result<Option<Followed>> {
+        let renamed = self.files.iter().find(|(old, known)| {
+            same_file(&known.stat, stat) && old.parent() == path.parent()
+        });
+        let Some((old, known)) = renamed.map(|(old, known)| (old.clone(), known.clone())) else {
+            return Ok(None);
+        };
+        if !holds(file, &known.position)? {
+            return Ok(None);
+        }
+        self.files.remove(&old);
+        Ok(Some(known))
+    }
+
+    /// Another file stands at the path of a log: reads the rest of the old one, which lies in the
+    /// same folder under another name.
+    fn finish_rotated(
+        &mut self,
+        path: &Path,
+        known: &Followed,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+    ) {
+        self.files.remove(path);
+        let folder = path.parent().unwrap_or(Path::new("."));
+        let siblings = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        for sibling in siblings {
+            let place = sibling.path();
+            let Ok((mut file, stat)) = reader::open(&place, Links::Refuse) else { continue };
+            if place == path || !same_file(&known.stat, &stat) {
+                continue;
+            }
+            let from = (known.stream.clone(), known.position);
+            let outcome = match holds(&mut file, &known.position) {
+                Ok(true) => self.read_from(&mut file, &place, from, stat, sink, stop),
+                Ok(false) => continue,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = outcome {
+                self.complain(&place, &error, sink);
+            }
+            debug!(path = %place.display(), "read a rotated log to its end");
+            return;
+        }
+        info!(path = %path.display(), "a log was replaced or cut; reading it from its start");
+    }
+
+    fn read_from(
+        &mut self,
+        file: &mut File,
+        path: &Path,
+        (stream, from): (String, Position),
+        stat: Stat,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+    ) -> io::Result<()> {
+        let context = usize::try_from(from.offset).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX);
+        file.seek(SeekFrom::Start(from.offset - context as u64))?;
+        let item = Item {
+            kind: Kind::Log,
+            stream: Some(stream),
+            from,
+            context,
+            stat,
+            ..Item::whole(Kind::Log, path.to_owned())
+        };
+        self.read(file, item, End::Pause, sink, stop)
+    }
+
+    fn read(
+        &mut self,
+        file: &mut File,
+        item: Item,
+        end: End,
+        sink: &mut dyn Sink,
+        stop: &Stop,
+    ) -> io::Result<()> {
+        sink.begin(&item);
+        let complete = reader::pump(file, sink, stop);
+        // Interrupted: what was read counts as seen, the file as unread.
+        let end = if matches!(complete, Ok(true)) { end } else { End::Pause };
+        let ended = sink.end(end);
+        if !complete? {
+            return Ok(());
+        }
+        if let (ControlFlow::Continue(position), Some(stream)) = (ended, item.stream) {
+            self.files.insert(item.path, Followed { stream, stat: item.stat, position });
+        }
+        Ok(())
+    }
+}
+
+fn same_file(a: &Stat, b: &Stat) -> bool {
+    (a.dev, a.ino) == (b.dev, b.ino)
+}
+
+fn new_stream() -> String {
+    format!("log:{}", uuid::Uuid::new_v4())
+}
+
+/// Whether a file still holds before the position what was read there: an inode is used again,
+/// and a file that was cut may have grown past the old end.
+fn holds(file: &mut File, position: &Position) -> io::Result<bool> {
+    let context = usize::try_from(position.offset).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX);
+    let mut bytes = vec![0; context];
+    file.seek(SeekFrom::Start(position.offset - context as u64))?;
+    match file.read_exact(&mut bytes) {
+        Ok(()) => Ok(marker(&bytes) == position.marker),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The end of the last whole line, with its number: where "from now on" begins.
+fn end_of(file: &mut File) -> io::Result<Position> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut buffer = vec![0; 256 * 1024];
+    let (mut offset, mut lines, mut tail) = (0u64, 0u64, Vec::new());
+    loop {
+        let count = match file.read(&mut buffer) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        let part = buffer.get(..count).unwrap_or_default();
+        if part.is_empty() {
+            break;
+        }
+        offset += count as u64;
+        lines += memchr::memchr_iter(b'\n', part).count() as u64;
+        tail.extend_from_slice(part.get(count.saturating_sub(CONTEXT_MAX)..).unwrap_or_default());
+        let surplus = tail.len().saturating_sub(CONTEXT_MAX);
+        tail.drain(..surplus);
+    }
+    Ok(Position { offset, lines, marker: marker(&tail) })
+}
+
+/// Says in the log that hints are not to be had, and why.
+fn warn_degraded(error: &notify::Error) {
+    let advice = match error.kind {
+        notify::ErrorKind::MaxFilesWatch => {
+            "raise fs.inotify.max_user_watches; until then folders are walked every 30 s"
+        }
+        _ => "folders are walked every 30 s",
+    };
+    warn!(%error, advice, "degraded: no file events");
+}

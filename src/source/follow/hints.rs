@@ -1,0 +1,110 @@
+//! File events as hints: which paths may have changed. Bounded; when in doubt, "look at everything".
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::{PathGlob, warn_degraded};
+
+/// Hints that wait; more lead to a walk over everything.
+const QUEUE_MAX: usize = 4_096;
+
+pub(super) struct Hints {
+    watcher: Option<RecommendedWatcher>,
+    watched: HashSet<PathBuf>,
+    paths: Receiver<PathBuf>,
+    rescan: Arc<AtomicBool>,
+    complained: bool,
+}
+
+impl Hints {
+    pub(super) fn new() -> Self {
+        let (to, paths) = sync_channel(QUEUE_MAX);
+        let rescan = Arc::new(AtomicBool::new(false));
+        let flag = rescan.clone();
+        let watcher = notify::recommended_watcher(move |event| handle(event, &to, &flag));
+        let mut hints =
+            Self { watcher: None, watched: HashSet::new(), paths, rescan, complained: false };
+        match watcher {
+            Ok(watcher) => hints.watcher = Some(watcher),
+            Err(error) => hints.complain(&error),
+        }
+        hints
+    }
+
+    /// Watches every root that exists; one that vanished is watched anew when it is back.
+    pub(super) fn watch(&mut self, globs: &[PathGlob]) {
+        for root in globs.iter().map(PathGlob::root) {
+            if !root.exists() {
+                self.watched.remove(root);
+            } else if !self.watched.contains(root) {
+                self.watch_root(root);
+            }
+        }
+    }
+
+    fn watch_root(&mut self, root: &Path) {
+        let Some(watcher) = &mut self.watcher else { return };
+        match watcher.watch(root, RecursiveMode::Recursive) {
+            Ok(()) => {
+                self.watched.insert(root.to_owned());
+                // What came before the watch stood is found by a walk.
+                self.rescan.store(true, Ordering::Release);
+            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    fn complain(&mut self, error: &notify::Error) {
+        if !std::mem::replace(&mut self.complained, true) {
+            warn_degraded(error);
+        }
+    }
+
+    /// Whether everything has to be looked at; asked for once.
+    pub(super) fn take_rescan(&self) -> bool {
+        self.rescan.swap(false, Ordering::AcqRel)
+    }
+
+    /// Waits for hints, at most so long; answers all that are there.
+    pub(super) fn wait(&self, longest: Duration) -> HashSet<PathBuf> {
+        let mut paths = HashSet::new();
+        if self.watcher.is_none() {
+            std::thread::sleep(longest.min(Duration::from_millis(250)));
+            return paths;
+        }
+        if let Ok(first) = self.paths.recv_timeout(longest.min(Duration::from_millis(250))) {
+            paths.insert(first);
+            paths.extend(self.paths.try_iter().take(QUEUE_MAX));
+        }
+        paths
+    }
+}
+
+fn handle(event: notify::Result<notify::Event>, to: &SyncSender<PathBuf>, rescan: &AtomicBool) {
+    let Ok(event) = event else {
+        rescan.store(true, Ordering::Release);
+        return;
+    };
+    if event.need_rescan() {
+        rescan.store(true, Ordering::Release);
+    }
+    // Our own reading opens files too; only the end of writing tells something.
+    let wanted = match event.kind {
+        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    };
+    if wanted {
+        for path in event.paths {
+            if to.try_send(path).is_err() {
+                rescan.store(true, Ordering::Release);
+            }
+        }
+    }
+}

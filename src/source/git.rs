@@ -1,0 +1,135 @@
+//! git, called so that nothing a repository says is run.
+//!
+//! The configuration of a repository can name programs (`core.fsmonitor`, textconv, filters,
+//! `diff.external`, hooks). Every call here switches them off; which switches are needed for
+//! which command was measured, see `docs/security.md`. The owner check (`safe.directory`) stays on.
+
+use std::ffi::OsStr;
+use std::io::{self, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::source::diff::{self, Outcome};
+use crate::source::{Kind, Sink, SourceError};
+
+const NOTHING_RUNS: &[&str] = &[
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.hooksPath=/dev/null",
+    "-c",
+    "core.quotePath=true",
+    "-c",
+    "protocol.allow=never",
+    "-c",
+    "diff.orderFile=/dev/null",
+];
+
+/// Longest error text of git that is kept, in bytes.
+const STDERR_MAX: u64 = 4_096;
+
+fn git(folder: &Path) -> Command {
+    // The one place where a program is started for a repository.
+    let mut command = Command::new("git");
+    command
+        .current_dir(folder)
+        .args(NOTHING_RUNS)
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_OPTIONAL_LOCKS", "0")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_NO_REPLACE_OBJECTS", "1")
+        .env("LC_ALL", "C")
+        .env_remove("GIT_EXTERNAL_DIFF")
+        .env_remove("GIT_CONFIG_PARAMETERS")
+        .env_remove("GIT_CONFIG_COUNT")
+        .env_remove("GIT_TRACE")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn cannot_start(error: &io::Error) -> SourceError {
+    SourceError::Git(format!("cannot start git: {error}; is it installed and in PATH?"))
+}
+
+/// Pushes the lines that the index adds to `HEAD` (or to nothing, before the first commit).
+pub fn staged(folder: &Path, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
+    let mut child = git(folder)
+        .args([
+            "diff",
+            "--cached",
+            "--no-ext-diff",
+            "--no-textconv",
+            "--no-color",
+            "--text",
+            "--unified=0",
+            "--inter-hunk-context=0",
+            "--find-renames",
+            "--ignore-submodules=none",
+            "--submodule=short",
+            "--src-prefix=a/",
+            "--dst-prefix=b/",
+            "--no-relative",
+        ])
+        .spawn()
+        .map_err(|error| cannot_start(&error))?;
+    let outcome = match child.stdout.take() {
+        Some(stdout) => {
+            diff::run(&mut BufReader::with_capacity(64 * 1024, stdout), Kind::Staged, sink)
+        }
+        None => Err(SourceError::Git("git has no output".to_owned())),
+    };
+    finish(child, "git diff --cached")?;
+    outcome
+}
+
+/// The root of the work tree, or an error that says that this is none.
+pub fn work_tree(folder: &Path) -> Result<PathBuf, SourceError> {
+    one_line(git(folder).args(["rev-parse", "--show-toplevel"]), "git rev-parse")
+}
+
+/// Where git looks for the hooks of a repository, with the user's own settings in force.
+pub fn hooks_folder(folder: &Path) -> Result<PathBuf, SourceError> {
+    let mut command = Command::new("git");
+    command
+        .current_dir(folder)
+        .args(["-c", "core.fsmonitor=false", "rev-parse", "--git-path", "hooks"])
+        .env("LC_ALL", "C")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    Ok(folder.join(one_line(&mut command, "git rev-parse")?))
+}
+
+fn one_line(command: &mut Command, name: &str) -> Result<PathBuf, SourceError> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
+    let mut line = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        stdout.take(64 * 1024).read_to_end(&mut line).map_err(|source| SourceError::Read {
+            name: name.to_owned(),
+            source,
+        })?;
+    }
+    finish(child, name)?;
+    let line = line.strip_suffix(b"\n").unwrap_or(&line);
+    Ok(PathBuf::from(OsStr::from_bytes(line)))
+}
+
+fn finish(mut child: Child, name: &str) -> Result<(), SourceError> {
+    let mut text = Vec::new();
+    if let Some(stderr) = child.stderr.take() {
+        let read = stderr.take(STDERR_MAX).read_to_end(&mut text);
+        read.map_err(|source| SourceError::Read { name: name.to_owned(), source })?;
+    }
+    let status = child.wait().map_err(|error| cannot_start(&error))?;
+    if status.success() {
+        return Ok(());
+    }
+    let text = crate::text::clean(String::from_utf8_lossy(&text).trim().as_bytes());
+    let text = text.strip_prefix("fatal: ").unwrap_or(&text).to_owned();
+    Err(SourceError::Git(format!("{name} failed: {text}")))
+}

@@ -1,0 +1,79 @@
+//! Opens regular files, and nothing else, and pumps them into a sink.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+use crate::source::{Sink, Stat, Stop};
+
+/// Whether a link in the last place of a path is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Links {
+    /// The user named the path.
+    Follow,
+    /// It was met on a walk.
+    Refuse,
+}
+
+/// Opens a regular file for reading. Never blocks on a FIFO, never takes a terminal. Anything
+/// but a regular file is an error of kind `InvalidInput`.
+pub fn open(path: &Path, links: Links) -> io::Result<(File, Stat)> {
+    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    if links == Links::Refuse {
+        flags |= OFlags::NOFOLLOW;
+    }
+    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let stat = stat(&file)?;
+    Ok((file, stat))
+}
+
+/// What the file system says of an open file.
+pub fn stat(file: &File) -> io::Result<Stat> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let changed = (meta.mtime(), meta.mtime_nsec()).max((meta.ctime(), meta.ctime_nsec()));
+    Ok(Stat {
+        dev: meta.dev(),
+        ino: meta.ino(),
+        size: meta.size(),
+        changed_ns: changed.0.saturating_mul(1_000_000_000).saturating_add(changed.1),
+        world_readable: meta.mode() & 0o004 != 0,
+    })
+}
+
+/// Reads to the end, or until asked to stop; answers whether the end was reached.
+pub fn pump(from: &mut dyn Read, sink: &mut dyn Sink, stop: &Stop) -> io::Result<bool> {
+    while !stop.is_stopped() {
+        match from.read(sink.space()) {
+            Ok(0) => return Ok(true),
+            Ok(count) => sink.filled(count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}
+
+/// A text for people: what is wrong with this file.
+#[must_use]
+pub fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        _ => match error.raw_os_error() {
+            Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
+                "a symbolic link".to_owned()
+            }
+            Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => {
+                "not a regular file".to_owned()
+            }
+            _ => error.to_string(),
+        },
+    }
+}
