@@ -40,8 +40,11 @@ pub fn to_millis(time: Timestamp) -> i64 {
 /// The other way; a number out of range becomes the nearest time there is.
 #[must_use]
 pub fn from_millis(millis: i64) -> Timestamp {
-    Timestamp::from_millisecond(millis)
-        .unwrap_or(if millis < 0 { Timestamp::MIN } else { Timestamp::MAX })
+    Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 {
+        Timestamp::MIN
+    } else {
+        Timestamp::MAX
+    })
 }
 
 #[cfg(test)]

@@ -172,7 +172,8 @@ pub fn decide(key: &Key, place: Place, policy: &Policy, usage: Usage, now: Times
     let actions = kinds
         .into_iter()
         .map(|kind| {
-            let wait = if kind == ActionKind::Delete { policy.delete_grace } else { Duration::ZERO };
+            let wait =
+                if kind == ActionKind::Delete { policy.delete_grace } else { Duration::ZERO };
             Planned { kind, state, why: why.clone(), due_at: now.checked_add(wait).unwrap_or(now) }
         })
         .collect();
@@ -214,7 +215,8 @@ fn wanted(key: &Key, policy: &Policy, now: Timestamp) -> (Vec<ActionKind>, Strin
         }
         LeakAction::Delete => {
             let seconds = policy.delete_grace.as_secs();
-            let because = format!("its leak action is delete: disabled now, deleted after {seconds} s");
+            let because =
+                format!("its leak action is delete: disabled now, deleted after {seconds} s");
             (vec![Disable, Delete], because)
         }
     }
@@ -231,7 +233,9 @@ fn held(key: &Key, place: Place, policy: &Policy, usage: Usage) -> Option<String
         return Some("observe mode: this is what would have been done".to_owned());
     }
     if key.locked && policy.locked == LockedPolicy::Hold {
-        return Some("the key is locked, and this installation leaves locked keys alone".to_owned());
+        return Some(
+            "the key is locked, and this installation leaves locked keys alone".to_owned(),
+        );
     }
     if place == Place::OpenHome {
         let why = "seen at its home, which everybody on the host can read: `chmod o-r` that file";

@@ -321,8 +321,7 @@ impl Tx<'_> {
                 changed_ns: row.get(5)?,
                 world_readable: row.get(6)?,
             };
-            let position =
-                Position { offset: number(7)?, lines: number(8)?, marker: row.get(9)? };
+            let position = Position { offset: number(7)?, lines: number(8)?, marker: row.get(9)? };
             Ok((path, Followed { stream: row.get(1)?, stat, position }))
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -162,18 +162,15 @@ impl Automaton {
         let owners = literals
             .iter()
             .map(|literal| {
-                let wants = |rule: &Rule| rule.prefixes.iter().any(|p| literal.starts_with(p.as_str()));
+                let wants =
+                    |rule: &Rule| rule.prefixes.iter().any(|p| literal.starts_with(p.as_str()));
                 rules.iter().filter(|(_, rule)| wants(rule)).map(|(index, _)| *index).collect()
             })
             .collect();
         let automaton = if literals.is_empty() {
             None
         } else {
-            Some(
-                AhoCorasick::builder()
-                    .match_kind(MatchKind::LeftmostLongest)
-                    .build(&literals)?,
-            )
+            Some(AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&literals)?)
         };
         Ok(Self { literals: automaton, owners })
     }

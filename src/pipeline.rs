@@ -108,8 +108,7 @@ impl Scan {
     }
 
     fn found_key(&self, candidate: &Candidate) -> Option<FoundKey> {
-        let mut registry =
-            self.registry.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut registry = self.registry.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = registry.read(|tx| {
             let digest = tx.keyring().digest(candidate.secret.expose());
             tx.key_by_digest(&digest)
@@ -209,6 +208,8 @@ impl Sink for ScanReader<'_> {
     fn skip(&mut self, path: &Path, why: String) {
         self.part.skipped.push(Skipped { path: self.scan.shown(path), why });
     }
+
+    fn note(&mut self, _path: &Path, _what: &'static str) {}
 }
 
 impl Drop for ScanReader<'_> {
@@ -372,6 +373,10 @@ impl Sink for WatchReader {
 
     fn skip(&mut self, path: &Path, why: String) {
         warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
+    }
+
+    fn note(&mut self, path: &Path, what: &'static str) {
+        info!(path = %shown(&self.matcher, &self.filter, path), what, "stream changed");
     }
 }
 

@@ -131,8 +131,7 @@ impl Registry {
         sqlite::migrate(&mut connection, &folder::database(dir))?;
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(KeyringError::Random)?;
-        let mut registry =
-            Self { connection, keyring: Arc::new(keyring), folder: dir.to_owned() };
+        let mut registry = Self { connection, keyring: Arc::new(keyring), folder: dir.to_owned() };
         let check = registry.keyring.check_value();
         registry.write(|tx| {
             tx.set_meta("pepper_check", &check)?;
@@ -201,7 +200,8 @@ impl Registry {
     }
 
     fn meta(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+        let mut statement =
+            self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
         Ok(statement.query_row([name], |row| row.get(0)).optional()?)
     }
 }
@@ -230,7 +230,13 @@ impl Tx<'_> {
             "INSERT INTO accounts (id, name, created_at) VALUES (?1, ?2, ?3)",
             (&id, name, to_millis(now)),
         )?;
-        self.audit(&audit::Entry { actor, action: "account create", target: &id, after: name, ..audit::Entry::at(now) })?;
+        self.audit(&audit::Entry {
+            actor,
+            action: "account create",
+            target: &id,
+            after: name,
+            ..audit::Entry::at(now)
+        })?;
         let admin = self.identity(admin, actor, now)?;
         self.sql().execute("UPDATE identities SET is_admin = 1 WHERE id = ?1", [&admin.id])?;
         self.audit(&audit::Entry {

@@ -167,11 +167,15 @@ pub fn is_run_byte(byte: u8) -> bool {
 impl RuleSet {
     /// The rules that come with leakwarden.
     pub fn builtin() -> Result<Self, RuleError> {
-        Self::from_files(BUILTIN.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())))
+        Self::from_files(
+            BUILTIN.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())),
+        )
     }
 
     /// Reads rule files given as `(name, text)` and tells all their faults at once.
-    pub fn from_files(files: impl IntoIterator<Item = (String, String)>) -> Result<Self, RuleError> {
+    pub fn from_files(
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, RuleError> {
         let mut rules: Vec<Rule> = Vec::new();
         let mut faults = Vec::new();
         let mut seen: HashMap<String, String> = HashMap::new();
@@ -181,9 +185,14 @@ impl RuleSet {
                 Ok(parsed) => {
                     for rule in parsed.rules {
                         if let Some(other) = seen.insert(rule.id.clone(), file.clone()) {
-                            faults.push(format!("{file}: {}: the id stands in {other} already", rule.id));
+                            faults.push(format!(
+                                "{file}: {}: the id stands in {other} already",
+                                rule.id
+                            ));
                         }
-                        faults.extend(rule.faults().into_iter().map(|f| format!("{file}: {}: {f}", rule.id)));
+                        faults.extend(
+                            rule.faults().into_iter().map(|f| format!("{file}: {}: {f}", rule.id)),
+                        );
                         rules.push(rule);
                     }
                 }
@@ -322,7 +331,8 @@ fn only_run_bytes(hir: &Hir) -> bool {
 
 /// Words that mark an example in documents.
 fn is_example(matched: &[u8]) -> bool {
-    const WORDS: [&[u8]; 6] = [b"example", b"sample", b"dummy", b"changeme", b"xxxxxx", b"000000000000"];
+    const WORDS: [&[u8]; 6] =
+        [b"example", b"sample", b"dummy", b"changeme", b"xxxxxx", b"000000000000"];
     let lower = matched.to_ascii_lowercase();
     WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
 }

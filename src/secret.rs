@@ -173,8 +173,7 @@ impl Keyring {
         }
         let mut bytes = Zeroizing::new([0u8; 64]);
         let mut rest = bytes.as_mut_slice();
-        let expected =
-            ["pepper <64 hex digits>", "tag <32 hex digits>", "export <32 hex digits>"];
+        let expected = ["pepper <64 hex digits>", "tag <32 hex digits>", "export <32 hex digits>"];
         for (index, (name, expected)) in FIELDS.iter().zip(expected).enumerate() {
             let size = if index == 0 { 32 } else { 16 };
             let (part, tail) = rest.split_at_mut(size);

@@ -20,14 +20,8 @@ pub enum Alphabet {
 
 impl Alphabet {
     /// All of them, narrowest first.
-    pub const ALL: [Self; 6] = [
-        Self::Hex,
-        Self::Alphanumeric,
-        Self::Base64Url,
-        Self::Dotted,
-        Self::Base64,
-        Self::Graphic,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Hex, Self::Alphanumeric, Self::Base64Url, Self::Dotted, Self::Base64, Self::Graphic];
 
     /// Whether the byte belongs to it.
     #[must_use]
@@ -83,7 +77,9 @@ pub enum Unfit {
     #[error("the key is empty")]
     Empty,
     /// Too short.
-    #[error("the key has {0} characters; a key of fewer than {KEY_MIN} can be guessed from its hash")]
+    #[error(
+        "the key has {0} characters; a key of fewer than {KEY_MIN} can be guessed from its hash"
+    )]
     Short(usize),
     /// Too long.
     #[error("the key has {0} characters; at most {KEY_MAX} are supported")]
@@ -123,7 +119,8 @@ impl Shape {
         if key.len() > KEY_MAX {
             return Err(Unfit::Long(key.len()));
         }
-        let bits = crate::text::entropy_bits(key) * f32::from(u16::try_from(key.len()).unwrap_or(0));
+        let bits =
+            crate::text::entropy_bits(key) * f32::from(u16::try_from(key.len()).unwrap_or(0));
         if bits < STRENGTH_MIN_BITS {
             return Err(Unfit::Poor(bits));
         }

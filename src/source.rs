@@ -131,6 +131,9 @@ pub trait Sink {
     fn end(&mut self, end: End) -> ControlFlow<(), Position>;
     /// Something could not be read.
     fn skip(&mut self, path: &Path, why: String);
+    /// Something about a stream that an operator may want to know. Sources never log paths
+    /// themselves: a path may hold a key, and only sinks can tell.
+    fn note(&mut self, path: &Path, what: &'static str);
 }
 
 /// Tells sources to come to an end.

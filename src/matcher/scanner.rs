@@ -196,7 +196,7 @@ impl Scanner {
         matcher.find(self.text(), self.decided..upto, known, &mut hits);
         hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
         for hit in hits.drain(..) {
-            let candidate = self.cut(hit);
+            let candidate = self.cut(&hit);
             self.pending.push(candidate);
         }
         self.hits = hits;
@@ -204,7 +204,7 @@ impl Scanner {
         self.flush(self.base + upto as u64, emit);
     }
 
-    fn cut(&self, hit: Hit) -> Candidate {
+    fn cut(&self, hit: &Hit) -> Candidate {
         let Range { start, end } = hit.span;
         let before = self.text().get(..start).unwrap_or_default();
         let line_start =
@@ -277,7 +277,8 @@ fn resolve(mut group: Vec<Candidate>, emit: &mut dyn FnMut(Candidate)) {
     });
     let mut kept: Vec<Candidate> = Vec::new();
     for candidate in group {
-        let overlaps = |other: &Candidate| other.start < candidate.end && candidate.start < other.end;
+        let overlaps =
+            |other: &Candidate| other.start < candidate.end && candidate.start < other.end;
         let same = |other: &Candidate| other.start == candidate.start && other.end == candidate.end;
         let beaten =
             if candidate.known { kept.iter().any(same) } else { kept.iter().any(overlaps) };

@@ -60,7 +60,7 @@ mod tests {
     fn words(text: &str, alphabet: Alphabet, lengths: &[usize]) -> Vec<String> {
         let mut out = Vec::new();
         each(text.as_bytes(), 0..text.len(), alphabet, lengths, &mut |span| {
-            out.push(text[span].to_owned());
+            out.push(String::from_utf8_lossy(&text.as_bytes()[span]).into_owned());
         });
         out
     }

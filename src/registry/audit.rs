@@ -61,8 +61,15 @@ impl Tx<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?
             .execute(rusqlite::params![
-                seq, at, entry.actor, entry.action, entry.target, entry.before, entry.after,
-                entry.reason, hash
+                seq,
+                at,
+                entry.actor,
+                entry.action,
+                entry.target,
+                entry.before,
+                entry.after,
+                entry.reason,
+                hash
             ])?;
         Ok(())
     }

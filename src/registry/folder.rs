@@ -1,8 +1,8 @@
 //! The registry's folder: mode 0700, and in it the database and the pepper, mode 0600.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
@@ -27,12 +27,17 @@ pub fn pepper(dir: &Path) -> PathBuf {
     dir.join("pepper")
 }
 
-/// Makes the folder (or takes an empty-handed one), a new pepper and an empty database file.
+/// Makes the folder, a new pepper and an empty database file.
 pub(super) fn create(dir: &Path) -> Result<Keyring> {
     if database(dir).exists() || pepper(dir).exists() {
         return Err(RegistryError::Exists(dir.to_owned()));
     }
-    if !dir.exists() {
+    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
+        // An empty folder is taken over, and closed to others.
+        fs::set_permissions(dir, Permissions::from_mode(FOLDER_MODE)).map_err(|source| {
+            RegistryError::File { doing: "close to others", path: dir.to_owned(), source }
+        })?;
+    } else if !dir.exists() {
         DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir).map_err(|source| {
             RegistryError::File { doing: "create", path: dir.to_owned(), source }
         })?;

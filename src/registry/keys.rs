@@ -224,13 +224,9 @@ impl Tx<'_> {
                 at,
                 actor,
             ])?;
-        self.sql()
-            .prepare_cached("INSERT OR IGNORE INTO shapes VALUES (?1, ?2, ?3)")?
-            .execute((
-                shape.alphabet.as_str(),
-                i64::try_from(shape.len).unwrap_or(i64::MAX),
-                tags.is_none(),
-            ))?;
+        self.sql().prepare_cached("INSERT OR IGNORE INTO shapes VALUES (?1, ?2, ?3)")?.execute(
+            (shape.alphabet.as_str(), i64::try_from(shape.len).unwrap_or(i64::MAX), tags.is_none()),
+        )?;
         for glob in new.homes {
             self.sql().execute(
                 "INSERT OR IGNORE INTO homes (key_id, glob, created_at, created_by)
@@ -243,7 +239,8 @@ impl Tx<'_> {
             "registered" => "key register",
             _ => "key import",
         };
-        let after = format!("name={} owner={} leak_action={}", new.name, new.owner, new.leak_action);
+        let after =
+            format!("name={} owner={} leak_action={}", new.name, new.owner, new.leak_action);
         self.audit(&Entry { actor, action, target: &id, after: &after, ..Entry::at(now) })?;
         self.key(&id)
     }
@@ -311,9 +308,9 @@ impl Tx<'_> {
         if let Some(key) = self.one_key("k.id = ?1", &id)? {
             return Ok(key);
         }
-        let mut statement = self
-            .sql()
-            .prepare("SELECT id, state FROM keys WHERE name = ?1 ORDER BY state = 'deleted', seq")?;
+        let mut statement = self.sql().prepare(
+            "SELECT id, state FROM keys WHERE name = ?1 ORDER BY state = 'deleted', seq",
+        )?;
         let rows = statement.query_map([name_or_id], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let found: Vec<(String, State)> = rows.collect::<rusqlite::Result<_>>()?;
         let live = found.iter().filter(|(_, state)| *state != State::Deleted).count();
@@ -326,7 +323,9 @@ impl Tx<'_> {
             _ => {
                 let ids: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
                 let ids = ids.join(", ");
-                Err(RegistryError::Refused(format!("several keys have that name; give the id: {ids}")))
+                Err(RegistryError::Refused(format!(
+                    "several keys have that name; give the id: {ids}"
+                )))
             }
         }
     }
@@ -413,10 +412,12 @@ impl Tx<'_> {
             "UPDATE keys SET {column} = ?2, modified_at = ?3, modified_by = ?4,
                  version = version + 1 WHERE id = ?1"
         );
-        self.sql()
-            .prepare_cached(&sql)?
-            .execute(rusqlite::params![key.id, value, to_millis(now), actor])?;
+        self.sql().prepare_cached(&sql)?.execute(rusqlite::params![
+            key.id,
+            value,
+            to_millis(now),
+            actor
+        ])?;
         Ok(())
     }
-
 }

@@ -121,10 +121,7 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 impl Filter {
-    fn new(
-        keyring: Arc<Keyring>,
-        connection: Arc<Mutex<Connection>>,
-    ) -> Result<Self> {
+    fn new(keyring: Arc<Keyring>, connection: Arc<Mutex<Connection>>) -> Result<Self> {
         let (shapes, untagged_lengths) = {
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             shapes(&connection)?
@@ -176,13 +173,14 @@ impl Filter {
     fn ask(&self, tag: u64, bytes: &[u8]) -> bool {
         let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let by_tag = i64::from_le_bytes(tag.to_le_bytes());
-        let answer = exists(&connection, "SELECT 1 FROM keys WHERE tag = ?1", by_tag).and_then(|found| {
-            if found || !self.untagged_lengths.contains(&bytes.len()) {
-                return Ok(found);
-            }
-            let digest = self.keyring.digest(bytes);
-            exists(&connection, "SELECT 1 FROM keys WHERE digest = ?1", digest.as_bytes())
-        });
+        let answer =
+            exists(&connection, "SELECT 1 FROM keys WHERE tag = ?1", by_tag).and_then(|found| {
+                if found || !self.untagged_lengths.contains(&bytes.len()) {
+                    return Ok(found);
+                }
+                let digest = self.keyring.digest(bytes);
+                exists(&connection, "SELECT 1 FROM keys WHERE digest = ?1", digest.as_bytes())
+            });
         self.keep(answer).unwrap_or_default()
     }
 
@@ -202,15 +200,20 @@ impl Filter {
     }
 }
 
-fn exists(connection: &Connection, sql: &str, value: impl rusqlite::ToSql) -> rusqlite::Result<bool> {
+fn exists(
+    connection: &Connection,
+    sql: &str,
+    value: impl rusqlite::ToSql,
+) -> rusqlite::Result<bool> {
     let mut statement = connection.prepare_cached(sql)?;
     Ok(statement.query_row([value], |_| Ok(())).optional()?.is_some())
 }
 
 /// Adds the rows behind `base.seq`.
 fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
-    let mut statement = connection
-        .prepare("SELECT seq, tag, CASE WHEN tag IS NULL THEN digest END FROM keys WHERE seq > ?1")?;
+    let mut statement = connection.prepare(
+        "SELECT seq, tag, CASE WHEN tag IS NULL THEN digest END FROM keys WHERE seq > ?1",
+    )?;
     let mut rows = statement.query([base.seq])?;
     while let Some(row) = rows.next()? {
         base.seq = base.seq.max(row.get(0)?);

@@ -291,6 +291,7 @@ mod tests {
         fn skip(&mut self, path: &Path, _: String) {
             self.skipped.push(path.to_string_lossy().into_owned());
         }
+        fn note(&mut self, _: &Path, _: &'static str) {}
     }
 
     fn read(diff: &str) -> (Notes, Outcome) {

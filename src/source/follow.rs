@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use globset::GlobSet;
-use tracing::{debug, info, warn};
+use tracing::warn;
 
 use crate::source::reader::{self, Links};
 use crate::source::{
@@ -98,7 +98,8 @@ impl Follow {
         }
     }
 
-    /// Follows until asked to stop; `ready` is called when everything that is there was read once.
+    /// Follows until asked to stop. `ready` is called once, as soon as nothing that comes from then
+    /// on can be missed.
     pub fn run(
         &mut self,
         sink: &mut dyn Sink,
@@ -108,6 +109,8 @@ impl Follow {
         let mut hints = Hints::new();
         let mut walk_at = Instant::now();
         let mut tick_at = walk_at;
+        // Where "from now on" begins in a log is known after the first look only.
+        let first_look = matches!(self.options.mode, Mode::Logs { from_beginning: false });
         while !stop.is_stopped() {
             let now = Instant::now();
             if now >= tick_at {
@@ -119,9 +122,11 @@ impl Follow {
                 self.walk_all(now);
                 walk_at = now + WALK_EVERY;
             }
+            if !self.started && !first_look {
+                ready();
+            }
             self.work(sink, stop);
-            if !self.started && !stop.is_stopped() {
-                self.started = true;
+            if !std::mem::replace(&mut self.started, true) && first_look {
                 ready();
             }
             let wait = self.due.values().min().map_or(tick_at, |due| tick_at.min(*due));
@@ -282,9 +287,10 @@ impl Follow {
         stat: &Stat,
         file: &mut File,
     ) -> io::Result<Option<Followed>> {
-        let renamed = self.files.iter().find(|(old, known)| {
-            same_file(&known.stat, stat) && old.parent() == path.parent()
-        });
+        let renamed = self
+            .files
+            .iter()
+            .find(|(old, known)| same_file(&known.stat, stat) && old.parent() == path.parent());
         let Some((old, known)) = renamed.map(|(old, known)| (old.clone(), known.clone())) else {
             return Ok(None);
         };
@@ -297,13 +303,7 @@ impl Follow {
 
     /// Another file stands at the path of a log: reads the rest of the old one, which lies in the
     /// same folder under another name.
-    fn finish_rotated(
-        &mut self,
-        path: &Path,
-        known: &Followed,
-        sink: &mut dyn Sink,
-        stop: &Stop,
-    ) {
+    fn finish_rotated(&mut self, path: &Path, known: &Followed, sink: &mut dyn Sink, stop: &Stop) {
         self.files.remove(path);
         let folder = path.parent().unwrap_or(Path::new("."));
         let siblings = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -322,10 +322,10 @@ impl Follow {
             if let Err(error) = outcome {
                 self.complain(&place, &error, sink);
             }
-            debug!(path = %place.display(), "read a rotated log to its end");
+            sink.note(&place, "read a rotated log to its end");
             return;
         }
-        info!(path = %path.display(), "a log was replaced or cut; reading it from its start");
+        sink.note(path, "a log was replaced or cut; reading it from its start");
     }
 
     fn read_from(

@@ -109,10 +109,10 @@ fn one_line(command: &mut Command, name: &str) -> Result<PathBuf, SourceError> {
     let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
     let mut line = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        stdout.take(64 * 1024).read_to_end(&mut line).map_err(|source| SourceError::Read {
-            name: name.to_owned(),
-            source,
-        })?;
+        stdout
+            .take(64 * 1024)
+            .read_to_end(&mut line)
+            .map_err(|source| SourceError::Read { name: name.to_owned(), source })?;
     }
     finish(child, name)?;
     let line = line.strip_suffix(b"\n").unwrap_or(&line);

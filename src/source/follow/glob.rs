@@ -24,8 +24,7 @@ impl PathGlob {
             root.push(part);
         }
         let below = root == Path::new(pattern);
-        let matcher =
-            GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher();
+        let matcher = GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher();
         Ok(Self { root, matcher, below })
     }
 

@@ -1,0 +1,422 @@
+//! What the user can say. No logic: commands give it meaning.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::registry::key::{KeyKind, LeakAction};
+
+/// Finds leaked API keys, knows whose they are, and acts.
+#[derive(Debug, Parser)]
+#[command(name = "leakwarden", version, about, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 all read, no leak; 1 leak found; 2 usage, configuration or \
+registry error; 3 no leak found, but something could not be read.")]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Scan files, folders, standard input or a diff for keys
+    Scan(Scan),
+    /// Git hooks: refuse commits that hold keys
+    #[command(subcommand)]
+    Hook(Hook),
+    /// Watch folders and logs, act on leaked keys, tell people (the daemon)
+    Watch(Watch),
+    /// Check a configuration file
+    #[command(subcommand)]
+    Config(Config),
+    /// Show the whole way in a temporary folder: issue, leak, catch, act, mail
+    Demo,
+    /// Make a registry, its pepper and a configuration
+    Init(Init),
+    /// Issue, register and manage keys
+    #[command(subcommand)]
+    Key(Key),
+    /// Review leaks: what was seen, what was done, what waits
+    #[command(subcommand)]
+    Leak(Leak),
+}
+
+/// Where the registry is.
+#[derive(Clone, Debug, Args)]
+pub struct RegistryArg {
+    /// Folder of the registry, as made by `leakwarden init`
+    #[arg(long, value_name = "DIR", env = "LEAKWARDEN_REGISTRY")]
+    pub registry: Option<PathBuf>,
+}
+
+/// How lists are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One document
+    Json,
+}
+
+/// `--format` of lists.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct FormatArg {
+    /// How to print
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ListFormat,
+}
+
+/// How scans are reported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For people
+    #[default]
+    Text,
+    /// One document
+    Json,
+    /// One object per line, the summary last
+    Jsonl,
+}
+
+/// Which findings a scan reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum MinConfidence {
+    /// Everything
+    Low,
+    /// What is probably a key
+    #[default]
+    Medium,
+    /// What is surely of a key's form
+    High,
+}
+
+/// Narrows a report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Only {
+    /// Keys of the registry only
+    Registered,
+}
+
+/// Options of scans and hooks.
+#[derive(Debug, Args)]
+pub struct Report {
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t)]
+    pub format: ReportFormat,
+    /// Write the report to a file instead of standard output
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Where the registry is
+    #[command(flatten)]
+    pub registry: RegistryArg,
+    /// Use rules only, whatever LEAKWARDEN_REGISTRY says
+    #[arg(long)]
+    pub no_registry: bool,
+    /// Report only a part of the findings
+    #[arg(long, value_enum)]
+    pub only: Option<Only>,
+    /// Add rules from the .yaml files of a folder
+    #[arg(long, value_name = "DIR")]
+    pub rules: Vec<PathBuf>,
+    /// Report findings from this confidence on; registered keys are always reported
+    #[arg(long, value_enum, default_value_t)]
+    pub min_confidence: MinConfidence,
+    /// Print findings only
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// `scan`.
+#[derive(Debug, Args)]
+pub struct Scan {
+    /// Files and folders (default: the current folder)
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Read standard input
+    #[arg(long, conflicts_with_all = ["paths", "diff"])]
+    pub stdin: bool,
+    /// Name of standard input in the report
+    #[arg(long, value_name = "PATH", default_value = "<stdin>", requires = "stdin")]
+    pub name: PathBuf,
+    /// Read a unified diff from standard input: added lines only
+    #[arg(long, conflicts_with = "paths")]
+    pub diff: bool,
+    /// Leave out files and folders that match a glob
+    #[arg(long, value_name = "GLOB")]
+    pub exclude: Vec<String>,
+    /// Read also what .gitignore names
+    #[arg(long)]
+    pub no_ignore: bool,
+    /// Files that are read at once (default: one per core)
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// How to report
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// `hook`.
+#[derive(Debug, Subcommand)]
+pub enum Hook {
+    /// Scan what is staged; called by git before a commit
+    PreCommit {
+        /// How to report
+        #[command(flatten)]
+        report: Report,
+    },
+    /// Install the pre-commit hook into this repository
+    Install {
+        /// Registry that the hook uses
+        #[command(flatten)]
+        registry: RegistryArg,
+    },
+}
+
+/// `watch`.
+#[derive(Debug, Args)]
+pub struct Watch {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+    /// How to write the log to standard error
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: ListFormat,
+}
+
+/// `config`.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Check a configuration file: fields, globs, rules
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+}
+
+/// `init`.
+#[derive(Debug, Args)]
+pub struct Init {
+    /// Folder to make
+    #[arg(long, value_name = "DIR", default_value = "./leakwarden")]
+    pub dir: PathBuf,
+    /// Mail address of the first administrator (default: you on this host)
+    #[arg(long, value_name = "EMAIL")]
+    pub admin: Option<String>,
+    /// Name of the account
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub account: String,
+}
+
+/// `key`.
+#[derive(Debug, Subcommand)]
+pub enum Key {
+    /// Make a key and show it, once
+    Create(Create),
+    /// Register a key that was issued elsewhere; it is read from standard input
+    Register(Register),
+    /// Register many keys from a JSONL file
+    Import {
+        /// The file; `-` is standard input
+        file: PathBuf,
+        /// Import nothing if one line has a fault
+        #[arg(long)]
+        all_or_nothing: bool,
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// List keys
+    List {
+        /// Also deleted ones
+        #[arg(long)]
+        all: bool,
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Show one key
+    Show(KeyArg),
+    /// Say whether the key on standard input is valid; exit code 0 only if it is
+    Verify {
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Lock a key: it cannot be deleted until it is unlocked
+    Lock(KeyArg),
+    /// Unlock a key
+    Unlock(KeyArg),
+    /// Make a key unusable
+    Disable(KeyArg),
+    /// Make a disabled key usable again
+    Enable(KeyArg),
+    /// Delete a key for good
+    Delete {
+        /// Which
+        #[command(flatten)]
+        key: KeyArg,
+        /// Do not ask
+        #[arg(long, short)]
+        force: bool,
+    },
+}
+
+/// A key by name or id.
+#[derive(Debug, Args)]
+pub struct KeyArg {
+    /// Name, id or UUID of the key
+    #[arg(value_name = "NAME|ID")]
+    pub key: String,
+    /// Where
+    #[command(flatten)]
+    pub registry: RegistryArg,
+    /// How to print
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+/// What `create` and `register` say of a key.
+#[derive(Debug, Args)]
+pub struct Described {
+    /// Name of the key; need not be unique
+    pub name: String,
+    /// Description
+    #[arg(long, short, default_value = "")]
+    pub description: String,
+    /// Mail address of its owner (default: you on this host)
+    #[arg(long, value_name = "EMAIL")]
+    pub owner: Option<String>,
+    /// Whom it stands for
+    #[arg(long, value_parser = kind, default_value = "user")]
+    pub kind: KeyKind,
+    /// What to do when it leaks: none, disable or delete
+    #[arg(long, alias = "action-when-leaked", value_parser = leak_action, default_value = "disable")]
+    pub action_if_leaked: LeakAction,
+    /// Date or time (RFC 3339) from which it is invalid
+    #[arg(long, value_name = "DATE", value_parser = time)]
+    pub expires: Option<jiff::Timestamp>,
+    /// Glob of files where it is meant to be; may be given several times
+    #[arg(long, value_name = "GLOB")]
+    pub home: Vec<String>,
+    /// Lock it
+    #[arg(long)]
+    pub lock: bool,
+    /// Where
+    #[command(flatten)]
+    pub registry: RegistryArg,
+    /// How to print
+    #[command(flatten)]
+    pub format: FormatArg,
+}
+
+/// Other issuers' key forms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Like {
+    /// 44 characters base64url without a prefix
+    Ibm,
+}
+
+/// `key create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// The key
+    #[command(flatten)]
+    pub described: Described,
+    /// Make it in the form of another issuer
+    #[arg(long, value_enum)]
+    pub like: Option<Like>,
+    /// Write the key to a new file (mode 0600) instead of showing it
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+/// `key register`.
+#[derive(Debug, Args)]
+pub struct Register {
+    /// The key
+    #[command(flatten)]
+    pub described: Described,
+}
+
+/// `leak`.
+#[derive(Debug, Subcommand)]
+pub enum Leak {
+    /// List leaks that are not resolved
+    List {
+        /// Also resolved ones
+        #[arg(long)]
+        all: bool,
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Show everything about one leak
+    Show {
+        /// Its number
+        #[arg(value_name = "LEAK")]
+        leak: String,
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Release actions that are held
+    Approve {
+        /// Their numbers
+        #[arg(value_name = "LEAK", required_unless_present = "all")]
+        leaks: Vec<String>,
+        /// Release everything that is held
+        #[arg(long, conflicts_with = "leaks")]
+        all: bool,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT", default_value = "approved on the command line")]
+        reason: String,
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+    },
+    /// Close a leak
+    Resolve {
+        /// Its number
+        #[arg(value_name = "LEAK")]
+        leak: String,
+        /// How it ended; `rotated` is refused while the key is valid
+        #[arg(long = "as", value_name = "HOW", value_parser = ["rotated", "false-positive", "accepted"])]
+        how: String,
+        /// Why, for the audit log
+        #[arg(long, value_name = "TEXT", default_value = "")]
+        reason: String,
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+    },
+}
+
+fn leak_action(word: &str) -> Result<LeakAction, String> {
+    LeakAction::parse(word).ok_or_else(|| format!("expected {}", LeakAction::WORDS.join(", ")))
+}
+
+fn kind(word: &str) -> Result<KeyKind, String> {
+    KeyKind::parse(word).ok_or_else(|| format!("expected {}", KeyKind::WORDS.join(", ")))
+}
+
+fn time(text: &str) -> Result<jiff::Timestamp, String> {
+    crate::clock::parse(text)
+        .ok_or_else(|| "expected a date (2027-01-31) or a time (2027-01-31T12:00:00Z)".to_owned())
+}

@@ -1,0 +1,172 @@
+//! The commands: build the parts, call them, print, answer with an exit code.
+
+mod config;
+mod demo;
+mod hook;
+mod init;
+mod key;
+mod leak;
+mod output;
+mod scan;
+mod watch;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+
+use crate::cli::{Cli, Command, RegistryArg};
+use crate::matcher::Matcher;
+use crate::registry::Registry;
+use crate::registry::lookup::Lookup;
+use crate::rule::{Confidence, RuleSet};
+use crate::shape::{KEY_MIN, ShapeSet};
+
+/// How a command ends; the numbers are a contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Done; everything read, no leak.
+    Clean = 0,
+    /// A leak, or an answer that is "no".
+    Found = 1,
+    /// Usage, configuration or registry error.
+    Error = 2,
+    /// No leak, but something could not be read.
+    Incomplete = 3,
+}
+
+impl From<Exit> for std::process::ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Runs the command line.
+#[must_use]
+pub fn run(arguments: &[OsString]) -> Exit {
+    match dispatch(arguments) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            Exit::Error
+        }
+    }
+}
+
+fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
+    refuse_keys(arguments)?;
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(answer) => {
+            answer.print().context("cannot print")?;
+            return Ok(if answer.use_stderr() { Exit::Error } else { Exit::Clean });
+        }
+    };
+    match cli.command {
+        Command::Scan(scan) => scan::run(&scan),
+        Command::Hook(hook) => hook::run(&hook),
+        Command::Watch(watch) => watch::run(&watch),
+        Command::Config(config) => config::run(&config),
+        Command::Demo => demo::run(),
+        Command::Init(init) => init::run(&init),
+        Command::Key(key) => key::run(key),
+        Command::Leak(leak) => leak::run(&leak),
+    }
+}
+
+/// The name under which changes are recorded: the user of the operating system.
+fn actor() -> String {
+    let name = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_default();
+    let uid = rustix::process::getuid().as_raw();
+    match (name.as_str(), uid) {
+        ("", 0) => "root".to_owned(),
+        ("", uid) => format!("uid {uid}"),
+        (name, _) => crate::text::clean(name.as_bytes()),
+    }
+}
+
+/// The mail address that stands for the user who gives none.
+fn own_address() -> String {
+    let name: String = actor()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' })
+        .collect();
+    let host = crate::daemon::host();
+    format!("{name}@{}", if host.is_empty() { "localhost" } else { &host })
+}
+
+/// A matcher with the built-in rules and those of some folders.
+fn matcher(folders: &[PathBuf]) -> anyhow::Result<Matcher> {
+    let mut files: Vec<(String, String)> = crate::rule::BUILTIN
+        .iter()
+        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
+        .collect();
+    for folder in folders {
+        files.extend(rule_files(folder)?);
+    }
+    let rules = RuleSet::from_files(files).context("rules")?;
+    Ok(Matcher::new(Arc::new(rules), ShapeSet::default())?)
+}
+
+fn rule_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let shown = folder.display();
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {shown}"))? {
+        let path = entry.with_context(|| format!("cannot read {shown}"))?.path();
+        if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            files.push((path.display().to_string(), text));
+        }
+    }
+    if files.is_empty() {
+        bail!("{shown} holds no .yaml file with rules");
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Opens the registry that a command needs. Words of the command line that are a registered key
+/// are refused before anything can echo them.
+fn open(registry: &RegistryArg) -> anyhow::Result<Registry> {
+    let Some(dir) = &registry.registry else {
+        bail!("no registry: give --registry DIR, or set LEAKWARDEN_REGISTRY");
+    };
+    let registry = Registry::open(dir)?;
+    let filter = Lookup::new(&registry, false)?.filter();
+    for word in std::env::args_os().skip(1) {
+        let word = word.as_encoded_bytes();
+        if word.len() >= KEY_MIN && filter.knows(word) {
+            bail!(KEY_IN_ARGUMENT);
+        }
+    }
+    filter.check()?;
+    Ok(registry)
+}
+
+const KEY_IN_ARGUMENT: &str = "an argument is an API key: keys are read from standard input or a \
+    file, never from the command line, where others can see them (and this one should be rotated)";
+
+/// Refuses arguments in which a rule sees a key, without repeating them.
+fn refuse_keys(arguments: &[OsString]) -> anyhow::Result<()> {
+    let suspicious: Vec<&[u8]> = arguments
+        .iter()
+        .skip(1)
+        .map(|argument| argument.as_encoded_bytes())
+        .filter(|word| word.len() >= KEY_MIN)
+        .collect();
+    if suspicious.is_empty() {
+        return Ok(());
+    }
+    let matcher = matcher(&[])?;
+    let mut hits = Vec::new();
+    for word in suspicious {
+        matcher.find(word, 0..word.len(), &|_| false, &mut hits);
+    }
+    if hits.iter().any(|hit| hit.confidence >= Confidence::Medium) {
+        bail!(KEY_IN_ARGUMENT);
+    }
+    Ok(())
+}

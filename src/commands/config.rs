@@ -1,0 +1,26 @@
+//! `leakwarden config check`.
+
+use super::{Exit, output};
+use crate::cli::Config;
+use crate::config;
+use crate::incident::Mode;
+
+pub(super) fn run(command: &Config) -> anyhow::Result<Exit> {
+    let Config::Check { file } = command;
+    let config = config::read(file)?;
+    let rules = super::matcher(&config.rules)?.rules().rules().len();
+    let mode = match config.daemon.ledger.policy.mode {
+        Mode::Observe => "observe",
+        Mode::Act => "act",
+    };
+    let watches = config.daemon.watches.len();
+    output::print(&format!(
+        "{} is right: mode {mode}, {watches} watches, {rules} rules, registry in {}\n",
+        file.display(),
+        config.registry.display()
+    ))?;
+    if watches == 0 {
+        output::note("note: nothing is watched; add a `watch` entry");
+    }
+    Ok(Exit::Clean)
+}

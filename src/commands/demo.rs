@@ -1,0 +1,3 @@
+pub(super) fn run() -> anyhow::Result<super::Exit> {
+    Ok(super::Exit::Clean)
+}

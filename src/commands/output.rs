@@ -1,0 +1,65 @@
+//! The only place that prints.
+
+use std::fs::File;
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::path::Path;
+
+use anyhow::Context as _;
+
+/// Prints to standard output; a reader that went away is no error.
+pub(super) fn print(text: &str) -> anyhow::Result<()> {
+    to_stdout(|out| out.write_all(text.as_bytes()))
+}
+
+/// Writes to standard output, where colours go to terminals only.
+pub(super) fn to_stdout(
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(anstream::stdout());
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes to a file, without colours.
+pub(super) fn to_file(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> anyhow::Result<()> {
+    let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut buffer = BufWriter::new(file);
+    let stream: &mut dyn Write = &mut buffer;
+    write(&mut anstream::StripStream::new(stream))
+        .and_then(|()| buffer.flush())
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Tells people something beside the output.
+pub(super) fn note(text: &str) {
+    // When standard error is gone there is nobody to tell.
+    let _written = writeln!(anstream::stderr(), "{text}").is_ok();
+}
+
+/// Tells what went wrong.
+pub(super) fn error(text: &str) {
+    note(&format!("\x1b[1;31merror\x1b[0m: {text}"));
+}
+
+/// Asks a question; only `y` or `yes` on a terminal is a yes.
+pub(super) fn confirm(question: &str) -> anyhow::Result<bool> {
+    if !io::stdin().is_terminal() {
+        anyhow::bail!("{question} Say so with --force: there is no terminal to ask on");
+    }
+    let _written = write!(anstream::stderr(), "{question} [y/N] ").is_ok();
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).context("cannot read the answer")?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Pretty JSON and a newline.
+pub(super) fn json(value: &serde_json::Value) -> anyhow::Result<()> {
+    print(&format!("{value:#}\n"))
+}

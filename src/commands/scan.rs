@@ -1,0 +1,142 @@
+//! `leakwarden scan`: the front half over something that ends.
+
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+use super::{Exit, output};
+use crate::cli::{self, MinConfidence, ReportFormat};
+use crate::finding::Report;
+use crate::matcher::Matcher;
+use crate::pipeline::{self, Scan};
+use crate::report::{self, Format};
+use crate::rule::Confidence;
+use crate::source::reader::{self, pump};
+use crate::source::{End, Item, Kind, Sink, Stop, diff, files};
+
+pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    let matcher = super::matcher(&arguments.report.rules)?;
+    let scan = start(&arguments.report, &matcher)?;
+    let mut ignored = 0;
+    if arguments.diff {
+        read_diff(&scan)?;
+    } else if arguments.stdin {
+        read_stdin(&arguments.name, &scan);
+    } else {
+        ignored = walk(arguments, &scan)?;
+    }
+    let mut report = scan.finish()?;
+    report.ignored = ignored;
+    finish(report, &arguments.report, started)
+}
+
+/// A scan as the options of scans and hooks ask for it.
+pub(super) fn start(arguments: &cli::Report, matcher: &Matcher) -> anyhow::Result<Scan> {
+    let registry = match (&arguments.registry.registry, arguments.no_registry) {
+        (Some(_), false) => Some(super::open(&arguments.registry)?),
+        _ => None,
+    };
+    let options = pipeline::Options {
+        only_registered: arguments.only.is_some(),
+        min_confidence: match arguments.min_confidence {
+            MinConfidence::Low => Confidence::Low,
+            MinConfidence::Medium => Confidence::Medium,
+            MinConfidence::High => Confidence::High,
+        },
+    };
+    Ok(Scan::new(matcher, registry, options, crate::clock::now())?)
+}
+
+/// Prints the report and draws the conclusion.
+pub(super) fn finish(
+    mut report: Report,
+    arguments: &cli::Report,
+    started: Instant,
+) -> anyhow::Result<Exit> {
+    report.seconds = started.elapsed().as_secs_f64();
+    let format = match arguments.format {
+        ReportFormat::Text => Format::Text,
+        ReportFormat::Json => Format::Json,
+        ReportFormat::Jsonl => Format::Jsonl,
+    };
+    let on_stdout = format == Format::Text && arguments.output.is_none();
+    if !arguments.quiet && !on_stdout {
+        output::note(&report::registry_line(report.registry));
+    }
+    match &arguments.output {
+        Some(path) => {
+            output::to_file(path, |out| report::write(&report, format, arguments.quiet, out))?;
+        }
+        None => output::to_stdout(|out| report::write(&report, format, arguments.quiet, out))?,
+    }
+    Ok(match (report.findings.is_empty(), report.complete()) {
+        (false, _) => Exit::Found,
+        (true, true) => Exit::Clean,
+        (true, false) => Exit::Incomplete,
+    })
+}
+
+fn walk(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<u64> {
+    let paths =
+        if arguments.paths.is_empty() { vec![PathBuf::from(".")] } else { arguments.paths.clone() };
+    let threads = arguments
+        .threads
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
+        .max(1);
+    let options = files::Options {
+        paths,
+        exclude: globs(&arguments.exclude)?,
+        no_ignore: arguments.no_ignore,
+        threads,
+    };
+    Ok(files::run(&options, &|| scan.reader()))
+}
+
+fn globs(patterns: &[String]) -> anyhow::Result<GlobSet> {
+    let mut builder = GlobSetBuilder::new();
+    for pattern in patterns {
+        builder.add(Glob::new(pattern).with_context(|| format!("--exclude {pattern}"))?);
+    }
+    builder.build().context("--exclude")
+}
+
+fn read_stdin(name: &Path, scan: &Scan) {
+    let mut reader = scan.reader();
+    let mut stdin = io::stdin().lock();
+    let mut item = Item::whole(Kind::Stdin, name.to_owned());
+    // An empty input is no stream: a scan that read nothing must not look clean.
+    let first = match io::BufRead::fill_buf(&mut stdin) {
+        Ok(bytes) => bytes.len(),
+        Err(error) => return reader.skip(name, reader::describe(&error)),
+    };
+    if first == 0 {
+        return reader.skip(name, "standard input is empty".to_owned());
+    }
+    item.continued = false;
+    reader.begin(&item);
+    let outcome = pump(&mut stdin, &mut reader, &Stop::new());
+    let _position = reader.end(End::Done);
+    if let Err(error) = outcome {
+        reader.skip(name, reader::describe(&error));
+    }
+}
+
+fn read_diff(scan: &Scan) -> anyhow::Result<()> {
+    let mut reader = scan.reader();
+    let mut input = BufReader::with_capacity(64 * 1024, io::stdin().lock());
+    let outcome = diff::run(&mut input, Kind::Diff, &mut reader)?;
+    if outcome.headers == 0 {
+        let why = if outcome.bytes == 0 {
+            "the diff on standard input is empty"
+        } else {
+            "standard input is no unified diff; `--stdin` reads it as text"
+        };
+        reader.skip(Path::new("<diff>"), why.to_owned());
+    }
+    Ok(())
+}

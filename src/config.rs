@@ -1,0 +1,258 @@
+//! The configuration file: read strictly, checked as a whole, turned into the modules' options.
+
+mod setting;
+
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use zeroize::Zeroizing;
+
+use crate::daemon::{self, Watch};
+use crate::incident::{Brake, Policy};
+use crate::ledger;
+use crate::mail::{self, Mailer, Smtp, SmtpError};
+use crate::source::follow::{self, Mode, PathGlob};
+
+pub use setting::Settings;
+
+/// A configuration that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Its syntax or a field; the text says line, field and what was expected.
+    #[error("{path}: {source}")]
+    Field {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong where.
+        source: serde_yaml::Error,
+    },
+    /// A glob.
+    #[error("{path}: {field}: {source}")]
+    Glob {
+        /// Which file.
+        path: PathBuf,
+        /// Which field.
+        field: String,
+        /// What is wrong.
+        source: globset::Error,
+    },
+    /// The mail server.
+    #[error("{path}: mail.smtp: {source}")]
+    Smtp {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: SmtpError,
+    },
+    /// The sender.
+    #[error("{path}: mail.smtp.from: `{from}` is not a mail address")]
+    From {
+        /// Which file.
+        path: PathBuf,
+        /// What it says.
+        from: String,
+    },
+    /// Two readings are possible, or none.
+    #[error("{path}: {field}: {why}")]
+    Choice {
+        /// Which file.
+        path: PathBuf,
+        /// Which field.
+        field: String,
+        /// What to write.
+        why: &'static str,
+    },
+}
+
+/// A checked configuration.
+#[derive(Debug)]
+pub struct Config {
+    /// Folder of the registry.
+    pub registry: PathBuf,
+    /// Make the registry when its folder is absent.
+    pub create_if_missing: bool,
+    /// Folders of own rules.
+    pub rules: Vec<PathBuf>,
+    /// Everything else.
+    pub daemon: daemon::Options,
+}
+
+/// Reads and checks a configuration file. Relative paths are relative to its folder.
+pub fn read(path: &Path) -> Result<Config, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let settings: Settings = serde_yaml::from_str(&text)
+        .map_err(|source| ConfigError::Field { path: path.to_owned(), source })?;
+    let absolute = std::path::absolute(path)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
+    Builder { path: path.to_owned(), base }.config(settings)
+}
+
+struct Builder {
+    path: PathBuf,
+    base: PathBuf,
+}
+
+impl Builder {
+    fn config(&self, settings: Settings) -> Result<Config, ConfigError> {
+        let watches = settings
+            .watch
+            .iter()
+            .enumerate()
+            .map(|(index, watch)| self.watch(index, watch))
+            .collect::<Result<_, _>>()?;
+        let response = &settings.response;
+        let brake = response.brake.clone().unwrap_or_default();
+        let default = Brake::default();
+        let policy = Policy {
+            mode: response.mode.into(),
+            brake: Brake {
+                max: brake.max.unwrap_or(default.max),
+                per_owner: brake.per_owner.unwrap_or(default.per_owner),
+                per_source: brake.per_source.unwrap_or(default.per_source),
+                window: brake.window.map_or(default.window, |window| window.0),
+            },
+            delete_grace: response.delete_grace.0,
+            locked: response.locked.into(),
+        };
+        let homes = self.globs("homes", &settings.homes)?;
+        let (mailer, mail) = self.mail(settings.mail.unwrap_or_default())?;
+        Ok(Config {
+            registry: self.resolve(&settings.registry.dir),
+            create_if_missing: settings.registry.create_if_missing,
+            rules: settings.rules.iter().map(|folder| self.resolve(folder)).collect(),
+            daemon: daemon::Options {
+                watches,
+                ledger: ledger::Options { policy, homes },
+                mailer,
+                mail,
+            },
+        })
+    }
+
+    fn watch(&self, index: usize, watch: &setting::Watch) -> Result<Watch, ConfigError> {
+        let field = format!("watch[{index}]");
+        let choice =
+            |why| ConfigError::Choice { path: self.path.clone(), field: field.clone(), why };
+        let (patterns, mode) = match (&watch.files, &watch.logs) {
+            (Some(files), None) if watch.start.is_none() => (files, Mode::Files),
+            (Some(_), None) => {
+                return Err(choice("`start` is for logs; files are read as a whole"));
+            }
+            (None, Some(logs)) => {
+                let from_beginning = watch.start == Some(setting::Start::Beginning);
+                (logs, Mode::Logs { from_beginning })
+            }
+            _ => return Err(choice("give either `files` or `logs`")),
+        };
+        if patterns.is_empty() {
+            return Err(choice("give at least one path"));
+        }
+        let include = patterns
+            .iter()
+            .map(|pattern| PathGlob::new(&self.pattern(pattern)))
+            .collect::<Result<_, _>>()
+            .map_err(|source| ConfigError::Glob {
+                path: self.path.clone(),
+                field: field.clone(),
+                source,
+            })?;
+        let exclude = self.globs(&format!("{field}.exclude"), &watch.exclude)?;
+        let kind = if mode == Mode::Files { "files" } else { "logs" };
+        // Offsets are kept under the name: the same paths are the same watch in whatever order.
+        let name = format!("{kind} {}", patterns.join(" "));
+        Ok(Watch { name, follow: follow::Options { include, exclude, mode } })
+    }
+
+    fn mail(&self, mail: setting::Mail) -> Result<(Mailer, mail::Options), ConfigError> {
+        let (mailer, from) = match (mail.directory, mail.smtp) {
+            (Some(folder), None) => {
+                (Mailer::Directory(self.resolve(&folder)), "leakwarden@localhost".to_owned())
+            }
+            (None, Some(smtp)) => {
+                let from = smtp.from.clone();
+                (Mailer::Smtp(self.smtp(smtp)?), from)
+            }
+            _ => {
+                return Err(ConfigError::Choice {
+                    path: self.path.clone(),
+                    field: "mail".to_owned(),
+                    why: "give either `directory` or `smtp`",
+                });
+            }
+        };
+        let from = from.parse().map_err(|_| ConfigError::From {
+            path: self.path.clone(),
+            from: crate::text::clean(from.as_bytes()),
+        })?;
+        let options = mail::Options {
+            from,
+            retry_first: mail.retry_after.0,
+            retry_max: std::time::Duration::from_secs(3_600).max(mail.retry_after.0),
+            give_up_after: mail.give_up_after.0,
+        };
+        Ok((mailer, options))
+    }
+
+    fn smtp(&self, smtp: setting::Smtp) -> Result<Smtp, ConfigError> {
+        let credentials = match (smtp.username, smtp.password_file) {
+            (None, None) => None,
+            (Some(user), Some(file)) => {
+                let file = self.resolve(&file);
+                let password = std::fs::read_to_string(&file)
+                    .map(Zeroizing::new)
+                    .map_err(|source| ConfigError::Read { path: file, source })?;
+                Some((user, Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned())))
+            }
+            _ => {
+                return Err(ConfigError::Choice {
+                    path: self.path.clone(),
+                    field: "mail.smtp".to_owned(),
+                    why: "`username` and `password_file` go together",
+                });
+            }
+        };
+        let tls = smtp.tls.into();
+        let port = smtp.port.unwrap_or(match tls {
+            mail::Tls::Implicit => 465,
+            mail::Tls::StartTls => 587,
+            mail::Tls::None => 25,
+        });
+        Smtp::new(smtp.host, port, tls, credentials, smtp.deadline.0)
+            .map_err(|source| ConfigError::Smtp { path: self.path.clone(), source })
+    }
+
+    fn resolve(&self, path: &Path) -> PathBuf {
+        let joined = self.base.join(path);
+        // `./` would stand in the way of matching globs.
+        joined.components().filter(|part| *part != std::path::Component::CurDir).collect()
+    }
+
+    fn pattern(&self, pattern: &str) -> String {
+        // A pattern that begins with `**` matches anywhere; all others are paths.
+        if pattern.starts_with("**") {
+            return pattern.to_owned();
+        }
+        self.resolve(Path::new(pattern)).to_string_lossy().into_owned()
+    }
+
+    fn globs(&self, field: &str, patterns: &[String]) -> Result<GlobSet, ConfigError> {
+        let at =
+            |source| ConfigError::Glob { path: self.path.clone(), field: field.to_owned(), source };
+        let mut builder = GlobSetBuilder::new();
+        for pattern in patterns {
+            let pattern = self.pattern(pattern);
+            builder.add(GlobBuilder::new(&pattern).literal_separator(true).build().map_err(at)?);
+        }
+        builder.build().map_err(at)
+    }
+}

@@ -1,0 +1,231 @@
+//! The file as serde sees it: every field, none unknown.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+
+use crate::incident;
+use crate::mail;
+
+/// The whole file.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    pub(super) registry: Registry,
+    #[serde(default)]
+    pub(super) rules: Vec<PathBuf>,
+    #[serde(default)]
+    pub(super) watch: Vec<Watch>,
+    #[serde(default)]
+    pub(super) homes: Vec<String>,
+    pub(super) response: Response,
+    pub(super) mail: Option<Mail>,
+}
+
+/// `registry: ./var`, or with `create_if_missing`.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) dir: PathBuf,
+    pub(super) create_if_missing: bool,
+}
+
+impl<'de> Deserialize<'de> for Registry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Long {
+            dir: PathBuf,
+            #[serde(default)]
+            create_if_missing: bool,
+        }
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Registry;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a folder, or `{ dir: FOLDER, create_if_missing: true }`")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Registry, E> {
+                Ok(Registry { dir: PathBuf::from(text), create_if_missing: false })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Registry, A::Error> {
+                let long = Long::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(Registry { dir: long.dir, create_if_missing: long.create_if_missing })
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Watch {
+    pub(super) files: Option<Vec<String>>,
+    pub(super) logs: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) exclude: Vec<String>,
+    pub(super) start: Option<Start>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Start {
+    End,
+    Beginning,
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Response {
+    pub(super) mode: Mode,
+    pub(super) brake: Option<Brake>,
+    #[serde(default)]
+    pub(super) delete_grace: Span,
+    #[serde(default)]
+    pub(super) locked: Locked,
+}
+
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Mode {
+    Observe,
+    Act,
+}
+
+impl From<Mode> for incident::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Observe => Self::Observe,
+            Mode::Act => Self::Act,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Brake {
+    pub(super) max: Option<u32>,
+    pub(super) per_owner: Option<u32>,
+    pub(super) per_source: Option<u32>,
+    pub(super) window: Option<Span>,
+}
+
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Locked {
+    #[default]
+    Disable,
+    Hold,
+}
+
+impl From<Locked> for incident::LockedPolicy {
+    fn from(locked: Locked) -> Self {
+        match locked {
+            Locked::Disable => Self::Disable,
+            Locked::Hold => Self::Hold,
+        }
+    }
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Mail {
+    pub(super) directory: Option<PathBuf>,
+    pub(super) smtp: Option<Smtp>,
+    #[serde(default = "one_minute")]
+    pub(super) retry_after: Span,
+    #[serde(default = "five_days")]
+    pub(super) give_up_after: Span,
+}
+
+impl Default for Mail {
+    fn default() -> Self {
+        Self {
+            directory: Some(PathBuf::from("./mail")),
+            smtp: None,
+            retry_after: one_minute(),
+            give_up_after: five_days(),
+        }
+    }
+}
+
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Smtp {
+    pub(super) host: String,
+    pub(super) port: Option<u16>,
+    pub(super) tls: Tls,
+    pub(super) username: Option<String>,
+    pub(super) password_file: Option<PathBuf>,
+    pub(super) from: String,
+    #[serde(default = "one_minute")]
+    pub(super) deadline: Span,
+}
+
+#[derive(Clone, Copy, Debug, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Tls {
+    Implicit,
+    Starttls,
+    None,
+}
+
+impl From<Tls> for mail::Tls {
+    fn from(tls: Tls) -> Self {
+        match tls {
+            Tls::Implicit => Self::Implicit,
+            Tls::Starttls => Self::StartTls,
+            Tls::None => Self::None,
+        }
+    }
+}
+
+/// A length of time: `90s`, `10m`, `4h`, `5d`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+fn one_minute() -> Span {
+    Span(Duration::from_secs(60))
+}
+
+fn five_days() -> Span {
+    Span(Duration::from_secs(5 * 86_400))
+}
+
+impl Span {
+    fn parse(text: &str) -> Option<Self> {
+        let at = text.find(|c: char| !c.is_ascii_digit())?;
+        let (number, unit) = text.split_at_checked(at)?;
+        let seconds = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        Some(Self(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| {
+            let found = de::Unexpected::Str(&text);
+            de::Error::invalid_value(found, &"a length of time such as 90s, 10m, 4h or 5d")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read() {
+        assert_eq!(Span::parse("10m"), Some(Span(Duration::from_secs(600))));
+        assert_eq!(Span::parse("0s"), Some(Span(Duration::ZERO)));
+        assert!(["10", "m", "10 m", "-1s", "1w"].iter().all(|text| Span::parse(text).is_none()));
+    }
+}

@@ -1,0 +1,37 @@
+//! What people and programs read of a scan.
+
+mod jsonl;
+mod text;
+
+use std::io::{self, Write};
+
+use crate::finding::Report;
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// One document.
+    Json,
+    /// One object per line; the summary is the last.
+    Jsonl,
+}
+
+/// Writes a report. `quiet`: findings only.
+pub fn write(report: &Report, format: Format, quiet: bool, out: &mut dyn Write) -> io::Result<()> {
+    match format {
+        Format::Text => text::write(report, quiet, out),
+        Format::Json => jsonl::write_document(report, out),
+        Format::Jsonl => jsonl::write_lines(report, out),
+    }
+}
+
+/// `registry: 41,203 keys`, or a warning that there is none.
+#[must_use]
+pub fn registry_line(registry: Option<u64>) -> String {
+    match registry {
+        Some(count) => format!("registry: {}", crate::text::plural(count, "key")),
+        None => "NO REGISTRY: rules only".to_owned(),
+    }
+}

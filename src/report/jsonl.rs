@@ -1,0 +1,74 @@
+//! JSON and JSON lines; the fields are a contract.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use crate::finding::{Finding, Report};
+
+fn finding(finding: &Finding) -> Value {
+    let key = finding.key.as_ref().map(|key| {
+        json!({
+            "id": key.id,
+            "name": key.name,
+            "owner": key.owner,
+            "state": key.state.as_str(),
+            "leak_action": key.leak_action.as_str(),
+        })
+    });
+    json!({
+        "type": "finding",
+        "rule": finding.rule,
+        "provider": finding.provider,
+        "description": finding.description,
+        "verdict": if key.is_some() { "registered" } else { "unregistered" },
+        "key": key,
+        "confidence": finding.confidence.as_str(),
+        "hint": finding.hint,
+        "fingerprint": finding.fingerprint,
+        "path": finding.path,
+        "line": finding.line,
+        "column": finding.column,
+        "start": finding.start,
+        "end": finding.end,
+        "decoded_via": [],
+        "commit": Value::Null,
+        "author": Value::Null,
+        "email": Value::Null,
+        "date": Value::Null,
+        "source": finding.source,
+    })
+}
+
+fn summary(report: &Report) -> Value {
+    let skipped: Vec<Value> =
+        report.skipped.iter().map(|s| json!({ "path": s.path, "why": s.why })).collect();
+    json!({
+        "type": "summary",
+        "registry": report.registry,
+        "files": report.files,
+        "bytes": report.bytes,
+        "commits": 0,
+        "findings": report.findings.len(),
+        "registered": report.registered(),
+        "below_confidence": report.below_confidence,
+        "ignored": report.ignored,
+        "skipped": skipped,
+        "complete": report.complete(),
+        "seconds": report.seconds,
+    })
+}
+
+pub(super) fn write_lines(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    for one in &report.findings {
+        writeln!(out, "{}", finding(one))?;
+    }
+    writeln!(out, "{}", summary(report))
+}
+
+pub(super) fn write_document(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    let findings: Vec<Value> = report.findings.iter().map(finding).collect();
+    let document = json!({ "findings": findings, "summary": summary(report) });
+    serde_json::to_writer_pretty(&mut *out, &document)?;
+    writeln!(out)
+}

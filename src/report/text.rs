@@ -1,0 +1,83 @@
+//! For people: one line a finding, then what was read.
+
+use std::io::{self, Write};
+
+use crate::finding::{Finding, Report};
+use crate::text::{grouped, plural};
+
+/// Skipped paths that are listed by name.
+const SKIPPED_SHOWN: usize = 20;
+
+const RED: &str = "\x1b[1;31m";
+const YELLOW: &str = "\x1b[33m";
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Colours are written always; the stream strips them where they are not wanted.
+pub(super) fn write(report: &Report, quiet: bool, out: &mut dyn Write) -> io::Result<()> {
+    if !quiet {
+        writeln!(out, "{}", super::registry_line(report.registry))?;
+    }
+    for finding in &report.findings {
+        writeln!(out, "{}", line(finding))?;
+    }
+    if quiet { Ok(()) } else { summary(report, out) }
+}
+
+fn line(finding: &Finding) -> String {
+    let Finding { path, line, column, hint, .. } = finding;
+    let place = format!("{BOLD}{path}:{line}:{column}{PLAIN}");
+    match &finding.key {
+        Some(key) => format!(
+            "{place}: {RED}registered{PLAIN} {hint}  {} ({}), {}, owner {}, on leak: {}",
+            key.name, key.id, key.state, key.owner, key.leak_action
+        ),
+        None => format!(
+            "{place}: {YELLOW}{}{PLAIN} {hint}  {}: {} [{}]",
+            finding.confidence, finding.provider, finding.description, finding.rule
+        ),
+    }
+}
+
+fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
+    for skipped in report.skipped.iter().take(SKIPPED_SHOWN) {
+        writeln!(out, "{YELLOW}not read{PLAIN}: {}: {}", skipped.path, skipped.why)?;
+    }
+    let more = report.skipped.len().saturating_sub(SKIPPED_SHOWN);
+    if more > 0 {
+        writeln!(out, "{YELLOW}not read{PLAIN}: {more} more; `--format jsonl` lists them all")?;
+    }
+    let mut read = format!(
+        "read {}, {} bytes, in {:.2} s",
+        plural(report.files, "file"),
+        grouped(report.bytes),
+        report.seconds
+    );
+    if report.ignored > 0 {
+        let entries = if report.ignored == 1 { "entry" } else { "entries" };
+        let count = grouped(report.ignored);
+        read.push_str(&format!(
+            "; {count} {entries} named by .gitignore left out (--no-ignore reads them)"
+        ));
+    }
+    writeln!(out, "{read}")?;
+    let verdict = if report.findings.is_empty() {
+        match (report.complete(), report.files) {
+            (true, _) => "no leak found".to_owned(),
+            (false, 0) => "INCOMPLETE: nothing was read".to_owned(),
+            (false, _) => "INCOMPLETE: no leak found in what was read".to_owned(),
+        }
+    } else {
+        let registered = report.registered();
+        let all = plural(report.findings.len() as u64, "leak");
+        format!("{all} found, {registered} of them registered")
+    };
+    let below = match report.below_confidence {
+        0 => String::new(),
+        count => format!(
+            " ({} of lower confidence not shown; --min-confidence low shows them)",
+            grouped(count)
+        ),
+    };
+    writeln!(out, "{verdict}{below}")
+}

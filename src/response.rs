@@ -1,0 +1,104 @@
+//! What is done: takes due actions from the outbox, has an executor carry them out, records what
+//! became of them.
+//!
+//! Calls are made at least once, effects happen once: an executor that finds a key in the wanted
+//! state says so and changes nothing. An outcome that is not known is not a success.
+
+pub mod local;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tracing::{error, info, warn};
+
+use crate::clock;
+use crate::ledger::DueAction;
+use crate::registry::{Registry, Result};
+
+/// Actions that are taken at once.
+const BATCH: u32 = 32;
+/// First pause before an attempt is repeated; it doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// After so many attempts an action is given up and admins are told.
+const ATTEMPTS_MAX: u32 = 20;
+/// Longest sleep: the outbox is looked at again even if nobody says so (the command line may have
+/// approved something).
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// What became of one attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect; the text goes into the timeline.
+    Done(String),
+    /// Not known, or not possible now.
+    Retry(String),
+    /// Never possible.
+    GiveUp(String),
+}
+
+/// The future of [`Executor::execute`].
+pub type Execution<'a> = Pin<Box<dyn Future<Output = Outcome> + 'a>>;
+
+/// Carries out actions on keys of one system. Must be idempotent.
+pub trait Executor {
+    /// Carries out one action; must end by itself.
+    fn execute<'a>(&'a mut self, action: &'a DueAction) -> Execution<'a>;
+}
+
+/// Carries out what is due until asked to stop. `acted` is notified after each batch.
+pub async fn run(
+    registry: &mut Registry,
+    executor: &mut dyn Executor,
+    wake: &Notify,
+    acted: &Notify,
+    mut stop: watch::Receiver<bool>,
+) {
+    loop {
+        match step(registry, executor).await {
+            Ok(0) => {}
+            Ok(_) => {
+                acted.notify_one();
+                continue;
+            }
+            Err(error) => error!(%error, "cannot work on the outbox; trying again"),
+        }
+        tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => return,
+            () = wake.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+/// Carries out what is due now; answers how many actions were tried.
+pub async fn step(registry: &mut Registry, executor: &mut dyn Executor) -> Result<usize> {
+    let due = registry.read(|tx| tx.due_actions(clock::now(), BATCH))?;
+    for action in &due {
+        let outcome = executor.execute(action).await;
+        record(registry, action, &outcome)?;
+    }
+    Ok(due.len())
+}
+
+fn record(registry: &mut Registry, action: &DueAction, outcome: &Outcome) -> Result<()> {
+    let now = clock::now();
+    let (incident, kind) = (action.incident, action.kind);
+    registry.write(|tx| match outcome {
+        Outcome::Done(text) => {
+            info!(incident, %kind, key = action.key_id, "leak action took effect");
+            tx.action_done(action, text, now)
+        }
+        Outcome::Retry(why) if action.attempts + 1 < ATTEMPTS_MAX => {
+            warn!(incident, %kind, why, "leak action put off");
+            let pause = RETRY_FIRST.saturating_mul(1 << action.attempts.min(16)).min(RETRY_MAX);
+            tx.action_retry(action, why, now.checked_add(pause).unwrap_or(now))
+        }
+        Outcome::Retry(why) | Outcome::GiveUp(why) => {
+            error!(incident, %kind, why, "leak action failed");
+            tx.action_failed(action, why, now)
+        }
+    })
+}
