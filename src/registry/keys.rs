@@ -224,16 +224,8 @@ impl Tx<'_> {
                 at,
                 actor,
             ])?;
-        self.sql().prepare_cached("INSERT OR IGNORE INTO shapes VALUES (?1, ?2, ?3)")?.execute(
-            (shape.alphabet.as_str(), i64::try_from(shape.len).unwrap_or(i64::MAX), tags.is_none()),
-        )?;
-        for glob in new.homes {
-            self.sql().execute(
-                "INSERT OR IGNORE INTO homes (key_id, glob, created_at, created_by)
-                 VALUES (?1, ?2, ?3, ?4)",
-                (&id, glob, at, actor),
-            )?;
-        }
+        self.add_shape(shape, tags.is_none())?;
+        self.add_homes(&id, new.homes, actor, now)?;
         let action = match new.source {
             "created" => "key create",
             "registered" => "key register",
@@ -243,6 +235,28 @@ impl Tx<'_> {
             format!("name={} owner={} leak_action={}", new.name, new.owner, new.leak_action);
         self.audit(&Entry { actor, action, target: &id, after: &after, ..Entry::at(now) })?;
         self.key(&id)
+    }
+
+    fn add_shape(&self, shape: Shape, untagged: bool) -> Result<()> {
+        let len = i64::try_from(shape.len).unwrap_or(i64::MAX);
+        self.sql()
+            .prepare_cached("INSERT OR IGNORE INTO shapes VALUES (?1, ?2, ?3)")?
+            .execute((shape.alphabet.as_str(), len, untagged))?;
+        Ok(())
+    }
+
+    fn add_homes(&self, key: &str, globs: &[String], actor: &str, now: Timestamp) -> Result<()> {
+        for glob in globs {
+            if let Err(error) = globset::Glob::new(glob) {
+                return Err(RegistryError::Refused(format!("home: {error}")));
+            }
+            self.sql().execute(
+                "INSERT OR IGNORE INTO homes (key_id, glob, created_at, created_by)
+                 VALUES (?1, ?2, ?3, ?4)",
+                (key, glob, to_millis(now), actor),
+            )?;
+        }
+        Ok(())
     }
 
     fn check_quota(&self, identity: &Identity, max_keys: i64) -> Result<()> {

@@ -277,7 +277,7 @@ impl Follow {
                 None => (new_stream(), end_of(&mut file)?),
             },
         };
-        self.read_from(&mut file, path, from, stat, sink, stop)
+        self.read_from(&mut file, Tail { path, from, stat }, sink, stop)
     }
 
     /// A log that was renamed while it was followed goes on under its new name.
@@ -315,7 +315,9 @@ impl Follow {
             }
             let from = (known.stream.clone(), known.position);
             let outcome = match holds(&mut file, &known.position) {
-                Ok(true) => self.read_from(&mut file, &place, from, stat, sink, stop),
+                Ok(true) => {
+                    self.read_from(&mut file, Tail { path: &place, from, stat }, sink, stop)
+                }
                 Ok(false) => continue,
                 Err(error) => Err(error),
             };
@@ -331,22 +333,15 @@ impl Follow {
     fn read_from(
         &mut self,
         file: &mut File,
-        path: &Path,
-        (stream, from): (String, Position),
-        stat: Stat,
+        tail: Tail<'_>,
         sink: &mut dyn Sink,
         stop: &Stop,
     ) -> io::Result<()> {
-        let context = usize::try_from(from.offset).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX);
+        let Tail { path, from: (stream, from), stat } = tail;
+        let context = context_before(&from);
         file.seek(SeekFrom::Start(from.offset - context as u64))?;
-        let item = Item {
-            kind: Kind::Log,
-            stream: Some(stream),
-            from,
-            context,
-            stat,
-            ..Item::whole(Kind::Log, path.to_owned())
-        };
+        let whole = Item::whole(Kind::Log, path.to_owned());
+        let item = Item { stream: Some(stream), from, context, stat, ..whole };
         self.read(file, item, End::Pause, sink, stop)
     }
 
@@ -373,6 +368,17 @@ impl Follow {
     }
 }
 
+/// The part of a log that was not read yet.
+struct Tail<'a> {
+    path: &'a Path,
+    from: (String, Position),
+    stat: Stat,
+}
+
+fn context_before(position: &Position) -> usize {
+    usize::try_from(position.offset).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX)
+}
+
 fn same_file(a: &Stat, b: &Stat) -> bool {
     (a.dev, a.ino) == (b.dev, b.ino)
 }
@@ -384,7 +390,7 @@ fn new_stream() -> String {
 /// Whether a file still holds before the position what was read there: an inode is used again,
 /// and a file that was cut may have grown past the old end.
 fn holds(file: &mut File, position: &Position) -> io::Result<bool> {
-    let context = usize::try_from(position.offset).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX);
+    let context = context_before(position);
     let mut bytes = vec![0; context];
     file.seek(SeekFrom::Start(position.offset - context as u64))?;
     match file.read_exact(&mut bytes) {
