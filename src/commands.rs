@@ -49,10 +49,21 @@ pub fn run(arguments: &[OsString]) -> Exit {
     match dispatch(arguments) {
         Ok(exit) => exit,
         Err(error) => {
-            output::error(&format!("{error:#}"));
+            output::error(&explained(&error));
             Exit::Error
         }
     }
+}
+
+/// An error with its causes; one that repeats its cause is not followed by it.
+fn explained(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {

@@ -67,7 +67,8 @@ pub async fn run(
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            () = wake.notified() => {}
+            // An incident may need no action at all: its notices wait for nobody then.
+            () = wake.notified() => acted.notify_one(),
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }

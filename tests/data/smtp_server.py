@@ -48,7 +48,16 @@ from pathlib import Path
 
 from aiosmtpd.smtp import SMTP
 
-BEHAVIOURS = "accept reject hang-greeting hang-data accept-then-hang drip flood close-after-dot".split()
+BEHAVIOURS = (
+    "accept",
+    "reject",
+    "hang-greeting",
+    "hang-data",
+    "accept-then-hang",
+    "drip",
+    "flood",
+    "close-after-dot",
+)
 DAY = 24 * 60 * 60
 CHUNK = 64 * 1024
 
@@ -142,8 +151,8 @@ def plain_protocol(talk):
     async def connected(reader, writer):
         try:
             await talk(reader, writer)
-        except OSError:
-            pass  # the client went away
+        except (OSError, asyncio.CancelledError):
+            pass  # the client went away, or the server ends
         finally:
             writer.close()
 

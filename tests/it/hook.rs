@@ -1,0 +1,224 @@
+//! `hook`, in real repositories with real git.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use super::world::{Answer, World, answer, exists, github_token};
+
+/// A repository in `repo`, with the hook.
+struct Repository {
+    world: World,
+}
+
+impl Repository {
+    fn new() -> Self {
+        let world = World::new();
+        fs::create_dir(world.path("repo")).unwrap();
+        let repository = Self { world };
+        repository.git(&["init", "-q", "-b", "main"]).expect(0);
+        repository.git(&["config", "user.name", "Test"]).expect(0);
+        repository.git(&["config", "user.email", "test@example.com"]).expect(0);
+        repository.hook(&["install"]).expect(0);
+        repository
+    }
+
+    fn command(&self, mut command: Command) -> Command {
+        command
+            .current_dir(self.world.path("repo"))
+            .env("LEAKWARDEN_REGISTRY", self.world.path("registry"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1");
+        command
+    }
+
+    fn git(&self, arguments: &[&str]) -> Answer {
+        let mut git = Command::new("git");
+        git.args(arguments);
+        answer(self.command(git), b"")
+    }
+
+    fn hook(&self, arguments: &[&str]) -> Answer {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_leakwarden"));
+        program.arg("hook").args(arguments);
+        answer(self.command(program), b"")
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        self.world.write(&format!("repo/{name}"), content);
+    }
+
+    fn commit(&self) -> Answer {
+        self.git(&["commit", "-q", "-m", "change"])
+    }
+}
+
+#[test]
+fn a_commit_with_a_key_is_refused() {
+    let repository = Repository::new();
+    let key = repository.world.key("deploy", "disable", &["--like", "ibm"]);
+    repository.write("a.txt", "fine\n");
+    repository.git(&["add", "."]).expect(0);
+    let clean = repository.commit().expect(0);
+    assert!(clean.both().contains("read the added lines of 1 staged file"), "{}", clean.both());
+    repository.write("a.txt", format!("fine\nkey = {key}\n"));
+    repository.git(&["add", "."]).expect(0);
+    let refused = repository.commit().expect(1);
+    let text = refused.both();
+    assert!(
+        text.contains("a.txt:2:7: registered") && text.contains("deploy@example.com"),
+        "{text}"
+    );
+    assert!(text.contains("commit refused") && !text.contains(&key), "{text}");
+    assert_eq!(repository.git(&["rev-list", "--count", "HEAD"]).out.trim(), "1");
+}
+
+#[test]
+fn the_index_counts_not_the_work_tree() {
+    let repository = Repository::new();
+    let token = github_token();
+    repository.write("a.txt", &token);
+    repository.git(&["add", "."]).expect(0);
+    repository.write("a.txt", "cleaned up\n");
+    repository.commit().expect(1);
+    repository.git(&["add", "."]).expect(0);
+    repository.write("a.txt", &token);
+    repository.commit().expect(0);
+}
+
+#[test]
+fn only_added_lines_count() {
+    let repository = Repository::new();
+    let token = github_token();
+    let text: String = (0..40).map(|n| format!("line {n}\n")).collect();
+    repository.write("old.txt", format!("{text}{token}\n"));
+    repository.git(&["add", "."]).expect(0);
+    repository.git(&["commit", "-q", "--no-verify", "-m", "leak"]).expect(0);
+    // A change beside it, a rename, and its removal add nothing.
+    repository.write("old.txt", format!("{text}{token}\nmore\n"));
+    repository.git(&["add", "."]).expect(0);
+    repository.commit().expect(0);
+    repository.git(&["mv", "old.txt", "new.txt"]).expect(0);
+    repository.commit().expect(0);
+    repository.write("new.txt", text);
+    repository.git(&["add", "."]).expect(0);
+    repository.commit().expect(0);
+    repository.git(&["commit", "-q", "--allow-empty", "-m", "nothing"]).expect(0);
+}
+
+#[test]
+fn binary_files_and_odd_names_are_read() {
+    let repository = Repository::new();
+    let token = github_token();
+    repository.write("-q \"odd\"\tname.bin", format!("\0\0\x01{token}\0"));
+    repository.write(".gitattributes", "*.bin binary -diff\n");
+    repository.git(&["add", "."]).expect(0);
+    let refused = repository.commit().expect(1);
+    assert!(refused.both().contains("-q \"odd\"\\u{9}name.bin"), "{}", refused.both());
+}
+
+#[test]
+fn nothing_that_the_repository_says_is_run() {
+    let repository = Repository::new();
+    let canary = repository.world.path("canary");
+    let program = repository.world.write(
+        "program",
+        format!("#!/bin/sh\necho \"$0 $@\" >> '{}'\ncat \"$1\" 2>/dev/null\n", canary.display()),
+    );
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let program = program.to_str().unwrap();
+    repository.write("a.txt", "first\n");
+    repository.write(".gitattributes", "*.txt diff=evil filter=evil\n");
+    repository.git(&["add", "."]).expect(0);
+    repository.git(&["commit", "-q", "-m", "first"]).expect(0);
+    repository.write("a.txt", format!("first\n{}\n", github_token()));
+    repository.git(&["add", "."]).expect(0);
+    for name in [
+        "core.fsmonitor",
+        "diff.external",
+        "diff.evil.textconv",
+        "diff.evil.command",
+        "filter.evil.clean",
+        "filter.evil.smudge",
+        "filter.evil.process",
+        "core.pager",
+        "core.editor",
+        "core.sshCommand",
+        "core.askPass",
+        "credential.helper",
+        "gpg.program",
+        "interactive.diffFilter",
+        "pager.diff",
+    ] {
+        repository.git(&["config", name, program]).expect(0);
+    }
+    if exists(&canary) {
+        fs::remove_file(&canary).unwrap();
+    }
+    let refused = repository.hook(&["pre-commit"]).expect(1);
+    assert!(refused.out.contains("a.txt:2:1"), "{}", refused.both());
+    assert!(!exists(&canary), "{}", fs::read_to_string(&canary).unwrap());
+}
+
+#[test]
+fn the_settings_of_a_repository_cannot_hide_a_key() {
+    let repository = Repository::new();
+    for (name, value) in [
+        ("diff.noprefix", "true"),
+        ("diff.mnemonicPrefix", "true"),
+        ("color.ui", "always"),
+        ("diff.context", "9"),
+        ("diff.wordRegex", "."),
+        ("diff.renames", "copies"),
+        ("diff.ignoreSubmodules", "all"),
+        ("diff.suppressBlankEmpty", "true"),
+        ("diff.relative", "true"),
+        ("core.quotePath", "false"),
+        ("diff.interHunkContext", "100"),
+        ("diff.algorithm", "patience"),
+        ("diff.colorMoved", "zebra"),
+        ("diff.statGraphWidth", "3"),
+    ] {
+        repository.git(&["config", name, value]).expect(0);
+    }
+    repository.write("x/y.txt", format!("a\n{}\n", github_token()));
+    repository.git(&["add", "."]).expect(0);
+    let refused = repository.commit().expect(1);
+    assert!(refused.both().contains("x/y.txt:2:1"), "{}", refused.both());
+}
+
+#[test]
+fn outside_a_repository_the_hook_fails() {
+    let world = World::empty();
+    for arguments in [["hook", "pre-commit"], ["hook", "install"]] {
+        let mut command = world.command(&arguments);
+        command.env("GIT_CEILING_DIRECTORIES", world.path(".."));
+        let answer = answer(command, b"").expect(2);
+        assert!(answer.err.contains("not a git repository"), "{}", answer.both());
+    }
+}
+
+#[test]
+fn a_foreign_hook_is_left_alone_and_ours_is_renewed() {
+    let repository = Repository::new();
+    repository.hook(&["install"]).expect(0);
+    repository.write(".git/hooks/pre-commit", "#!/bin/sh\nexit 0\n");
+    let answer = repository.hook(&["install"]).expect(2);
+    assert!(answer.err.contains("is not ours") && answer.err.contains("hook pre-commit"));
+    let hook = fs::read_to_string(repository.world.path("repo/.git/hooks/pre-commit")).unwrap();
+    assert_eq!(hook, "#!/bin/sh\nexit 0\n");
+}
+
+#[test]
+fn in_a_linked_worktree_and_with_all() {
+    let repository = Repository::new();
+    repository.write("a.txt", "one\n");
+    repository.git(&["add", "."]).expect(0);
+    repository.commit().expect(0);
+    repository.git(&["worktree", "add", "-q", "../other"]).expect(0);
+    repository.world.write("other/b.txt", github_token());
+    repository.git(&["-C", "../other", "add", "."]).expect(0);
+    repository.git(&["-C", "../other", "commit", "-q", "-m", "x"]).expect(1);
+    repository.write("a.txt", format!("one\n{}\n", github_token()));
+    repository.git(&["commit", "-q", "-a", "-m", "all"]).expect(1);
+}

@@ -1,0 +1,26 @@
+//! Everything that is seen from outside: the built binary on real files, real git, a real SMTP
+//! server. Run by `tests/run`, which installs what is needed beyond Rust.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    unreachable_pub,
+    reason = "helpers of tests are tests: what fails must fail loudly"
+)]
+
+mod world;
+
+mod config;
+mod crash;
+mod demo;
+mod hook;
+mod keys;
+mod layers;
+mod mail;
+mod matching;
+mod rules;
+mod scan;
+mod secrecy;
+mod watch;

@@ -1,0 +1,53 @@
+//! Every built-in rule finds its examples and leaves its negative examples alone.
+
+use std::sync::Arc;
+
+use leakwarden::matcher::{Hit, Matcher};
+use leakwarden::rule::{Confidence, Rule, RuleSet, example};
+use leakwarden::shape::ShapeSet;
+
+fn hits(matcher: &Matcher, text: &[u8]) -> Vec<Hit> {
+    let mut hits = Vec::new();
+    matcher.find(text, 0..text.len(), &|_| false, &mut hits);
+    hits
+}
+
+fn found(matcher: &Matcher, index: usize, rule: &Rule, template: &str) -> Option<Confidence> {
+    let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
+    hits(matcher, &text).into_iter().find(|hit| hit.rule == Some(index)).map(|hit| hit.confidence)
+}
+
+#[test]
+fn examples_and_negative_examples() {
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin().unwrap()), ShapeSet::default()).unwrap();
+    let rules = matcher.rules().rules();
+    assert!(rules.len() >= 40);
+    let mut faults = Vec::new();
+    for (index, rule) in rules.iter().enumerate() {
+        assert!(rule.regex().is_some(), "{}: the pattern does not compile", rule.id);
+        for template in &rule.examples {
+            match found(&matcher, index, rule, template) {
+                None => faults.push(format!("{}: not found in {template}", rule.id)),
+                Some(confidence) if confidence < rule.confidence => {
+                    faults.push(format!("{}: only {confidence} in {template}", rule.id));
+                }
+                Some(_) => {}
+            }
+        }
+        for template in &rule.negative_examples {
+            if found(&matcher, index, rule, template).is_some() {
+                faults.push(format!("{}: found in {template}", rule.id));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+#[test]
+fn a_wrong_checksum_makes_a_finding_doubtful() {
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin().unwrap()), ShapeSet::default()).unwrap();
+    let right = super::world::github_token();
+    let wrong = right.replace("0a1B", "0a1C");
+    assert_eq!(hits(&matcher, right.as_bytes())[0].confidence, Confidence::High);
+    assert_eq!(hits(&matcher, wrong.as_bytes())[0].confidence, Confidence::Low);
+}

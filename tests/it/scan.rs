@@ -1,0 +1,173 @@
+//! `scan`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use super::world::{World, answer, github_token};
+
+#[test]
+fn a_registered_key_is_named_with_its_owner() {
+    let world = World::new();
+    let key = world.key("deploy", "disable", &["--like", "ibm"]);
+    world.write("src/app.py", format!("import os\nKEY = '{key}'\n"));
+    let report = world.run(&["scan", "src"]).expect(1);
+    assert!(report.out.starts_with("registry: 1 key\n"), "{}", report.out);
+    assert!(report.out.contains("src/app.py:2:8: registered"), "{}", report.out);
+    assert!(report.out.contains("deploy (ApiKey-") && report.out.contains("deploy@example.com"));
+    let lines = world.run(&["scan", "src", "--format", "jsonl"]).expect(1).lines();
+    let finding = &lines[0];
+    assert_eq!(finding["type"], "finding");
+    assert_eq!(finding["verdict"], "registered");
+    assert_eq!(finding["key"]["leak_action"], "disable");
+    assert_eq!((&finding["line"], &finding["column"]), (&2.into(), &8.into()));
+    assert_eq!((&finding["start"], &finding["end"]), (&17.into(), &61.into()));
+    assert_eq!(finding["fingerprint"].as_str().unwrap().len(), 16);
+    let summary = lines.last().unwrap();
+    assert_eq!((&summary["type"], &summary["complete"]), (&"summary".into(), &true.into()));
+    assert_eq!((&summary["files"], &summary["registered"]), (&1.into(), &1.into()));
+    let again = world.run(&["scan", "src", "--format", "jsonl"]).lines();
+    assert_eq!(again[0]["fingerprint"], finding["fingerprint"]);
+}
+
+#[test]
+fn a_deleted_key_is_still_recognised() {
+    let world = World::new();
+    let key = world.key("gone", "none", &[]);
+    world.run(&["key", "delete", "gone", "-f"]).expect(0);
+    let report = world.run_with(&["scan", "--stdin", "--format", "jsonl"], key.as_bytes());
+    assert_eq!(report.expect(1).lines()[0]["key"]["state"], "deleted");
+}
+
+#[test]
+fn without_a_registry_rules_alone_work_and_say_so() {
+    let world = World::empty();
+    world.write("a.txt", format!("token={}\n", github_token()));
+    let report = world.run(&["scan", "a.txt"]).expect(1);
+    assert!(report.out.starts_with("NO REGISTRY: rules only\n"), "{}", report.out);
+    assert!(report.out.contains("[github-pat-classic]") && !report.out.contains(&github_token()));
+    world.run(&["scan", "a.txt", "--only", "registered"]).expect(0);
+    let world = World::new();
+    world.write("a.txt", "nothing\n");
+    let report = world.run(&["scan", "a.txt", "--no-registry"]).expect(0);
+    assert!(report.out.starts_with("NO REGISTRY"), "{}", report.out);
+}
+
+#[test]
+fn what_was_not_read_is_never_clean() {
+    let world = World::empty();
+    world.write("ok/a.txt", "nothing here\n");
+    fs::create_dir(world.path("empty")).unwrap();
+    world.run(&["scan", "ok"]).expect(0);
+    world.run(&["scan", "empty"]).expect(3);
+    world.run(&["scan", "missing"]).expect(3);
+    let report = world.run(&["scan", "ok", "missing", "--format", "jsonl"]).expect(3);
+    let summary = report.lines().pop().unwrap();
+    assert_eq!(summary["complete"], false);
+    assert_eq!(summary["skipped"][0]["why"], "no such file or directory");
+    world.run(&["scan", "--stdin"]).expect(3);
+    world.run(&["scan", "--diff"]).expect(3);
+    world.run_with(&["scan", "--diff"], b"this is no diff\n").expect(3);
+    rustix::fs::mkfifoat(rustix::fs::CWD, world.path("pipe"), 0o600.into()).unwrap();
+    let report = world.run(&["scan", "pipe"]).expect(3);
+    assert!(report.out.contains("not a regular file"), "{}", report.out);
+    world.write("leak.txt", github_token());
+    world.run(&["scan", "missing", "leak.txt"]).expect(1);
+    world.run(&["scan", "--no-such-flag"]).expect(2);
+}
+
+/// As a user whom modes bind (root reads everything).
+#[test]
+fn an_unreadable_file_makes_a_scan_incomplete() {
+    let world = World::empty();
+    fs::set_permissions(world.path("."), fs::Permissions::from_mode(0o755)).unwrap();
+    world.write("tree/a.txt", "nothing here\n");
+    let secret = world.write("tree/b.txt", "who knows\n");
+    fs::set_permissions(secret, fs::Permissions::from_mode(0o000)).unwrap();
+    let program = world.path("leakwarden");
+    fs::copy(env!("CARGO_BIN_EXE_leakwarden"), &program).unwrap();
+    let mut command = if rustix::process::getuid().is_root() {
+        let mut command = std::process::Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+    } else {
+        std::process::Command::new(&program)
+    };
+    command.args(["scan", "tree"]).current_dir(world.path(".")).env_remove("LEAKWARDEN_REGISTRY");
+    let report = answer(command, b"").expect(3);
+    assert!(report.out.contains("not read: tree/b.txt: permission denied"), "{}", report.out);
+}
+
+#[test]
+fn gitignore_is_honoured_in_a_work_tree_and_counted() {
+    let world = World::empty();
+    world.write("repo/.gitignore", "build/\n*.tmp\n");
+    world.write("repo/.hidden", "x\n");
+    world.write("repo/build/out.txt", github_token());
+    world.write("repo/a.tmp", github_token());
+    world.write("repo/.git/config", github_token());
+    let report = world.run(&["scan", "repo", "--format", "jsonl"]).expect(0);
+    let summary = report.lines().pop().unwrap();
+    assert_eq!((&summary["files"], &summary["ignored"]), (&2.into(), &2.into()));
+    let report = world.run(&["scan", "repo", "--no-ignore", "--format", "jsonl"]).expect(1);
+    assert_eq!(report.lines().len(), 3);
+    world
+        .run(&["scan", "repo", "--no-ignore", "--exclude", "build", "--exclude", "*.tmp"])
+        .expect(0);
+}
+
+#[test]
+fn a_diff_reports_added_lines_with_their_numbers() {
+    let world = World::empty();
+    let token = github_token();
+    let diff = format!(
+        "diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n@@ -10,2 +10,3 @@ def f():\n \
+         context {token}\n-removed {token}\n+added = 1\n+token = '{token}'\n"
+    );
+    let report = world.run_with(&["scan", "--diff", "--format", "jsonl"], diff.as_bytes());
+    let lines = report.expect(1).lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert_eq!((&lines[0]["path"], &lines[0]["line"]), (&"x.py".into(), &12.into()));
+}
+
+#[test]
+fn stdin_has_the_name_it_is_given() {
+    let world = World::empty();
+    let report = world.run_with(
+        &["scan", "--stdin", "--name", "mail.txt", "--format", "json"],
+        github_token().as_bytes(),
+    );
+    let report = report.expect(1).json();
+    assert_eq!(report["findings"][0]["path"], "mail.txt");
+    assert_eq!(report["summary"]["findings"], 1);
+}
+
+#[test]
+fn file_names_can_neither_forge_output_nor_leak() {
+    let world = World::empty();
+    let token = github_token();
+    world.write(&format!("dir/\x1b[31m{token}\n.txt"), format!("{token}\n"));
+    let report = world.run(&["scan", "dir", "--format", "jsonl"]).expect(1);
+    assert!(!report.both().contains(&token) && !report.both().contains('\x1b'));
+    assert_eq!(
+        report.lines()[0]["path"],
+        "dir/\\u{1b}[31mghp_…".to_owned() + &token[36..] + "\\u{a}.txt"
+    );
+    let report = world.run(&["scan", "dir"]).expect(1);
+    assert!(!report.both().contains(&token) && !report.both().contains('\x1b'));
+}
+
+#[test]
+fn own_rules_are_added_and_faulty_ones_refused() {
+    let world = World::empty();
+    let rule = "rules:\n  - id: acme-key\n    provider: Acme\n    name: API key\n    \
+                prefixes: [acme_]\n    pattern: 'acme_[0-9a-f]{32}'\n    confidence: high\n    \
+                examples: ['acme_<hex:32>']\n    negative_examples: ['acme_<hex:31>']\n    \
+                source: us\n";
+    world.write("rules/acme.yaml", rule);
+    world.write("a.txt", format!("{}{}\n", "acme_", "0123456789abcdef0123456789abcdef"));
+    let report = world.run(&["scan", "a.txt", "--rules", "rules"]).expect(1);
+    assert!(report.out.contains("Acme: API key [acme-key]"), "{}", report.out);
+    world.write("rules/acme.yaml", rule.replace("{32}'", "+'"));
+    let report = world.run(&["scan", "a.txt", "--rules", "rules"]).expect(2);
+    assert!(report.err.contains("acme.yaml: acme-key: pattern"), "{}", report.err);
+}
