@@ -6,7 +6,8 @@
 mod outbox;
 mod review;
 
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use crate::registry::key::{Key, Status};
 use crate::registry::{Registry, RegistryError, Result, Tx};
 use crate::secret::{Digest, identity_hash};
 use crate::source::follow::Followed;
-use crate::source::{Position, Stat};
+use crate::source::{PathId, Position, Stat};
 
 pub use outbox::{DueAction, DueNotice, NoticeOutcome};
 pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
@@ -56,9 +57,9 @@ pub struct Offset {
     /// Name of the watch.
     pub watch: String,
     /// The file.
-    pub path: PathBuf,
-    /// What is remembered.
-    pub followed: Followed,
+    pub file: PathId,
+    /// What is remembered; `None`: forget it.
+    pub followed: Option<Followed>,
 }
 
 /// What a batch led to.
@@ -100,10 +101,7 @@ pub fn record(
 }
 
 /// What earlier runs of a watch have read.
-pub fn offsets(
-    registry: &mut Registry,
-    watch: &str,
-) -> Result<std::collections::HashMap<PathBuf, Followed>> {
+pub fn offsets(registry: &mut Registry, watch: &str) -> Result<HashMap<PathId, Followed>> {
     registry.read(|tx| tx.offsets(watch))
 }
 
@@ -280,17 +278,21 @@ impl Tx<'_> {
     }
 
     fn record_offset(&self, offset: &Offset) -> Result<()> {
-        use std::os::unix::ffi::OsStrExt;
-        let Followed { stream, stat, position } = &offset.followed;
+        let Some(Followed { stream, stat, position }) = &offset.followed else {
+            self.sql()
+                .prepare_cached("DELETE FROM streams WHERE watch = ?1 AND file = ?2")?
+                .execute((&offset.watch, offset.file))?;
+            return Ok(());
+        };
         self.sql()
             .prepare_cached(
-                "INSERT OR REPLACE INTO streams (watch, path, stream, dev, ino, size, changed_ns,
+                "INSERT OR REPLACE INTO streams (watch, file, stream, dev, ino, size, changed_ns,
                      world_readable, position, lines, marker)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
             )?
             .execute(rusqlite::params![
                 offset.watch,
-                offset.path.as_os_str().as_bytes(),
+                offset.file,
                 stream,
                 as_stored(stat.dev),
                 as_stored(stat.ino),
@@ -304,15 +306,12 @@ impl Tx<'_> {
         Ok(())
     }
 
-    fn offsets(&self, watch: &str) -> Result<std::collections::HashMap<PathBuf, Followed>> {
-        use std::os::unix::ffi::OsStrExt;
+    fn offsets(&self, watch: &str) -> Result<HashMap<PathId, Followed>> {
         let mut statement = self.sql().prepare(
-            "SELECT path, stream, dev, ino, size, changed_ns, world_readable, position, lines,
+            "SELECT file, stream, dev, ino, size, changed_ns, world_readable, position, lines,
                  marker FROM streams WHERE watch = ?1",
         )?;
         let rows = statement.query_map([watch], |row| {
-            let path: Vec<u8> = row.get(0)?;
-            let path = Path::new(std::ffi::OsStr::from_bytes(&path)).to_owned();
             let number = |index| row.get::<_, i64>(index).map(from_stored);
             let stat = Stat {
                 dev: number(2)?,
@@ -322,7 +321,7 @@ impl Tx<'_> {
                 world_readable: row.get(6)?,
             };
             let position = Position { offset: number(7)?, lines: number(8)?, marker: row.get(9)? };
-            Ok((path, Followed { stream: row.get(1)?, stat, position }))
+            Ok((row.get(0)?, Followed { stream: row.get(1)?, stat, position }))
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

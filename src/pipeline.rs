@@ -18,7 +18,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::rule::Confidence;
 use crate::secret::fingerprint;
 use crate::source::follow::Followed;
-use crate::source::{End, Item, Kind, Position, Sink, Stop};
+use crate::source::{End, Item, Kind, PathId, Position, Sink, Stop, path_id};
 
 /// Batches that wait for the recorder; a full queue holds the readers back.
 pub const QUEUE_BATCHES: usize = 256;
@@ -360,8 +360,8 @@ impl Sink for WatchReader {
             (Some(Item { kind: Kind::File, .. }), Ok(())) if end == End::Pause => None,
             (Some(item), Ok(())) => item.stream.clone().map(|stream| Offset {
                 watch: self.watch.clone(),
-                path: item.path.clone(),
-                followed: Followed { stream, stat: item.stat, position },
+                file: path_id(&item.path),
+                followed: Some(Followed { stream, stat: item.stat, position }),
             }),
             (None, Ok(())) => None,
         };
@@ -373,6 +373,12 @@ impl Sink for WatchReader {
 
     fn skip(&mut self, path: &Path, why: String) {
         warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
+    }
+
+    fn gone(&mut self, file: PathId) {
+        // A closed queue shows at the end of the next item.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+            self.send(Some(Offset { watch: self.watch.clone(), file, followed: None }));
     }
 
     fn note(&mut self, path: &Path, what: &'static str) {

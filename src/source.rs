@@ -12,6 +12,7 @@ pub mod git;
 pub mod reader;
 
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -70,6 +71,15 @@ pub struct Stat {
     pub changed_ns: i64,
     /// Whether everybody on the host may read it.
     pub world_readable: bool,
+}
+
+/// What a path is remembered by: a file name may hold a key, and what is remembered is stored.
+pub type PathId = [u8; 32];
+
+/// The id of a path.
+#[must_use]
+pub fn path_id(path: &Path) -> PathId {
+    crate::secret::identity_hash(&[path.as_os_str().as_bytes()])
 }
 
 /// Bytes before a position that are read again to give a match its left-hand side.
@@ -131,6 +141,8 @@ pub trait Sink {
     fn end(&mut self, end: End) -> ControlFlow<(), Position>;
     /// Something could not be read.
     fn skip(&mut self, path: &Path, why: String);
+    /// What was remembered of a file can be forgotten.
+    fn gone(&mut self, _file: PathId) {}
     /// Something about a stream that an operator may want to know. Sources never log paths
     /// themselves: a path may hold a key, and only sinks can tell.
     fn note(&mut self, path: &Path, what: &'static str);

@@ -167,7 +167,7 @@ CREATE INDEX timeline_by_incident ON timeline (incident_id);
 -- How far each stream is read. Written with the sightings found before.
 CREATE TABLE streams (
     watch          TEXT NOT NULL,
-    path           BLOB NOT NULL,
+    file           BLOB NOT NULL CHECK (length(file) = 32), -- hash of the path: it may hold a key
     stream         TEXT NOT NULL,
     dev            INTEGER NOT NULL,
     ino            INTEGER NOT NULL,
@@ -177,5 +177,5 @@ CREATE TABLE streams (
     position       INTEGER NOT NULL,
     lines          INTEGER NOT NULL,
     marker         BLOB NOT NULL CHECK (length(marker) = 16),
-    PRIMARY KEY (watch, path)
+    PRIMARY KEY (watch, file)
 ) STRICT, WITHOUT ROWID;

@@ -19,7 +19,7 @@ use tracing::warn;
 
 use crate::source::reader::{self, Links};
 use crate::source::{
-    CONTEXT_MAX, End, Item, Kind, Position, Sink, SourceError, Stat, Stop, marker,
+    CONTEXT_MAX, End, Item, Kind, PathId, Position, Sink, SourceError, Stat, Stop, marker, path_id,
 };
 
 pub use glob::PathGlob;
@@ -75,6 +75,8 @@ pub struct Followed {
 pub struct Follow {
     options: Options,
     files: HashMap<PathBuf, Followed>,
+    /// What an earlier run read and this one has not met yet.
+    earlier: HashMap<PathId, Followed>,
     /// Paths to look at, and when.
     due: BTreeMap<PathBuf, Instant>,
     /// Large files that were read a moment ago: not again before this time.
@@ -87,10 +89,11 @@ pub struct Follow {
 impl Follow {
     /// A watch that knows what an earlier one has read.
     #[must_use]
-    pub fn new(options: Options, files: HashMap<PathBuf, Followed>) -> Self {
+    pub fn new(options: Options, earlier: HashMap<PathId, Followed>) -> Self {
         Self {
             options,
-            files,
+            files: HashMap::new(),
+            earlier,
             due: BTreeMap::new(),
             settling: HashMap::new(),
             unreadable: HashMap::new(),
@@ -126,8 +129,11 @@ impl Follow {
                 ready();
             }
             self.work(sink, stop);
-            if !std::mem::replace(&mut self.started, true) && first_look {
-                ready();
+            if !stop.is_stopped() && !std::mem::replace(&mut self.started, true) {
+                self.earlier.drain().for_each(|(id, _)| sink.gone(id));
+                if first_look {
+                    ready();
+                }
             }
             let wait = self.due.values().min().map_or(tick_at, |due| tick_at.min(*due));
             for path in hints.wait(wait.saturating_duration_since(Instant::now())) {
@@ -205,7 +211,9 @@ impl Follow {
                     self.unreadable.remove(&path);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.files.remove(&path);
+                    if self.files.remove(&path).is_some() {
+                        sink.gone(path_id(&path));
+                    }
                 }
                 Err(error) => self.complain(&path, &error, sink),
             }
@@ -228,16 +236,24 @@ impl Follow {
         }
     }
 
+    /// What is remembered of a path, by this run or an earlier one.
+    fn known(&mut self, path: &Path) -> Option<Followed> {
+        if let Some(known) = self.earlier.remove(&path_id(path)) {
+            self.files.insert(path.to_owned(), known);
+        }
+        self.files.get(path).cloned()
+    }
+
     fn look_at_file(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
         let (mut file, stat) = reader::open(path, Links::Refuse)?;
-        if self.files.get(path).is_some_and(|known| known.stat == stat) {
+        if self.known(path).is_some_and(|known| known.stat == stat) {
             return Ok(());
         }
         if let Some(until) = self.settling.get(path).filter(|until| **until > Instant::now()) {
             self.due.insert(path.to_owned(), *until);
             return Ok(());
         }
-        let stream = format!("file:{}", path.display());
+        let stream = format!("file:{}", crate::secret::to_hex(&path_id(path)));
         let item = Item { stream: Some(stream), stat, ..Item::whole(Kind::File, path.to_owned()) };
         self.read(&mut file, item, End::Done, sink, stop)?;
         let mebibytes = u32::try_from(stat.size >> 20).unwrap_or(u32::MAX);
@@ -259,8 +275,7 @@ impl Follow {
         stop: &Stop,
     ) -> io::Result<()> {
         let (mut file, stat) = reader::open(path, Links::Follow)?;
-        let known = self.files.get(path).cloned();
-        let from = match known {
+        let from = match self.known(path) {
             Some(known) if same_file(&known.stat, &stat) && holds(&mut file, &known.position)? => {
                 if known.position.offset == stat.size || known.stat == stat {
                     return Ok(());
@@ -271,7 +286,7 @@ impl Follow {
                 self.finish_rotated(path, &known, sink, stop);
                 (new_stream(), Position::default())
             }
-            None => match self.take_over(path, &stat, &mut file)? {
+            None => match self.take_over(path, &stat, &mut file, sink)? {
                 Some(known) => (known.stream, known.position),
                 None if self.started || from_beginning => (new_stream(), Position::default()),
                 None => (new_stream(), end_of(&mut file)?),
@@ -286,18 +301,23 @@ impl Follow {
         path: &Path,
         stat: &Stat,
         file: &mut File,
+        sink: &mut dyn Sink,
     ) -> io::Result<Option<Followed>> {
-        let renamed = self
-            .files
-            .iter()
-            .find(|(old, known)| same_file(&known.stat, stat) && old.parent() == path.parent());
-        let Some((old, known)) = renamed.map(|(old, known)| (old.clone(), known.clone())) else {
-            return Ok(None);
-        };
+        let same = |known: &Followed| same_file(&known.stat, stat);
+        let here = |old: &Path| old.parent() == path.parent();
+        let now = self.files.iter().find(|(old, known)| here(old) && same(known));
+        let now = now.map(|(old, known)| (path_id(old), Some(old.clone()), known.clone()));
+        let earlier = self.earlier.iter().find(|(_, known)| same(known));
+        let earlier = earlier.map(|(id, known)| (*id, None, known.clone()));
+        let Some((id, old, known)) = now.or(earlier) else { return Ok(None) };
         if !holds(file, &known.position)? {
             return Ok(None);
         }
-        self.files.remove(&old);
+        match old {
+            Some(old) => self.files.remove(&old),
+            None => self.earlier.remove(&id),
+        };
+        sink.gone(id);
         Ok(Some(known))
     }
 

@@ -80,7 +80,7 @@ fn what_is_there_at_start_moved_in_and_changed_is_read() {
 fn logs_go_on_where_they_were_over_restart_and_rotation() {
     let world = World::new();
     world.configure(ACT, MAIL);
-    let keys: Vec<String> = (0..6).map(|n| world.key(&format!("k{n}"), "disable", &[])).collect();
+    let keys: Vec<String> = (0..7).map(|n| world.key(&format!("k{n}"), "disable", &[])).collect();
     world.write("logs/app.log", format!("before the first start: {}\n", keys[0]));
     let daemon = world.watch();
     world.append("logs/app.log", format!("line two {}\n", keys[1]));
