@@ -17,18 +17,16 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 
-use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, is_run_byte};
-use crate::shape::ShapeSet;
+use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, Within, is_run_byte, is_wide_byte};
+use crate::shape::{ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
+use runs::Class;
 
 pub use scanner::{Candidate, Scanner};
 
 /// How far to the right of its start a hit may depend on the text.
 pub const SPAN_MAX: usize = 4_096;
 const _: () = assert!(SPAN_MAX > MATCH_MAX && SPAN_MAX > crate::shape::KEY_MAX && CONTEXT_MAX > 0);
-
-/// Shortest run that is looked into when no rule and no registered key asks for shorter ones.
-const RUN_DEFAULT: usize = 24;
 
 /// Answers whether these bytes are a registered key (by its tag, or exactly).
 pub type Known<'a> = dyn Fn(&[u8]) -> bool + 'a;
@@ -52,20 +50,34 @@ pub struct Matcher {
     rules: Arc<RuleSet>,
     automata: Arc<Automata>,
     shapes: ShapeSet,
-    run_min: usize,
 }
 
 struct Automata {
-    within_runs: Automaton,
-    anywhere: Automaton,
-    run_min: usize,
+    runs: Automaton,
+    wide_runs: Automaton,
+    anything: Automaton,
+    /// By rule: see [`Rule::required_byte`].
+    required: Vec<Option<u8>>,
 }
 
-/// Literals and the rules that want them. Every start gets its longest literal; `owners` holds the
-/// rules of that literal and of its own prefixes.
+/// Literals and the rules that want them.
 struct Automaton {
     literals: Option<AhoCorasick>,
-    owners: Vec<Vec<usize>>,
+    /// By needle: who wants it. One that begins with another answers for that too: every start gets
+    /// its longest needle only.
+    owners: Vec<Vec<Owner>>,
+    /// The shortest match of its rules.
+    shortest: Option<usize>,
+}
+
+/// A rule that wants a needle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Owner {
+    rule: usize,
+    /// Where in the rule's literal the needle stands.
+    offset: usize,
+    /// First byte of that literal: most needles that are no literals end here.
+    first: u8,
 }
 
 /// Rules that cannot be put into an automaton.
@@ -76,31 +88,27 @@ pub struct MatcherError(#[from] aho_corasick::BuildError);
 impl Matcher {
     /// Builds the automata; no pattern is compiled before its literal is seen.
     pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Result<Self, MatcherError> {
-        let (mut inside, mut anywhere) = (Vec::new(), Vec::new());
-        let mut run_min = RUN_DEFAULT;
+        let (mut runs, mut wide_runs, mut anything) = (Vec::new(), Vec::new(), Vec::new());
         for (index, rule) in rules.rules().iter().enumerate() {
-            if rule.within_runs() {
-                run_min = run_min.min(rule.match_min());
-                inside.push((index, rule));
-            } else {
-                anywhere.push((index, rule));
+            match rule.within() {
+                Within::Runs => runs.push((index, rule)),
+                Within::WideRuns => wide_runs.push((index, rule)),
+                Within::Anything => anything.push((index, rule)),
             }
         }
         let automata = Automata {
-            within_runs: Automaton::new(&inside)?,
-            anywhere: Automaton::new(&anywhere)?,
-            run_min: run_min.max(1),
+            runs: Automaton::new(&runs)?,
+            wide_runs: Automaton::new(&wide_runs)?,
+            anything: Automaton::new(&anything)?,
+            required: rules.rules().iter().map(Rule::required_byte).collect(),
         };
-        Ok(Self { rules, automata: Arc::new(automata), shapes: ShapeSet::default(), run_min }
-            .with_shapes(shapes))
+        Ok(Self { rules, automata: Arc::new(automata), shapes })
     }
 
     /// The same rules with other shapes; the automata are shared.
     #[must_use]
     pub fn with_shapes(&self, shapes: ShapeSet) -> Self {
-        let run_min =
-            shapes.shortest(true).map_or(self.automata.run_min, |s| s.min(self.automata.run_min));
-        Self { rules: self.rules.clone(), automata: self.automata.clone(), shapes, run_min }
+        Self { rules: self.rules.clone(), automata: self.automata.clone(), shapes }
     }
 
     /// The rules, to name what was found.
@@ -115,18 +123,13 @@ impl Matcher {
         if starts.is_empty() {
             return;
         }
+        let automata = self.automata.clone();
         let mut search = Search { matcher: self, text, starts, known, out };
-        let first = search.starts.start.saturating_sub(1);
-        runs::each(text, first, self.run_min, is_run_byte, &mut |run| {
-            search.rules_in_run(run.clone());
-            search.shapes_in_run(run, true);
-        });
-        search.rules_anywhere();
-        if let Some(shortest) = self.shapes.shortest(false) {
-            runs::each(text, first, shortest, |b| b.is_ascii_graphic(), &mut |run| {
-                search.shapes_in_run(run, false);
-            });
-        }
+        let whole = search.starts.start.saturating_sub(1)..text.len();
+        search.stretches(Stretch::Run, &automata.runs, is_run_byte);
+        search.stretches(Stretch::WideRun, &automata.wide_runs, is_wide_byte);
+        search.stretches(Stretch::Word, &Automaton::empty(), |byte| byte.is_ascii_graphic());
+        automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
     }
 
     /// Replaces every key in a foreign string by its hint and cleans the rest.
@@ -153,35 +156,59 @@ impl Matcher {
     }
 }
 
+/// Found instead of the longer literals that hold it: ten of those begin many words of ordinary
+/// text, and one short needle is faster to look for than all of them.
+const SHARED_NEEDLE: &str = "://";
+
 impl Automaton {
-    fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
-        let mut literals: Vec<&str> =
-            rules.iter().flat_map(|(_, rule)| rule.prefixes.iter().map(String::as_str)).collect();
-        literals.sort_unstable();
-        literals.dedup();
-        let owners = literals
-            .iter()
-            .map(|literal| {
-                let wants =
-                    |rule: &Rule| rule.prefixes.iter().any(|p| literal.starts_with(p.as_str()));
-                rules.iter().filter(|(_, rule)| wants(rule)).map(|(index, _)| *index).collect()
-            })
-            .collect();
-        let automaton = if literals.is_empty() {
-            None
-        } else {
-            Some(AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&literals)?)
-        };
-        Ok(Self { literals: automaton, owners })
+    fn empty() -> Self {
+        Self { literals: None, owners: Vec::new(), shortest: None }
     }
 
-    /// Calls with the place of a literal and each rule that may want it.
+    fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
+        let mut wanted: Vec<(&str, Owner)> = rules
+            .iter()
+            .flat_map(|(index, rule)| rule.prefixes.iter().map(move |prefix| (*index, prefix)))
+            .filter_map(|(rule, prefix)| {
+                let first = *prefix.as_bytes().first()?;
+                Some(match prefix.find(SHARED_NEEDLE) {
+                    Some(offset) => (SHARED_NEEDLE, Owner { rule, offset, first }),
+                    None => (prefix.as_str(), Owner { rule, offset: 0, first }),
+                })
+            })
+            .collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        let mut needles: Vec<&str> = wanted.iter().map(|(needle, _)| *needle).collect();
+        needles.dedup();
+        let owners = needles
+            .iter()
+            .map(|needle| {
+                let begins = wanted.iter().filter(|(other, _)| needle.starts_with(other));
+                begins.map(|(_, owner)| *owner).collect()
+            })
+            .collect();
+        let literals = match needles.is_empty() {
+            true => None,
+            false => {
+                let mut builder = AhoCorasick::builder();
+                Some(builder.match_kind(MatchKind::LeftmostLongest).build(&needles)?)
+            }
+        };
+        let shortest = rules.iter().map(|(_, rule)| rule.match_min()).min();
+        Ok(Self { literals, owners, shortest })
+    }
+
+    /// Calls with the place where a rule's literal should begin, and the rule.
     fn each(&self, text: &[u8], range: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
         let Some(literals) = &self.literals else { return };
         let mut at = range.start;
         while let Some(hit) = literals.find(Input::new(text).range(at..range.end)) {
-            for &rule in self.owners.get(hit.pattern().as_usize()).into_iter().flatten() {
-                found(hit.start(), rule);
+            for owner in self.owners.get(hit.pattern().as_usize()).into_iter().flatten() {
+                let literal = hit.start().checked_sub(owner.offset);
+                if let Some(literal) = literal.filter(|&at| text.get(at) == Some(&owner.first)) {
+                    found(literal, owner.rule);
+                }
             }
             at = hit.start() + 1;
         }
@@ -198,15 +225,15 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    fn rules_in_run(&mut self, run: Range<usize>) {
-        let automata = self.matcher.automata.clone();
-        automata.within_runs.each(self.text, run, &mut |at, rule| self.check(at, rule));
-    }
-
-    fn rules_anywhere(&mut self) {
-        let automata = self.matcher.automata.clone();
-        let range = self.starts.start..self.text.len();
-        automata.anywhere.each(self.text, range, &mut |at, rule| self.check(at, rule));
+    /// Looks into each stretch that is long enough for a rule or a registered key.
+    fn stretches(&mut self, stretch: Stretch, automaton: &Automaton, member: fn(u8) -> bool) {
+        let shapes = self.matcher.shapes.shortest(stretch);
+        let Some(shortest) = automaton.shortest.into_iter().chain(shapes).min() else { return };
+        let first = self.starts.start.saturating_sub(1);
+        runs::each(self.text, first, shortest, &Class::new(member), &mut |run| {
+            automaton.each(self.text, run.clone(), &mut |at, rule| self.check(at, rule));
+            self.shapes(stretch, run);
+        });
     }
 
     /// Checks one rule at one literal.
@@ -219,6 +246,9 @@ impl Search<'_> {
             }
             let window = start..self.text.len().min(start + SPAN_MAX);
             let window = self.text.get(window).unwrap_or_default();
+            if !self.holds_required(index, rule, window) {
+                continue;
+            }
             let Some(found) = rule.regex().and_then(|regex| regex.find(window)) else { continue };
             let end = start + found.end();
             if self.text.get(end).is_some_and(u8::is_ascii_alphanumeric) {
@@ -239,10 +269,21 @@ impl Search<'_> {
         rule.left == Left::Any || !before.is_some_and(u8::is_ascii_alphanumeric)
     }
 
-    /// Looks for registered keys without a prefix at the edges of a run.
-    fn shapes_in_run(&mut self, run: Range<usize>, within_runs: bool) {
+    /// Whether the byte stands there without which no match is possible.
+    fn holds_required(&self, index: usize, rule: &Rule, window: &[u8]) -> bool {
+        let literal = rule.prefix_of(window);
+        let required = self.matcher.automata.required.get(index).copied().flatten();
+        (rule.offsets != [0] || literal.is_some())
+            && required.is_none_or(|byte| {
+                let reach = window.get(..MATCH_MAX.min(window.len())).unwrap_or_default();
+                memchr::memchr2(byte, b'\n', reach).is_some_and(|at| reach.get(at) == Some(&byte))
+            })
+    }
+
+    /// Looks for registered keys at the edges of a stretch.
+    fn shapes(&mut self, stretch: Stretch, run: Range<usize>) {
         for (alphabet, lengths) in self.matcher.shapes.groups() {
-            if alphabet.within_runs() == within_runs {
+            if alphabet.stretch() == stretch {
                 let (text, starts, known) = (self.text, &self.starts, self.known);
                 windows::each(text, run.clone(), *alphabet, lengths, &mut |span| {
                     let bytes = text.get(span.clone()).unwrap_or_default();

@@ -164,6 +164,26 @@ pub fn is_run_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
 }
 
+/// Whether a byte belongs to the alphabet of wide runs: base64 and paths of URLs beside.
+#[must_use]
+pub fn is_wide_byte(byte: u8) -> bool {
+    is_run_byte(byte) || matches!(byte, b'+' | b'/' | b'=' | b'~')
+}
+
+/// Shortest match for which wide runs are looked for: shorter ones are in every line of a log.
+pub const WIDE_MIN: usize = 32;
+
+/// In what every match of a rule lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// A run of `[A-Za-z0-9_.-]`.
+    Runs,
+    /// A run of `[A-Za-z0-9_.+/=~-]`, of at least [`WIDE_MIN`] bytes.
+    WideRuns,
+    /// Any text.
+    Anything,
+}
+
 impl RuleSet {
     /// The rules that come with leakwarden.
     pub fn builtin() -> Result<Self, RuleError> {
@@ -247,11 +267,35 @@ impl Rule {
         self.regex().and_then(|regex| regex.find(key)).is_some_and(|found| found.end() == key.len())
     }
 
-    /// Whether every match lies within one run of `[A-Za-z0-9_.-]`, so that looking inside runs
-    /// of at least the shortest match is enough.
+    /// In what every match lies, so that it is enough to look there.
     #[must_use]
-    pub fn within_runs(&self) -> bool {
-        self.hir().is_ok_and(|hir| only_run_bytes(&hir))
+    pub fn within(&self) -> Within {
+        let Ok(hir) = self.hir() else { return Within::Anything };
+        if all_bytes(&hir, is_run_byte) {
+            Within::Runs
+        } else if all_bytes(&hir, is_wide_byte) && self.match_min() >= WIDE_MIN {
+            Within::WideRuns
+        } else {
+            Within::Anything
+        }
+    }
+
+    /// A byte that every match holds behind its literal, and that other text rarely does: asked for
+    /// before the pattern is tried. `None` also where a match may hold a line break: the byte is
+    /// looked for in one line only.
+    #[must_use]
+    pub fn required_byte(&self) -> Option<u8> {
+        use regex_syntax::hir::HirKind;
+        let hir = self.hir().ok().filter(|hir| all_bytes(hir, |byte| byte != b'\n'))?;
+        let HirKind::Concat(parts) = hir.kind() else { return None };
+        parts
+            .iter()
+            .skip(1)
+            .filter_map(|part| match part.kind() {
+                HirKind::Literal(literal) => literal.0.iter().copied().find(|b| !is_wide_byte(*b)),
+                _ => None,
+            })
+            .find(|byte| !self.prefixes.iter().any(|prefix| prefix.as_bytes().contains(byte)))
     }
 
     /// The shortest match, in bytes.
@@ -310,22 +354,24 @@ impl Rule {
     }
 }
 
-fn only_run_bytes(hir: &Hir) -> bool {
+fn all_bytes(hir: &Hir, wanted: fn(u8) -> bool) -> bool {
     use regex_syntax::hir::{Class, HirKind};
     match hir.kind() {
         HirKind::Empty => true,
         HirKind::Look(_) => false,
-        HirKind::Literal(literal) => literal.0.iter().all(|&b| is_run_byte(b)),
+        HirKind::Literal(literal) => literal.0.iter().all(|&b| wanted(b)),
         HirKind::Class(Class::Bytes(class)) => {
-            class.iter().all(|range| (range.start()..=range.end()).all(is_run_byte))
+            class.iter().all(|range| (range.start()..=range.end()).all(wanted))
         }
         HirKind::Class(Class::Unicode(class)) => class.iter().all(|range| {
             (u32::from(range.start())..=u32::from(range.end()))
-                .all(|c| u8::try_from(c).is_ok_and(is_run_byte))
+                .all(|c| u8::try_from(c).is_ok_and(wanted))
         }),
-        HirKind::Repetition(repetition) => only_run_bytes(&repetition.sub),
-        HirKind::Capture(capture) => only_run_bytes(&capture.sub),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => parts.iter().all(only_run_bytes),
+        HirKind::Repetition(repetition) => all_bytes(&repetition.sub, wanted),
+        HirKind::Capture(capture) => all_bytes(&capture.sub, wanted),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().all(|part| all_bytes(part, wanted))
+        }
     }
 }
 
@@ -389,9 +435,9 @@ rules:
 
     #[test]
     fn the_alphabet_of_a_pattern_is_read_off_it() {
-        assert!(read(GOOD).unwrap().rules()[0].within_runs());
+        assert_eq!(read(GOOD).unwrap().rules()[0].within(), Within::Runs);
         let wide = read(&GOOD.replace("[0-9a-f]", "[0-9a-f+/]")).unwrap();
-        assert!(!wide.rules()[0].within_runs());
+        assert_eq!(wide.rules()[0].within(), Within::WideRuns);
         assert_eq!(wide.rules()[0].match_min(), 37);
     }
 }

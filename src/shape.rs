@@ -36,10 +36,14 @@ impl Alphabet {
         }
     }
 
-    /// Whether its words lie within runs of `[A-Za-z0-9_.-]`.
+    /// In what its words lie.
     #[must_use]
-    pub fn within_runs(self) -> bool {
-        self <= Self::Dotted
+    pub fn stretch(self) -> Stretch {
+        match self {
+            Self::Hex | Self::Alphanumeric | Self::Base64Url | Self::Dotted => Stretch::Run,
+            Self::Base64 => Stretch::WideRun,
+            Self::Graphic => Stretch::Word,
+        }
     }
 
     /// The word in the database and in import files.
@@ -60,6 +64,17 @@ impl Alphabet {
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|alphabet| alphabet.as_str() == word)
     }
+}
+
+/// What the matcher cuts a text into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stretch {
+    /// `[A-Za-z0-9_.-]`
+    Run,
+    /// `[A-Za-z0-9_.+/=~-]`
+    WideRun,
+    /// Visible ASCII.
+    Word,
 }
 
 /// Shortest key that may be registered, in bytes.
@@ -157,12 +172,12 @@ impl ShapeSet {
         &self.groups
     }
 
-    /// The shortest length among alphabets that lie within runs, or outside them.
+    /// The shortest length among alphabets whose words lie in such stretches.
     #[must_use]
-    pub fn shortest(&self, within_runs: bool) -> Option<usize> {
+    pub fn shortest(&self, stretch: Stretch) -> Option<usize> {
         self.groups
             .iter()
-            .filter(|(alphabet, _)| alphabet.within_runs() == within_runs)
+            .filter(|(alphabet, _)| alphabet.stretch() == stretch)
             .filter_map(|(_, lengths)| lengths.first().copied())
             .min()
     }
@@ -201,7 +216,7 @@ mod tests {
             Shape { alphabet: Alphabet::Base64Url, len: 44 },
         ]);
         assert_eq!(set.groups(), [(Alphabet::Hex, vec![64]), (Alphabet::Base64Url, vec![36, 44])]);
-        assert_eq!(set.shortest(true), Some(36));
-        assert_eq!(set.shortest(false), None);
+        assert_eq!(set.shortest(Stretch::Run), Some(36));
+        assert_eq!(set.shortest(Stretch::Word), None);
     }
 }

@@ -1,57 +1,249 @@
-//! Finds maximal runs of bytes of one class.
+//! Finds maximal runs of bytes of a class: the hot loop of the crate, and its only `unsafe`.
+//!
+//! A block of 64 bytes becomes a bitmap (a bit a byte: member or not), by two table look-ups a byte
+//! that AVX2 or SSSE3 do for 32 or 16 bytes at once: one by the low half of a byte, one by the high
+//! half, and a byte is a member if the two answers share a bit. Runs that are too short are seen from
+//! the bitmap without a loop. Which code runs is chosen at run time; all are tested against a
+//! naive one.
 
 use std::ops::Range;
 
-/// Calls with each maximal run of at least `shortest` bytes of the class in `text[from..]`.
-///
-/// Only every `shortest`-th byte is looked at where nothing is near: a run of that length cannot
-/// lie between two probes. Cost: one look per `shortest` bytes of other text, two per byte of runs.
+const BLOCK: usize = 64;
+
+/// A set of ASCII bytes (0x20 to 0x7f), prepared for look-up.
+#[derive(Clone, Copy)]
+pub(super) struct Class {
+    /// By low half of a byte: a bit for each high half (0x2 to 0x7) that makes it a member.
+    low: [u8; 16],
+    /// By high half: its bit.
+    high: [u8; 16],
+}
+
+impl Class {
+    pub(super) fn new(member: fn(u8) -> bool) -> Self {
+        let mut class = Self { low: [0; 16], high: [0; 16] };
+        for byte in (0x20..0x80u8).filter(|byte| member(*byte)) {
+            let bit = 1 << (byte >> 4);
+            for (half, table) in [(byte & 15, &mut class.low), (byte >> 4, &mut class.high)] {
+                if let Some(entry) = table.get_mut(usize::from(half)) {
+                    *entry |= bit;
+                }
+            }
+        }
+        class
+    }
+}
+
+/// Calls with each maximal run of at least `shortest` members in `text[from..]`, in order.
 pub(super) fn each(
     text: &[u8],
     from: usize,
     shortest: usize,
-    class: impl Fn(u8) -> bool + Copy,
+    class: &Class,
     found: &mut dyn FnMut(Range<usize>),
 ) {
-    let mut table = [false; 256];
-    for (byte, member) in (0..=u8::MAX).zip(table.iter_mut()) {
-        *member = class(byte);
-    }
     let shortest = shortest.max(1);
-    let is_member = |byte: &u8| table.get(usize::from(*byte)).copied().unwrap_or_default();
-    // `floor` is the first byte that may belong to the next run.
-    let mut floor = from;
-    let mut probe = from.saturating_add(shortest - 1);
-    while let Some(byte) = text.get(probe) {
-        if !is_member(byte) {
-            floor = probe + 1;
-            probe += shortest;
-            continue;
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("avx2") {
+            #[expect(unsafe_code, reason = "the feature was detected")]
+            // SAFETY: the processor has AVX2, as was just asked.
+            unsafe {
+                return x86::each_avx2(text, from, shortest, class, found);
+            }
         }
-        let before = text.get(floor..probe).unwrap_or_default();
-        let start = probe - before.iter().rev().take_while(|b| is_member(b)).count();
-        let after = text.get(probe..).unwrap_or_default();
-        // Cheap way out: a run too short to reach the next possible end is the common case.
-        let length = after.iter().take_while(|b| is_member(b)).count();
-        let end = probe + length;
-        if end - start >= shortest {
-            found(start..end);
+        if std::arch::is_x86_feature_detected!("ssse3") {
+            #[expect(unsafe_code, reason = "the feature was detected")]
+            // SAFETY: the processor has SSSE3, as was just asked.
+            unsafe {
+                return x86::each_ssse3(text, from, shortest, class, found);
+            }
         }
-        floor = end + 1;
-        probe = end + shortest;
+    }
+    blocks(text, from, shortest, |block| portable(block, class), found);
+}
+
+/// The bitmap of a block, a byte at a time.
+fn portable(block: &[u8; BLOCK], class: &Class) -> u64 {
+    let half = |table: &[u8; 16], half: u8| table.get(usize::from(half)).copied().unwrap_or(0);
+    block.iter().rev().fold(0, |bits, &byte| {
+        let member = half(&class.low, byte & 15) & half(&class.high, byte >> 4) != 0;
+        bits << 1 | u64::from(member)
+    })
+}
+
+/// The loop over blocks; `bitmap` is inlined into it.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+fn blocks(
+    text: &[u8],
+    from: usize,
+    shortest: usize,
+    bitmap: impl Fn(&[u8; BLOCK]) -> u64,
+    found: &mut dyn FnMut(Range<usize>),
+) {
+    let rest = text.get(from..).unwrap_or_default();
+    let (whole, tail) = rest.as_chunks::<BLOCK>();
+    // Start of the run that reaches up to the block at hand; `base` if there is none.
+    let mut open = from;
+    let mut base = from;
+    for block in whole {
+        one(bitmap(block), base, &mut open, shortest, found);
+        base += BLOCK;
+    }
+    let mut last = [0; BLOCK];
+    last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
+    // Zeros are no members, so this ends the last run at the end of the text at the latest.
+    one(bitmap(&last), base, &mut open, shortest, found);
+}
+
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+fn one(
+    bits: u64,
+    base: usize,
+    open: &mut usize,
+    shortest: usize,
+    found: &mut dyn FnMut(Range<usize>),
+) {
+    if bits == u64::MAX {
+        return;
+    }
+    let lead = bits.trailing_ones() as usize;
+    if base + lead - *open >= shortest {
+        found(*open..base + lead);
+    }
+    *open = base + BLOCK - bits.leading_ones() as usize;
+    let inner = bits & (bits.wrapping_add(1));
+    if has_run(inner, shortest) {
+        within(inner, base, *open, shortest, found);
+    }
+}
+
+/// Whether there are `shortest` (or, for more than 32, 32) ones in a row: each step ANDs the
+/// bitmap with itself, shifted by as much as is known to be in a row already.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "part of the hot loop")]
+fn has_run(mut bits: u64, shortest: usize) -> bool {
+    let mut known = 1;
+    while known * 2 <= shortest && known < 32 {
+        bits &= bits >> known;
+        known *= 2;
+    }
+    if known < shortest {
+        bits &= bits >> (shortest - known).min(known);
+    }
+    bits != 0
+}
+
+/// Reports the runs that begin and end within one block.
+fn within(
+    mut bits: u64,
+    base: usize,
+    open: usize,
+    shortest: usize,
+    found: &mut dyn FnMut(Range<usize>),
+) {
+    while bits != 0 {
+        let start = bits.trailing_zeros() as usize;
+        let length = (bits >> start).trailing_ones() as usize;
+        // The run that reaches the end of the block is left open.
+        if length >= shortest && base + start != open {
+            found(base + start..base + start + length);
+        }
+        bits &= bits.wrapping_add(1 << start);
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[expect(unsafe_code, reason = "vector loads take pointers")]
+mod x86 {
+    use std::arch::x86_64::{
+        __m128i, __m256i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8,
+        _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16, _mm256_and_si256,
+        _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8,
+        _mm256_set1_epi8, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    };
+    use std::ops::Range;
+
+    use super::{BLOCK, Class, blocks};
+
+    fn load(half: &[u8; 16]) -> __m128i {
+        // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
+        unsafe { _mm_loadu_si128(half.as_ptr().cast()) }
+    }
+
+    #[target_feature(enable = "avx2")]
+    pub(super) fn each_avx2(
+        text: &[u8],
+        from: usize,
+        shortest: usize,
+        class: &Class,
+        found: &mut dyn FnMut(Range<usize>),
+    ) {
+        let low = _mm256_broadcastsi128_si256(load(&class.low));
+        let high = _mm256_broadcastsi128_si256(load(&class.high));
+        let nibble = _mm256_set1_epi8(15);
+        let half = |bytes: __m256i| -> u32 {
+            // A low index with its top bit set would answer 0, so both indices are masked.
+            let by_low = _mm256_shuffle_epi8(low, _mm256_and_si256(bytes, nibble));
+            let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
+            let by_high = _mm256_shuffle_epi8(high, upper);
+            let shared = _mm256_and_si256(by_low, by_high);
+            let others = _mm256_cmpeq_epi8(shared, _mm256_setzero_si256());
+            !_mm256_movemask_epi8(others).cast_unsigned()
+        };
+        let bitmap = |block: &[u8; BLOCK]| {
+            let at = block.as_ptr().cast::<__m256i>();
+            // SAFETY: two unaligned loads of 32 bytes each, from the 64 bytes of the block.
+            let (first, second) =
+                unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) };
+            u64::from(half(first)) | u64::from(half(second)) << 32
+        };
+        blocks(text, from, shortest, bitmap, found);
+    }
+
+    #[target_feature(enable = "ssse3")]
+    pub(super) fn each_ssse3(
+        text: &[u8],
+        from: usize,
+        shortest: usize,
+        class: &Class,
+        found: &mut dyn FnMut(Range<usize>),
+    ) {
+        let (low, high) = (load(&class.low), load(&class.high));
+        let nibble = _mm_set1_epi8(15);
+        let quarter = |bytes: __m128i| -> u64 {
+            let by_low = _mm_shuffle_epi8(low, _mm_and_si128(bytes, nibble));
+            let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
+            let by_high = _mm_shuffle_epi8(high, upper);
+            let shared = _mm_and_si128(by_low, by_high);
+            let others = _mm_cmpeq_epi8(shared, _mm_setzero_si128());
+            u64::from(!_mm_movemask_epi8(others).cast_unsigned() & 0xffff)
+        };
+        let bitmap = |block: &[u8; BLOCK]| {
+            let (quarters, _) = block.as_chunks::<16>();
+            quarters.iter().rev().fold(0, |bits, part| bits << 16 | quarter(load(part)))
+        };
+        blocks(text, from, shortest, bitmap, found);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rule::is_run_byte;
+    use crate::rule::{is_run_byte, is_wide_byte};
 
-    fn naive(text: &[u8], from: usize, shortest: usize) -> Vec<Range<usize>> {
+    fn naive(
+        text: &[u8],
+        from: usize,
+        shortest: usize,
+        class: fn(u8) -> bool,
+    ) -> Vec<Range<usize>> {
         let mut out = Vec::new();
         let mut start = None;
         for at in from..=text.len() {
-            match (start, text.get(at).is_some_and(|&b| is_run_byte(b))) {
+            match (start, text.get(at).is_some_and(|&b| class(b))) {
                 (None, true) => start = Some(at),
                 (Some(begin), false) => {
                     if at - begin >= shortest {
@@ -65,14 +257,55 @@ mod tests {
         out
     }
 
+    type Each = fn(&[u8], usize, usize, &Class, &mut dyn FnMut(Range<usize>));
+
+    /// Every implementation this machine can run.
+    fn all() -> Vec<(&'static str, Each)> {
+        let mut all: Vec<(&'static str, Each)> = vec![
+            ("portable", |text, from, shortest, class, found| {
+                blocks(text, from, shortest, |block| portable(block, class), found);
+            }),
+            ("chosen", each),
+        ];
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("ssse3") {
+            #[expect(unsafe_code, reason = "the feature was detected")]
+            all.push(("ssse3", |text, from, shortest, class, found| {
+                // SAFETY: the processor has SSSE3, as was just asked.
+                unsafe { x86::each_ssse3(text, from, shortest, class, found) }
+            }));
+        }
+        all
+    }
+
+    fn check(text: &[u8], from: usize, shortest: usize) {
+        for class in [is_run_byte as fn(u8) -> bool, is_wide_byte] {
+            let expected = naive(text, from, shortest, class);
+            for (name, each) in all() {
+                let mut runs = Vec::new();
+                each(text, from, shortest, &Class::new(class), &mut |run| runs.push(run));
+                assert_eq!(runs, expected, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_byte_is_classed_as_it_should() {
+        for byte in 0..=u8::MAX {
+            check(&[byte], 0, 1);
+            check(&[byte; 200], 0, 17);
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn the_same_as_looking_at_every_byte(
-            text in "[a-c =\\n]{0,200}", from in 0usize..20, shortest in 1usize..12,
+            parts in proptest::collection::vec(("[a-c_.+]{0,90}", "[ =\\n\u{e9}]{0,3}"), 0..12),
+            from in 0usize..20,
+            shortest in 1usize..90,
         ) {
-            let mut runs = Vec::new();
-            each(text.as_bytes(), from, shortest, is_run_byte, &mut |run| runs.push(run));
-            proptest::prop_assert_eq!(runs, naive(text.as_bytes(), from, shortest));
+            let text: String = parts.iter().map(|(run, gap)| format!("{run}{gap}")).collect();
+            check(text.as_bytes(), from, shortest);
         }
     }
 }
