@@ -15,7 +15,9 @@ mod windows;
 use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, Input, MatchKind};
+use aho_corasick::automaton::Automaton as _;
+use aho_corasick::nfa::contiguous;
+use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind};
 
 use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, Within, is_run_byte, is_wide_byte};
 use crate::shape::{ShapeSet, Stretch};
@@ -53,21 +55,28 @@ pub struct Matcher {
 }
 
 struct Automata {
-    runs: Automaton,
-    wide_runs: Automaton,
+    runs: RunAutomaton,
+    wide_runs: RunAutomaton,
     anything: Automaton,
     /// By rule: see [`Rule::required_byte`].
     required: Vec<Option<u8>>,
 }
 
-/// Literals and the rules that want them.
+/// Literals that are looked for inside runs.
+struct RunAutomaton {
+    nfa: Option<contiguous::NFA>,
+    /// By literal.
+    owners: Vec<Vec<Owner>>,
+    /// The shortest match of its rules: shorter runs need no look.
+    shortest: Option<usize>,
+}
+
+/// Few, long literals that are looked for in the whole text.
 struct Automaton {
     literals: Option<AhoCorasick>,
     /// By needle: who wants it. One that begins with another answers for that too: every start gets
     /// its longest needle only.
     owners: Vec<Vec<Owner>>,
-    /// The shortest match of its rules.
-    shortest: Option<usize>,
 }
 
 /// A rule that wants a needle.
@@ -97,8 +106,8 @@ impl Matcher {
             }
         }
         let automata = Automata {
-            runs: Automaton::new(&runs)?,
-            wide_runs: Automaton::new(&wide_runs)?,
+            runs: RunAutomaton::new(&runs)?,
+            wide_runs: RunAutomaton::new(&wide_runs)?,
             anything: Automaton::new(&anything)?,
             required: rules.rules().iter().map(Rule::required_byte).collect(),
         };
@@ -126,9 +135,9 @@ impl Matcher {
         let automata = self.automata.clone();
         let mut search = Search { matcher: self, text, starts, known, out };
         let whole = search.starts.start.saturating_sub(1)..text.len();
-        search.stretches(Stretch::Run, &automata.runs, is_run_byte);
-        search.stretches(Stretch::WideRun, &automata.wide_runs, is_wide_byte);
-        search.stretches(Stretch::Word, &Automaton::empty(), |byte| byte.is_ascii_graphic());
+        search.stretches(Stretch::Run, Some(&automata.runs), is_run_byte);
+        search.stretches(Stretch::WideRun, Some(&automata.wide_runs), is_wide_byte);
+        search.stretches(Stretch::Word, None, |byte| byte.is_ascii_graphic());
         automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
     }
 
@@ -156,38 +165,82 @@ impl Matcher {
     }
 }
 
-/// Found instead of the longer literals that hold it: ten of those begin many words of ordinary
-/// text, and one short needle is faster to look for than all of them.
-const SHARED_NEEDLE: &str = "://";
+/// Found instead of the longer literals that hold it: one short needle is faster to look for.
+const SHARED_NEEDLES: [&str; 2] = ["://", "-----BEGIN "];
 
-impl Automaton {
-    fn empty() -> Self {
-        Self { literals: None, owners: Vec::new(), shortest: None }
+/// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with
+/// where `prefixes` says so.
+fn grouped(wanted: &[(&str, Owner)], prefixes: bool) -> (Vec<String>, Vec<Vec<Owner>>) {
+    let mut needles: Vec<&str> = wanted.iter().map(|(needle, _)| *needle).collect();
+    needles.dedup();
+    let owners = needles
+        .iter()
+        .map(|needle| {
+            let owns = |other: &str| *needle == other || (prefixes && needle.starts_with(other));
+            wanted.iter().filter(|(other, _)| owns(other)).map(|(_, owner)| *owner).collect()
+        })
+        .collect();
+    (needles.into_iter().map(str::to_owned).collect(), owners)
+}
+
+fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
+    let mut wanted: Vec<(&str, Owner)> = rules
+        .iter()
+        .flat_map(|(rule, data)| data.prefixes.iter().map(|prefix| (*rule, prefix.as_str())))
+        .filter_map(|(rule, prefix)| {
+            let first = *prefix.as_bytes().first()?;
+            Some((prefix, Owner { rule, offset: 0, first }))
+        })
+        .collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    wanted
+}
+
+impl RunAutomaton {
+    fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
+        let (needles, owners) = grouped(&literals(rules), false);
+        let nfa = match needles.is_empty() {
+            true => None,
+            false => Some(contiguous::NFA::builder().prefilter(false).build(&needles)?),
+        };
+        let shortest = rules.iter().map(|(_, rule)| rule.match_min()).min();
+        Ok(Self { nfa, owners, shortest })
     }
 
+    /// Calls with each place of a literal in the run, and each rule that wants it. Steps through
+    /// the automaton by hand: runs are short, and starting a search would cost more than it.
+    fn each(&self, text: &[u8], run: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
+        let Some(nfa) = &self.nfa else { return };
+        let Ok(mut state) = nfa.start_state(Anchored::No) else { return };
+        for (at, &byte) in text.get(run.clone()).unwrap_or_default().iter().enumerate() {
+            state = nfa.next_state(Anchored::No, state, byte);
+            if nfa.is_special(state) && nfa.is_match(state) {
+                for index in 0..nfa.match_len(state) {
+                    let pattern = nfa.match_pattern(state, index);
+                    let start = run.start + at + 1 - nfa.pattern_len(pattern);
+                    for owner in self.owners.get(pattern.as_usize()).into_iter().flatten() {
+                        found(start, owner.rule);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Automaton {
     fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
-        let mut wanted: Vec<(&str, Owner)> = rules
-            .iter()
-            .flat_map(|(index, rule)| rule.prefixes.iter().map(move |prefix| (*index, prefix)))
-            .filter_map(|(rule, prefix)| {
-                let first = *prefix.as_bytes().first()?;
-                Some(match prefix.find(SHARED_NEEDLE) {
-                    Some(offset) => (SHARED_NEEDLE, Owner { rule, offset, first }),
-                    None => (prefix.as_str(), Owner { rule, offset: 0, first }),
-                })
-            })
-            .collect();
+        let mut wanted = literals(rules);
+        for (needle, owner) in &mut wanted {
+            let shared = SHARED_NEEDLES.iter().find_map(|s| Some((*s, needle.find(s)?)));
+            if let Some((shared, offset)) = shared {
+                *needle = shared;
+                owner.offset = offset;
+            }
+        }
         wanted.sort_unstable();
         wanted.dedup();
-        let mut needles: Vec<&str> = wanted.iter().map(|(needle, _)| *needle).collect();
-        needles.dedup();
-        let owners = needles
-            .iter()
-            .map(|needle| {
-                let begins = wanted.iter().filter(|(other, _)| needle.starts_with(other));
-                begins.map(|(_, owner)| *owner).collect()
-            })
-            .collect();
+        let (needles, owners) = grouped(&wanted, true);
         let literals = match needles.is_empty() {
             true => None,
             false => {
@@ -195,8 +248,7 @@ impl Automaton {
                 Some(builder.match_kind(MatchKind::LeftmostLongest).build(&needles)?)
             }
         };
-        let shortest = rules.iter().map(|(_, rule)| rule.match_min()).min();
-        Ok(Self { literals, owners, shortest })
+        Ok(Self { literals, owners })
     }
 
     /// Calls with the place where a rule's literal should begin, and the rule.
@@ -226,12 +278,20 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Looks into each stretch that is long enough for a rule or a registered key.
-    fn stretches(&mut self, stretch: Stretch, automaton: &Automaton, member: fn(u8) -> bool) {
+    fn stretches(
+        &mut self,
+        stretch: Stretch,
+        rules: Option<&RunAutomaton>,
+        member: fn(u8) -> bool,
+    ) {
         let shapes = self.matcher.shapes.shortest(stretch);
-        let Some(shortest) = automaton.shortest.into_iter().chain(shapes).min() else { return };
+        let shortest = rules.and_then(|rules| rules.shortest).into_iter().chain(shapes).min();
+        let Some(shortest) = shortest else { return };
         let first = self.starts.start.saturating_sub(1);
         runs::each(self.text, first, shortest, &Class::new(member), &mut |run| {
-            automaton.each(self.text, run.clone(), &mut |at, rule| self.check(at, rule));
+            if let Some(rules) = rules {
+                rules.each(self.text, run.clone(), &mut |at, rule| self.check(at, rule));
+            }
             self.shapes(stretch, run);
         });
     }

@@ -1,0 +1,222 @@
+//! Speed of matching, of start-up, and from leak to action. `cargo bench`.
+//!
+//! Every throughput stands beside a floor taken in the same run: counting the newlines of the same
+//! bytes. Compare ratios, machines differ.
+#![expect(missing_docs, reason = "made by criterion's macros")]
+#![expect(clippy::unwrap_used, reason = "a benchmark that cannot run should stop")]
+
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use leakwarden::matcher::{Matcher, Scanner};
+use leakwarden::rule::RuleSet;
+use leakwarden::shape::{Shape, ShapeSet};
+use rusqlite::{Connection, OpenFlags};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_leakwarden");
+const CORPUS_BYTES: usize = 64 << 20;
+
+/// Access log lines, always the same ones.
+fn log() -> Vec<u8> {
+    const PAGES: [&str; 6] = ["index", "login", "api/v1/orders", "static/app.js", "cart", "search"];
+    const AGENTS: [&str; 3] = [
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0",
+        "curl/8.5.0",
+        "Mozilla/5.0 (iPhone; CPU iPhone OS 17_2 like Mac OS X) AppleWebKit/605.1.15 Version/17.2",
+    ];
+    let mut text = String::with_capacity(CORPUS_BYTES + 512);
+    let mut seed = 1u64;
+    let mut next = |limit: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) % limit
+    };
+    let pick = |words: &[&'static str], at: u64| words[usize::try_from(at).unwrap() % words.len()];
+    while text.len() < CORPUS_BYTES {
+        let (a, b, c) = (next(256), next(256), next(60));
+        let (page, agent) = (pick(&PAGES, next(6)), pick(&AGENTS, next(3)));
+        let (id, size) = (next(100_000), next(1_000_000));
+        text.push_str(&format!(
+            "203.{a}.{b}.7 - - [21/Nov/2026:12:{c:02}:07 +0000] \"GET /{page}/{id}?page={b} \
+             HTTP/1.1\" 200 {size} \"https://shop.example.com/{page}\" \"{agent}\"\n"
+        ));
+    }
+    text.into_bytes()
+}
+
+/// Source text: what crates are unpacked on this machine, this one's otherwise.
+fn source() -> Vec<u8> {
+    let home = std::env::var("CARGO_HOME")
+        .map(PathBuf::from)
+        .unwrap_or_else(|_| PathBuf::from(std::env::var("HOME").unwrap()).join(".cargo"));
+    let mut text = Vec::with_capacity(CORPUS_BYTES);
+    for root in [home.join("registry/src"), PathBuf::from("src"), PathBuf::from("tests")] {
+        for entry in ignore::WalkBuilder::new(root).sort_by_file_name(Ord::cmp).build().flatten() {
+            let is_source = entry.path().extension().is_some_and(|extension| extension == "rs");
+            if is_source && text.len() < CORPUS_BYTES {
+                text.extend(fs::read(entry.path()).unwrap_or_default());
+            }
+        }
+    }
+    text
+}
+
+/// Shapes as a registry with keys of four forms has them.
+fn matcher() -> Matcher {
+    let keys: [&[u8]; 4] = [
+        b"lw_user_0a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R",
+        b"-a1B2c3D4e5F6g7H8i9J_0k1L2m3N4o5P6q7R8s9T0u_",
+        b"3f2b8c1d-9e4a-4f6b-8d7c-1a2b3c4d5e6f",
+        b"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    ];
+    let shapes = ShapeSet::new(keys.iter().map(|key| Shape::of(key).unwrap()));
+    Matcher::new(Arc::new(RuleSet::builtin().unwrap()), shapes).unwrap()
+}
+
+fn scan(matcher: &Matcher, text: &[u8]) -> usize {
+    let mut found = 0;
+    let mut scanner = Scanner::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let space = scanner.space();
+        let count = space.len().min(rest.len());
+        let (now, later) = rest.split_at(count);
+        space[..count].copy_from_slice(now);
+        scanner.filled(count, matcher, &|_| false, &mut |_| found += 1);
+        rest = later;
+    }
+    scanner.finish(matcher, &|_| false, &mut |_| found += 1);
+    found
+}
+
+fn throughput(criterion: &mut Criterion) {
+    let matcher = matcher();
+    for (name, text) in [("log", log()), ("source", source())] {
+        let mut group = criterion.benchmark_group(name);
+        group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(10);
+        group.bench_function("floor: count newlines", |bencher| {
+            bencher.iter(|| memchr::memchr_iter(b'\n', black_box(&text)).count());
+        });
+        group.bench_function("match: all rules, four shapes", |bencher| {
+            bencher.iter(|| scan(&matcher, black_box(&text)));
+        });
+        group.finish();
+    }
+}
+
+fn run(folder: &Path, arguments: &[&str]) {
+    let status = Command::new(PROGRAM)
+        .args(arguments)
+        .current_dir(folder)
+        .env("LEAKWARDEN_REGISTRY", folder.join("registry"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.code().is_some_and(|code| code < 2), "{arguments:?}");
+}
+
+fn start_up(criterion: &mut Criterion) {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    run(folder, &["init", "--dir", "registry"]);
+    run(folder, &["key", "create", "k", "--file", "k"]);
+    fs::write(folder.join("small.txt"), "nothing to see here\n").unwrap();
+    let mut group = criterion.benchmark_group("start-up");
+    group.bench_function("floor: an empty process", |bencher| {
+        bencher.iter(|| Command::new("true").status().unwrap());
+    });
+    group.bench_function("scan of one small file, with a registry", |bencher| {
+        bencher.iter(|| run(folder, &["scan", "small.txt"]));
+    });
+    group.finish();
+}
+
+struct Daemon(Child);
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).unwrap();
+    }
+}
+
+/// Polls the database until so many actions took effect.
+fn wait_for_actions(database: &Connection, wanted: u64) {
+    let mut statement =
+        database.prepare_cached("SELECT count(*) FROM actions WHERE state = 'done'").unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    loop {
+        let done: i64 = statement.query_row([], |row| row.get(0)).unwrap();
+        if done.unsigned_abs() >= wanted {
+            return;
+        }
+        assert!(Instant::now() < end, "the daemon did not act");
+        std::thread::sleep(Duration::from_micros(500));
+    }
+}
+
+/// From a key's bytes being written to a watched file to the committed action.
+fn leak_to_action(criterion: &mut Criterion) {
+    const KEYS: u64 = 400;
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    run(folder, &["init", "--dir", "registry"]);
+    let mut lines = String::new();
+    let key = |number: u64| format!("{}Zx81Qw92Er03Ty14Ui25Op36As47{number:06}", "bench_key_");
+    for number in 0..KEYS {
+        lines.push_str(&format!(
+            "{{\"name\":\"k{number}\",\"key\":\"{}\",\"owner\":\"o{number}@example.com\",\
+             \"leak_action\":\"disable\"}}\n",
+            key(number)
+        ));
+    }
+    fs::write(folder.join("keys.jsonl"), lines).unwrap();
+    run(folder, &["key", "import", "keys.jsonl"]);
+    fs::create_dir(folder.join("inbox")).unwrap();
+    fs::write(
+        folder.join("config.yaml"),
+        "registry: ./registry\nwatch: [{ files: [\"./inbox/**\"] }]\n\
+         response: { mode: act, brake: { max: 100000, per_owner: 9, per_source: 9 } }\n",
+    )
+    .unwrap();
+    let child = Command::new(PROGRAM)
+        .args(["watch", "--config", "config.yaml"])
+        .current_dir(folder)
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _daemon = Daemon(child);
+    let database = Connection::open_with_flags(
+        folder.join("registry/registry.db"),
+        OpenFlags::SQLITE_OPEN_READ_ONLY,
+    )
+    .unwrap();
+    fs::write(folder.join("inbox/warm-up"), key(0)).unwrap();
+    wait_for_actions(&database, 1);
+    let mut leaked = 1;
+    let mut group = criterion.benchmark_group("leak to action");
+    group.sample_size(20).measurement_time(Duration::from_secs(3));
+    group.bench_function("a file in a watched folder", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..rounds {
+                let started = Instant::now();
+                fs::write(folder.join(format!("inbox/{leaked}")), key(leaked % KEYS)).unwrap();
+                leaked += 1;
+                if leaked <= KEYS {
+                    wait_for_actions(&database, leaked);
+                }
+                spent += started.elapsed();
+            }
+            spent
+        });
+    });
+    group.finish();
+}
+
+criterion_group!(benches, throughput, start_up, leak_to_action);
+criterion_main!(benches);
