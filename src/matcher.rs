@@ -1,9 +1,9 @@
 //! The matcher: bytes in, hits out. Pure; it knows neither files nor the registry.
 //!
-//! A key is a run of key characters, so runs are found first ([`runs`]) and prefixes are looked
+//! A key is a run of key characters, so runs are found first (`runs`) and prefixes are looked
 //! for inside runs only, by one aho-corasick automaton. Rules whose keys hold other characters
 //! have long literals and an automaton over the whole text. Keys without a prefix are windows at
-//! the edges of runs, of the lengths and alphabets that the registry holds ([`windows`]).
+//! the edges of runs, of the lengths and alphabets that the registry holds (`windows`).
 //!
 //! Invariant: whether a hit at `start` is one depends on at most [`CONTEXT_MAX`] bytes before it
 //! and [`SPAN_MAX`] after it. [`Scanner`] rests on that to find the same in any split of a stream.

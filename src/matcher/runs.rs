@@ -32,6 +32,11 @@ impl Class {
         }
         class
     }
+
+    fn holds(&self, byte: u8) -> bool {
+        let half = |table: &[u8; 16], half: u8| table.get(usize::from(half)).copied().unwrap_or(0);
+        half(&self.low, byte & 15) & half(&self.high, byte >> 4) != 0
+    }
 }
 
 /// Calls with each maximal run of at least `shortest` members in `text[from..]`, in order.
@@ -60,98 +65,87 @@ pub(super) fn each(
             }
         }
     }
-    blocks(text, from, shortest, |block| portable(block, class), found);
+    blocks(text, from, shortest, class, |block| portable(block, class), found);
 }
 
 /// The bitmap of a block, a byte at a time.
 fn portable(block: &[u8; BLOCK], class: &Class) -> u64 {
-    let half = |table: &[u8; 16], half: u8| table.get(usize::from(half)).copied().unwrap_or(0);
-    block.iter().rev().fold(0, |bits, &byte| {
-        let member = half(&class.low, byte & 15) & half(&class.high, byte >> 4) != 0;
-        bits << 1 | u64::from(member)
-    })
+    block.iter().rev().fold(0, |bits, &byte| bits << 1 | u64::from(class.holds(byte)))
 }
 
+/// Runs of at least this many bytes cover one of the aligned groups of eight bytes.
+const LANE_MIN: usize = 15;
+
 /// The loop over blocks; `bitmap` is inlined into it.
+///
+/// A run of [`LANE_MIN`] bytes or more covers a whole lane of eight bytes, so a block whose bitmap
+/// has no byte of eight ones needs no further look. That is most of them.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 fn blocks(
     text: &[u8],
     from: usize,
     shortest: usize,
+    class: &Class,
     bitmap: impl Fn(&[u8; BLOCK]) -> u64,
     found: &mut dyn FnMut(Range<usize>),
 ) {
     let rest = text.get(from..).unwrap_or_default();
     let (whole, tail) = rest.as_chunks::<BLOCK>();
-    // Start of the run that reaches up to the block at hand; `base` if there is none.
-    let mut open = from;
-    let mut base = from;
-    for block in whole {
-        one(bitmap(block), base, &mut open, shortest, found);
-        base += BLOCK;
+    let mut runs = Runs { text, class, shortest, floor: from, found };
+    for (index, block) in whole.iter().enumerate() {
+        let bits = bitmap(block);
+        if shortest < LANE_MIN || has_full_lane(bits) {
+            runs.block(bits, from + index * BLOCK);
+        }
     }
     let mut last = [0; BLOCK];
     last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
-    // Zeros are no members, so this ends the last run at the end of the text at the latest.
-    one(bitmap(&last), base, &mut open, shortest, found);
+    runs.block(bitmap(&last), from + whole.len() * BLOCK);
 }
 
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn one(
-    bits: u64,
-    base: usize,
-    open: &mut usize,
-    shortest: usize,
-    found: &mut dyn FnMut(Range<usize>),
-) {
-    if bits == u64::MAX {
-        return;
-    }
-    let lead = bits.trailing_ones() as usize;
-    if base + lead - *open >= shortest {
-        found(*open..base + lead);
-    }
-    *open = base + BLOCK - bits.leading_ones() as usize;
-    let inner = bits & (bits.wrapping_add(1));
-    if has_run(inner, shortest) {
-        within(inner, base, *open, shortest, found);
-    }
-}
-
-/// Whether there are `shortest` (or, for more than 32, 32) ones in a row: each step ANDs the
-/// bitmap with itself, shifted by as much as is known to be in a row already.
+/// Whether one of the eight bytes of the bitmap is all ones (the "has a zero byte" trick of
+/// Mycroft, on the inverted bitmap).
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "part of the hot loop")]
-fn has_run(mut bits: u64, shortest: usize) -> bool {
-    let mut known = 1;
-    while known * 2 <= shortest && known < 32 {
-        bits &= bits >> known;
-        known *= 2;
-    }
-    if known < shortest {
-        bits &= bits >> (shortest - known).min(known);
-    }
-    bits != 0
+fn has_full_lane(bits: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    (!bits).wrapping_sub(ONES) & bits & (ONES << 7) != 0
 }
 
-/// Reports the runs that begin and end within one block.
-fn within(
-    mut bits: u64,
-    base: usize,
-    open: usize,
+struct Runs<'a> {
+    text: &'a [u8],
+    class: &'a Class,
     shortest: usize,
-    found: &mut dyn FnMut(Range<usize>),
-) {
-    while bits != 0 {
-        let start = bits.trailing_zeros() as usize;
-        let length = (bits >> start).trailing_ones() as usize;
-        // The run that reaches the end of the block is left open.
-        if length >= shortest && base + start != open {
-            found(base + start..base + start + length);
+    /// Runs that begin before this place are reported, or too short.
+    floor: usize,
+    found: &'a mut dyn FnMut(Range<usize>),
+}
+
+impl Runs<'_> {
+    /// Reports the runs that have bytes in a block, wherever they begin and end.
+    fn block(&mut self, mut bits: u64, base: usize) {
+        while bits != 0 {
+            let first = bits.trailing_zeros() as usize;
+            let length = (bits >> first).trailing_ones() as usize;
+            bits &= bits.wrapping_add(1 << first);
+            let (mut start, mut end) = (base + first, base + first + length);
+            if end <= self.floor {
+                continue;
+            }
+            if first == 0 {
+                let before = self.text.get(self.floor..start).unwrap_or_default();
+                start -= before.iter().rev().take_while(|b| self.class.holds(**b)).count();
+            }
+            if first + length == BLOCK {
+                let after = self.text.get(end..).unwrap_or_default();
+                end += after.iter().take_while(|b| self.class.holds(**b)).count();
+            }
+            self.floor = end;
+            if end - start >= self.shortest {
+                (self.found)(start..end);
+            }
         }
-        bits &= bits.wrapping_add(1 << start);
     }
 }
 
@@ -200,7 +194,7 @@ mod x86 {
                 unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) };
             u64::from(half(first)) | u64::from(half(second)) << 32
         };
-        blocks(text, from, shortest, bitmap, found);
+        blocks(text, from, shortest, class, bitmap, found);
     }
 
     #[target_feature(enable = "ssse3")]
@@ -225,7 +219,7 @@ mod x86 {
             let (quarters, _) = block.as_chunks::<16>();
             quarters.iter().rev().fold(0, |bits, part| bits << 16 | quarter(load(part)))
         };
-        blocks(text, from, shortest, bitmap, found);
+        blocks(text, from, shortest, class, bitmap, found);
     }
 }
 
@@ -263,7 +257,7 @@ mod tests {
     fn all() -> Vec<(&'static str, Each)> {
         let mut all: Vec<(&'static str, Each)> = vec![
             ("portable", |text, from, shortest, class, found| {
-                blocks(text, from, shortest, |block| portable(block, class), found);
+                blocks(text, from, shortest, class, |block| portable(block, class), found);
             }),
             ("chosen", each),
         ];

@@ -37,17 +37,25 @@ fn in_stretch(
     found: &mut dyn FnMut(Range<usize>),
 ) {
     let size = stretch.end - stretch.start;
+    let fitting = lengths.iter().take_while(|&&length| length <= size);
     let separates = |at: usize| text.get(at).is_some_and(|b| !b.is_ascii_alphanumeric());
-    let starts_at = |at: usize| at == stretch.start || separates(at - 1);
-    for &length in lengths.iter().take_while(|&&length| length <= size) {
-        if size == length {
-            found(stretch.clone());
-            continue;
+    let is_start = |at: usize| at == stretch.start || separates(at - 1);
+    // Edges first, windows from them: most stretches have two edges and fit few lengths.
+    let bytes = text.get(stretch.clone()).unwrap_or_default();
+    let separators =
+        || bytes.iter().enumerate().filter(|(_, b)| !b.is_ascii_alphanumeric()).map(|(at, _)| at);
+    for &length in fitting {
+        let starts = separators().map(|at| stretch.start + at + 1);
+        for start in std::iter::once(stretch.start).chain(starts) {
+            if start + length <= stretch.end {
+                found(start..start + length);
+            }
         }
-        for start in stretch.start..=stretch.end - length {
-            let end = start + length;
-            if starts_at(start) || end == stretch.end || separates(end) {
-                found(start..end);
+        let ends = separators().map(|at| stretch.start + at);
+        for end in ends.chain(std::iter::once(stretch.end)) {
+            // Those that begin at an edge too were there already.
+            if end >= stretch.start + length && !is_start(end - length) {
+                found(end - length..end);
             }
         }
     }
