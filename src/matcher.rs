@@ -12,6 +12,7 @@ mod runs;
 mod scanner;
 mod windows;
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -58,8 +59,9 @@ struct Automata {
     runs: RunAutomaton,
     wide_runs: RunAutomaton,
     anything: Automaton,
-    /// By rule: see [`Rule::required_byte`].
-    required: Vec<Option<u8>>,
+    /// Rules whose matches all hold a byte that is rare elsewhere ([`Rule::required_byte`]): their
+    /// literals are looked for in lines that hold it, before it.
+    before: Vec<(u8, Automaton)>,
 }
 
 /// Literals that are looked for inside runs.
@@ -98,18 +100,25 @@ impl Matcher {
     /// Builds the automata; no pattern is compiled before its literal is seen.
     pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Result<Self, MatcherError> {
         let (mut runs, mut wide_runs, mut anything) = (Vec::new(), Vec::new(), Vec::new());
+        let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
         for (index, rule) in rules.rules().iter().enumerate() {
             match rule.within() {
                 Within::Runs => runs.push((index, rule)),
                 Within::WideRuns => wide_runs.push((index, rule)),
-                Within::Anything => anything.push((index, rule)),
+                Within::Anything => match rule.required_byte() {
+                    Some(byte) => before.entry(byte).or_default().push((index, rule)),
+                    None => anything.push((index, rule)),
+                },
             }
         }
         let automata = Automata {
             runs: RunAutomaton::new(&runs)?,
             wide_runs: RunAutomaton::new(&wide_runs)?,
             anything: Automaton::new(&anything)?,
-            required: rules.rules().iter().map(Rule::required_byte).collect(),
+            before: before
+                .into_iter()
+                .map(|(byte, rules)| Ok((byte, Automaton::new(&rules)?)))
+                .collect::<Result<_, MatcherError>>()?,
         };
         Ok(Self { rules, automata: Arc::new(automata), shapes })
     }
@@ -139,6 +148,9 @@ impl Matcher {
         search.stretches(Stretch::WideRun, Some(&automata.wide_runs), is_wide_byte);
         search.stretches(Stretch::Word, None, |byte| byte.is_ascii_graphic());
         automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
+        for (byte, automaton) in &automata.before {
+            search.before(*byte, automaton);
+        }
     }
 
     /// Replaces every key in a foreign string by its hint and cleans the rest.
@@ -306,9 +318,6 @@ impl Search<'_> {
             }
             let window = start..self.text.len().min(start + SPAN_MAX);
             let window = self.text.get(window).unwrap_or_default();
-            if !self.holds_required(index, rule, window) {
-                continue;
-            }
             let Some(found) = rule.regex().and_then(|regex| regex.find(window)) else { continue };
             let end = start + found.end();
             if self.text.get(end).is_some_and(u8::is_ascii_alphanumeric) {
@@ -329,15 +338,18 @@ impl Search<'_> {
         rule.left == Left::Any || !before.is_some_and(u8::is_ascii_alphanumeric)
     }
 
-    /// Whether the byte stands there without which no match is possible.
-    fn holds_required(&self, index: usize, rule: &Rule, window: &[u8]) -> bool {
-        let literal = rule.prefix_of(window);
-        let required = self.matcher.automata.required.get(index).copied().flatten();
-        (rule.offsets != [0] || literal.is_some())
-            && required.is_none_or(|byte| {
-                let reach = window.get(..MATCH_MAX.min(window.len())).unwrap_or_default();
-                memchr::memchr2(byte, b'\n', reach).is_some_and(|at| reach.get(at) == Some(&byte))
-            })
+    /// Looks for literals before each byte of that value, in its line: every literal whose match
+    /// can hold the byte stands before the first one that follows it.
+    fn before(&mut self, byte: u8, automaton: &Automaton) {
+        let text = self.text;
+        let mut done = self.starts.start.saturating_sub(1);
+        for at in memchr::memchr_iter(byte, text) {
+            let from = done.max(at.saturating_sub(MATCH_MAX)).min(at);
+            let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
+            let from = line.map_or(from, |newline| from + newline + 1);
+            automaton.each(text, from..at, &mut |at, rule| self.check(at, rule));
+            done = at;
+        }
     }
 
     /// Looks for registered keys at the edges of a stretch.

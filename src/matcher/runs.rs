@@ -17,11 +17,13 @@ pub(super) struct Class {
     low: [u8; 16],
     /// By high half: its bit.
     high: [u8; 16],
+    /// By whole byte, for the ends of runs.
+    whole: [bool; 256],
 }
 
 impl Class {
     pub(super) fn new(member: fn(u8) -> bool) -> Self {
-        let mut class = Self { low: [0; 16], high: [0; 16] };
+        let mut class = Self { low: [0; 16], high: [0; 16], whole: [false; 256] };
         for byte in (0x20..0x80u8).filter(|byte| member(*byte)) {
             let bit = 1 << (byte >> 4);
             for (half, table) in [(byte & 15, &mut class.low), (byte >> 4, &mut class.high)] {
@@ -29,13 +31,16 @@ impl Class {
                     *entry |= bit;
                 }
             }
+            if let Some(entry) = class.whole.get_mut(usize::from(byte)) {
+                *entry = true;
+            }
         }
         class
     }
 
+    #[inline]
     fn holds(&self, byte: u8) -> bool {
-        let half = |table: &[u8; 16], half: u8| table.get(usize::from(half)).copied().unwrap_or(0);
-        half(&self.low, byte & 15) & half(&self.high, byte >> 4) != 0
+        self.whole.get(usize::from(byte)).copied().unwrap_or_default()
     }
 }
 
@@ -73,13 +78,10 @@ fn portable(block: &[u8; BLOCK], class: &Class) -> u64 {
     block.iter().rev().fold(0, |bits, &byte| bits << 1 | u64::from(class.holds(byte)))
 }
 
-/// Runs of at least this many bytes cover one of the aligned groups of eight bytes.
-const LANE_MIN: usize = 15;
-
 /// The loop over blocks; `bitmap` is inlined into it.
 ///
-/// A run of [`LANE_MIN`] bytes or more covers a whole lane of eight bytes, so a block whose bitmap
-/// has no byte of eight ones needs no further look. That is most of them.
+/// A block is looked into only if it, or the bytes half in it and half in the block before, hold
+/// as many ones in a row as a run needs (or 32): that is rare, so the processor predicts it.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 fn blocks(
@@ -93,24 +95,40 @@ fn blocks(
     let rest = text.get(from..).unwrap_or_default();
     let (whole, tail) = rest.as_chunks::<BLOCK>();
     let mut runs = Runs { text, class, shortest, floor: from, found };
+    let row = Row::of(shortest.min(32));
+    let mut before = 0u64;
     for (index, block) in whole.iter().enumerate() {
         let bits = bitmap(block);
-        if shortest < LANE_MIN || has_full_lane(bits) {
+        if row.is_in(bits) || row.is_in(before >> 32 | bits << 32) {
             runs.block(bits, from + index * BLOCK);
         }
+        before = bits;
     }
     let mut last = [0; BLOCK];
     last.iter_mut().zip(tail).for_each(|(to, from)| *to = *from);
     runs.block(bitmap(&last), from + whole.len() * BLOCK);
 }
 
-/// Whether one of the eight bytes of the bitmap is all ones (the "has a zero byte" trick of
-/// Mycroft, on the inverted bitmap).
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "part of the hot loop")]
-fn has_full_lane(bits: u64) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    (!bits).wrapping_sub(ONES) & bits & (ONES << 7) != 0
+/// Answers whether a bitmap holds so many ones in a row (1 to 32): each of five steps ANDs it with
+/// itself, shifted by as many as are known to be in a row already.
+#[derive(Clone, Copy)]
+struct Row([u32; 5]);
+
+impl Row {
+    fn of(wanted: usize) -> Self {
+        let (mut shifts, mut known) = ([0; 5], 1);
+        for shift in &mut shifts {
+            *shift = known.min(u32::try_from(wanted).unwrap_or(32).saturating_sub(known));
+            known += *shift;
+        }
+        Self(shifts)
+    }
+
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+    fn is_in(self, bits: u64) -> bool {
+        self.0.iter().fold(bits, |bits, shift| bits & bits >> shift) != 0
+    }
 }
 
 struct Runs<'a> {
@@ -126,25 +144,27 @@ impl Runs<'_> {
     /// Reports the runs that have bytes in a block, wherever they begin and end.
     fn block(&mut self, mut bits: u64, base: usize) {
         while bits != 0 {
+            // A run, as far as this block shows it.
             let first = bits.trailing_zeros() as usize;
-            let length = (bits >> first).trailing_ones() as usize;
+            let last = first + (bits >> first).trailing_ones() as usize;
             bits &= bits.wrapping_add(1 << first);
-            let (mut start, mut end) = (base + first, base + first + length);
-            if end <= self.floor {
-                continue;
+            let whole = first > 0 && last < BLOCK;
+            if base + last > self.floor && (!whole || last - first >= self.shortest) {
+                self.run(base + first, base + last, whole);
             }
-            if first == 0 {
-                let before = self.text.get(self.floor..start).unwrap_or_default();
-                start -= before.iter().rev().take_while(|b| self.class.holds(**b)).count();
-            }
-            if first + length == BLOCK {
-                let after = self.text.get(end..).unwrap_or_default();
-                end += after.iter().take_while(|b| self.class.holds(**b)).count();
-            }
+        }
+    }
+
+    fn run(&mut self, mut start: usize, mut end: usize, whole: bool) {
+        if !whole {
+            let before = self.text.get(self.floor..start).unwrap_or_default();
+            start -= before.iter().rev().take_while(|b| self.class.holds(**b)).count();
+            let after = self.text.get(end..).unwrap_or_default();
+            end += after.iter().take_while(|b| self.class.holds(**b)).count();
             self.floor = end;
-            if end - start >= self.shortest {
-                (self.found)(start..end);
-            }
+        }
+        if end - start >= self.shortest {
+            (self.found)(start..end);
         }
     }
 }
