@@ -14,6 +14,7 @@ mod world;
 
 mod config;
 mod crash;
+mod decide;
 mod demo;
 mod hook;
 mod keys;
@@ -23,4 +24,5 @@ mod matching;
 mod rules;
 mod scan;
 mod secrecy;
+mod systemd;
 mod watch;
