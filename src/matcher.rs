@@ -17,8 +17,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use aho_corasick::automaton::Automaton as _;
-use aho_corasick::nfa::contiguous;
-use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind};
+use aho_corasick::dfa::DFA;
+use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
 
 use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, Within, is_run_byte, is_wide_byte};
 use crate::shape::{ShapeSet, Stretch};
@@ -66,7 +66,7 @@ struct Automata {
 
 /// Literals that are looked for inside runs.
 struct RunAutomaton {
-    nfa: Option<contiguous::NFA>,
+    dfa: Option<DFA>,
     /// By literal.
     owners: Vec<Vec<Owner>>,
     /// The shortest match of its rules: shorter runs need no look.
@@ -212,25 +212,30 @@ fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
 impl RunAutomaton {
     fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
         let (needles, owners) = grouped(&literals(rules), false);
-        let nfa = match needles.is_empty() {
+        let dfa = match needles.is_empty() {
             true => None,
-            false => Some(contiguous::NFA::builder().prefilter(false).build(&needles)?),
+            false => Some(
+                DFA::builder()
+                    .prefilter(false)
+                    .start_kind(StartKind::Unanchored)
+                    .build(&needles)?,
+            ),
         };
         let shortest = rules.iter().map(|(_, rule)| rule.match_min()).min();
-        Ok(Self { nfa, owners, shortest })
+        Ok(Self { dfa, owners, shortest })
     }
 
     /// Calls with each place of a literal in the run, and each rule that wants it. Steps through
     /// the automaton by hand: runs are short, and starting a search would cost more than it.
     fn each(&self, text: &[u8], run: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
-        let Some(nfa) = &self.nfa else { return };
-        let Ok(mut state) = nfa.start_state(Anchored::No) else { return };
+        let Some(dfa) = &self.dfa else { return };
+        let Ok(mut state) = dfa.start_state(Anchored::No) else { return };
         for (at, &byte) in text.get(run.clone()).unwrap_or_default().iter().enumerate() {
-            state = nfa.next_state(Anchored::No, state, byte);
-            if nfa.is_special(state) && nfa.is_match(state) {
-                for index in 0..nfa.match_len(state) {
-                    let pattern = nfa.match_pattern(state, index);
-                    let start = run.start + at + 1 - nfa.pattern_len(pattern);
+            state = dfa.next_state(Anchored::No, state, byte);
+            if dfa.is_special(state) && dfa.is_match(state) {
+                for index in 0..dfa.match_len(state) {
+                    let pattern = dfa.match_pattern(state, index);
+                    let start = run.start + at + 1 - dfa.pattern_len(pattern);
                     for owner in self.owners.get(pattern.as_usize()).into_iter().flatten() {
                         found(start, owner.rule);
                     }

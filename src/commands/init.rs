@@ -24,6 +24,7 @@ pub(super) fn run(arguments: &Init) -> anyhow::Result<Exit> {
          Next:\n  \
          export LEAKWARDEN_REGISTRY={shown}\n  \
          leakwarden key create my-first-key -d 'what it is for' --owner you@example.com\n  \
+         edit {shown}/config.yaml: say what is watched, and by whom mail is sent\n  \
          leakwarden watch --config {shown}/config.yaml     (observes; that file says how to go on)\n\n\
          Back up {shown}/pepper apart from the database: without it no key is ever recognised.\n"
     ))?;

@@ -39,9 +39,20 @@ pub(super) fn run(command: cli::Key) -> anyhow::Result<Exit> {
     }
 }
 
+/// Homes as absolute globs: a key's home does not depend on where the command was given.
+fn homes(described: &Described) -> anyhow::Result<Vec<String>> {
+    let here = std::env::current_dir().context("cannot tell the current folder")?;
+    let absolute = |glob: &String| match glob.starts_with("**") {
+        true => glob.clone(),
+        false => here.join(glob).to_string_lossy().into_owned(),
+    };
+    Ok(described.home.iter().map(absolute).collect())
+}
+
 fn new_key<'a>(
     described: &'a Described,
     owner: &'a str,
+    homes: &'a [String],
     source: &'a str,
     hint: &'a str,
 ) -> NewKey<'a> {
@@ -53,7 +64,7 @@ fn new_key<'a>(
         leak_action: described.action_if_leaked,
         locked: described.lock,
         expires_at: described.expires,
-        homes: &described.home,
+        homes,
         source,
         hint,
     }
@@ -76,7 +87,8 @@ fn create(arguments: &cli::Create) -> anyhow::Result<Exit> {
     if let Some(file) = &arguments.file {
         folder::write_new(file, format!("{}\n", &*shown).as_bytes())?;
     }
-    let new = new_key(described, &owner, "created", &hint);
+    let homes = homes(described)?;
+    let new = new_key(described, &owner, &homes, "created", &hint);
     let material = Material::Plain(secret);
     let added = registry.write(|tx| tx.add_key(&new, &material, &actor(), clock::now()));
     let key = match (added, &arguments.file) {
@@ -114,7 +126,8 @@ fn register(described: &Described) -> anyhow::Result<Exit> {
     let secret = key_from_stdin()?;
     let hint = hint_of(&secret)?;
     let owner = described.owner.clone().unwrap_or_else(own_address);
-    let new = new_key(described, &owner, "registered", &hint);
+    let homes = homes(described)?;
+    let new = new_key(described, &owner, &homes, "registered", &hint);
     let material = Material::Plain(secret);
     let key = registry.write(|tx| tx.add_key(&new, &material, &actor(), clock::now()))?;
     answer(&key, described.format.format)

@@ -13,6 +13,10 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
     log_to_stderr(arguments.log_format);
     refuse_core_dumps()?;
     let config = config::read(&arguments.config)?;
+    if config.daemon.watches.is_empty() {
+        let file = arguments.config.display();
+        anyhow::bail!("{file}: nothing is watched; add an entry with `files` or `logs` to `watch`");
+    }
     let matcher = super::matcher(&config.rules)?;
     if config.create_if_missing && !config.registry.exists() {
         init::create(&config.registry, "default", &super::own_address())?;

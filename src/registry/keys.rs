@@ -113,6 +113,17 @@ fn key_from(row: &Row<'_>) -> rusqlite::Result<Key> {
     })
 }
 
+/// Refuses words about a key that hold the key: they are stored as they are.
+fn refuse_if_told(new: &NewKey<'_>, key: &[u8]) -> Result<()> {
+    let words = [new.name, new.description, new.owner, new.hint];
+    let mut all = words.into_iter().chain(new.homes.iter().map(String::as_str));
+    if all.any(|word| memchr::memmem::find(word.as_bytes(), key).is_some()) {
+        let why = "the name, the description or another word about the key holds the key itself";
+        return Err(RegistryError::Refused(why.to_owned()));
+    }
+    Ok(())
+}
+
 impl Tx<'_> {
     /// The prefix of our own keys.
     pub fn key_prefix(&self) -> Result<String> {
@@ -187,6 +198,9 @@ impl Tx<'_> {
         }
         if new.name.trim().is_empty() {
             return Err(RegistryError::Refused("a key needs a name".to_owned()));
+        }
+        if let Material::Plain(key) = material {
+            refuse_if_told(new, key.expose())?;
         }
         let identity = self.identity(new.owner, actor, now)?;
         let (account, max_keys) = self.account()?;

@@ -31,6 +31,8 @@ pub const WALK_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_secs(1);
 /// A new folder is walked a second time after this long: its watch stands by then.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
+/// How coarse the times of a file system may be, in nanoseconds: they come from the kernel's tick.
+const CLOCK_STEP_NS: i128 = 20_000_000;
 /// A file that changed while it was read is read again after this long and, for each MiB it has,
 /// [`SETTLE_PER_MIB`] more: re-reading a growing file must not become all that is done.
 const SETTLE: Duration = Duration::from_millis(50);
@@ -202,7 +204,8 @@ impl Follow {
                 return;
             }
             self.due.remove(&path);
-            if path.is_dir() {
+            // A link to a folder is not followed: it leads out of what is watched.
+            if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
                 self.walk(&path, now);
                 continue;
             }
@@ -261,7 +264,13 @@ impl Follow {
         if mebibytes > 0 {
             self.settling.insert(path.to_owned(), Instant::now() + rest);
         }
-        if reader::stat(&file)? != stat {
+        let fresh =
+            crate::clock::now().as_nanosecond() - i128::from(stat.changed_ns) < CLOCK_STEP_NS;
+        if fresh && let Some(known) = self.files.get_mut(path) {
+            // Another change within the same step of the file system's clock would look the same.
+            known.stat.changed_ns = 0;
+        }
+        if fresh || reader::stat(&file)? != stat {
             self.due.insert(path.to_owned(), Instant::now() + SETTLE + rest);
         }
         Ok(())

@@ -83,6 +83,9 @@ fn a_daemon_without_a_registry_does_not_make_one() {
     let world = World::empty();
     world.write("c.yaml", "registry: ./r\nresponse: { mode: act }\n");
     let answer = world.run(&["watch", "--config", "c.yaml"]).expect(2);
+    assert!(answer.err.contains("nothing is watched"), "{}", answer.err);
+    world.write("c.yaml", "registry: ./r\nresponse: { mode: act }\nwatch: [{ files: [./x] }]\n");
+    let answer = world.run(&["watch", "--config", "c.yaml"]).expect(2);
     assert!(answer.err.contains("leakwarden init --dir"), "{}", answer.err);
     assert!(!world.path("r").exists());
 }

@@ -140,6 +140,10 @@ fn keys_from_elsewhere_are_registered_once_and_only_if_strong() {
     let shown = world.run(&["key", "show", "github"]).expect(0);
     assert!(shown.out.contains("ghp_…"), "{}", shown.out);
     assert!(register("again", &token).expect(2).err.contains("registered already, as github"));
+    let other = token.replace("0a1B", "9z8Y");
+    world.write("keys.jsonl", json!({"name": format!("the {other}"), "key": other}).to_string());
+    let answer = world.run(&["key", "import", "keys.jsonl"]).expect(3);
+    assert!(answer.err.contains("holds the key itself"), "{}", answer.err);
     assert!(register("weak", "").expect(2).err.contains("no key on standard input"));
     assert!(register("weak", "hunter2").expect(2).err.contains("can be guessed"));
     assert!(register("weak", &"ab".repeat(20)).expect(2).err.contains("too regular"));

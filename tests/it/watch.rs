@@ -281,6 +281,24 @@ fn folders_that_come_later_are_watched() {
     daemon.stop();
 }
 
+/// Changes that leave size and time as they were: within one tick of the kernel's clock.
+#[test]
+fn a_quick_second_change_is_not_missed() {
+    let world = World::new();
+    world.configure("{ mode: observe }", MAIL);
+    let keys: Vec<String> = (0..10).map(|n| world.key(&format!("k{n}"), "disable", &[])).collect();
+    let daemon = world.watch();
+    for key in &keys {
+        // Each overwrites the one before, in place, as fast as can be.
+        let path = world.write(&format!("inbox/{}.txt", &key[30..]), "x".repeat(key.len()));
+        fs::write(&path, key).unwrap();
+    }
+    for n in 0..10 {
+        world.leak_of(&format!("k{n}"), |_| true);
+    }
+    daemon.stop();
+}
+
 /// Files in directories that are made just before them: where file events alone lose most.
 #[test]
 fn no_file_in_a_fresh_directory_is_lost() {
