@@ -186,11 +186,8 @@ impl Registry {
 
     /// How many keys there are, tombstones not counted.
     pub fn key_count(&self) -> Result<u64> {
-        let count: i64 = self.connection.query_row(
-            "SELECT count(*) FROM keys WHERE state <> 'deleted'",
-            [],
-            |row| row.get(0),
-        )?;
+        let sql = "SELECT live FROM totals";
+        let count: i64 = self.connection.query_row(sql, [], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
 

@@ -35,7 +35,9 @@ fn a_deleted_key_is_still_recognised() {
     let key = world.key("gone", "none", &[]);
     world.run(&["key", "delete", "gone", "-f"]).expect(0);
     let report = world.run_with(&["scan", "--stdin", "--format", "jsonl"], key.as_bytes());
-    assert_eq!(report.expect(1).lines()[0]["key"]["state"], "deleted");
+    let lines = report.expect(1).lines();
+    assert_eq!(lines[0]["key"]["state"], "deleted");
+    assert_eq!(lines[1]["registry"], 0, "a tombstone is not counted");
 }
 
 #[test]
