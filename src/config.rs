@@ -11,6 +11,7 @@ use crate::daemon::{self, Watch};
 use crate::incident::{Brake, Policy};
 use crate::ledger;
 use crate::mail::{self, Mailer, Smtp, SmtpError};
+use crate::registry::folder;
 use crate::source::follow::{self, Mode, PathGlob};
 
 pub use setting::Settings;
@@ -60,6 +61,9 @@ pub enum ConfigError {
         /// What it says.
         from: String,
     },
+    /// A file that others can read.
+    #[error(transparent)]
+    Private(#[from] crate::registry::RegistryError),
     /// Two readings are possible, or none.
     #[error("{path}: {field}: {why}")]
     Choice {
@@ -159,14 +163,17 @@ impl Builder {
         }
         let include = patterns
             .iter()
-            .map(|pattern| PathGlob::new(&self.pattern(pattern)))
+            .map(|pattern| PathGlob::new(&self.resolve(Path::new(pattern)).to_string_lossy()))
             .collect::<Result<_, _>>()
             .map_err(|source| ConfigError::Glob {
                 path: self.path.clone(),
                 field: field.clone(),
                 source,
             })?;
-        let exclude = self.globs(&format!("{field}.exclude"), &watch.exclude)?;
+        // A folder that is left out is left out with all that is in it.
+        let below = watch.exclude.iter().map(|glob| format!("{}/**", glob.trim_end_matches('/')));
+        let exclude: Vec<String> = watch.exclude.iter().cloned().chain(below).collect();
+        let exclude = self.globs(&format!("{field}.exclude"), &exclude)?;
         let kind = if mode == Mode::Files { "files" } else { "logs" };
         // Offsets are kept under the name: the same paths are the same watch in whatever order.
         let name = format!("{kind} {}", patterns.join(" "));
@@ -182,7 +189,11 @@ impl Builder {
                 let from = smtp.from.clone();
                 (Mailer::Smtp(self.smtp(smtp)?), from)
             }
-            _ => {
+            (None, None) => {
+                let folder = self.resolve(Path::new("mail"));
+                (Mailer::Directory(folder), "leakwarden@localhost".to_owned())
+            }
+            (Some(_), Some(_)) => {
                 return Err(ConfigError::Choice {
                     path: self.path.clone(),
                     field: "mail".to_owned(),
@@ -208,6 +219,7 @@ impl Builder {
             (None, None) => None,
             (Some(user), Some(file)) => {
                 let file = self.resolve(&file);
+                folder::check_private(&file)?;
                 let password = std::fs::read_to_string(&file)
                     .map(Zeroizing::new)
                     .map_err(|source| ConfigError::Read { path: file, source })?;
@@ -232,9 +244,7 @@ impl Builder {
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {
-        let joined = self.base.join(path);
-        // `./` would stand in the way of matching globs.
-        joined.components().filter(|part| *part != std::path::Component::CurDir).collect()
+        crate::source::absolute(&self.base, path)
     }
 
     fn pattern(&self, pattern: &str) -> String {

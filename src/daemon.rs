@@ -167,7 +167,8 @@ impl Front {
         let mut front = Self { stop, watches: watches.len(), threads: Vec::new() };
         for watch in watches {
             let files = ledger::offsets(&mut registry, &watch.name)?;
-            let follow = Follow::new(watch.follow, files);
+            let first = ledger::first_start(&mut registry, &watch.name, crate::clock::now())?;
+            let follow = Follow::new(watch.follow, files, first);
             let reader =
                 WatchReader::new(watch.name.clone(), host(), lookup.clone(), matcher, to.clone());
             front.watch(watch.name, follow, reader, events.clone())?;

@@ -105,6 +105,14 @@ pub fn offsets(registry: &mut Registry, watch: &str) -> Result<HashMap<PathId, F
     registry.read(|tx| tx.offsets(watch))
 }
 
+/// Notes that a watch is started; answers whether it never was before.
+pub fn first_start(registry: &mut Registry, watch: &str, now: Timestamp) -> Result<bool> {
+    registry.write(|tx| {
+        let sql = "INSERT OR IGNORE INTO watches (name, started_at) VALUES (?1, ?2)";
+        Ok(tx.sql().execute(sql, (watch, to_millis(now)))? == 1)
+    })
+}
+
 impl Tx<'_> {
     fn record_sighting(
         &self,
@@ -388,10 +396,13 @@ impl Tx<'_> {
         if changed == 0 {
             return Err(RegistryError::Refused(format!("incident {incident} is resolved already")));
         }
+        // A rotated key may still be deleted when its grace is over; any other end stops that.
+        let waiting = if resolution == "rotated" { i64::MAX } else { to_millis(now) };
         self.sql().execute(
-            "UPDATE actions SET state = 'failed', why = 'resolved before it was approved',
-                 finished_at = ?2 WHERE incident_id = ?1 AND state = 'held'",
-            (incident, to_millis(now)),
+            "UPDATE actions SET state = 'failed', why = 'not done: the leak was resolved before',
+                 finished_at = ?2
+             WHERE incident_id = ?1 AND (state = 'held' OR (state = 'due' AND due_at > ?3))",
+            (incident, to_millis(now), waiting),
         )?;
         self.note(incident, &format!("resolved as {resolution} by {actor}: {reason}"), now)?;
         let target = incident.to_string();
@@ -404,6 +415,19 @@ impl Tx<'_> {
             reason,
             ..crate::registry::audit::Entry::at(now)
         })
+    }
+
+    /// Stops what is still to be done to a key because of a leak: somebody enabled it on purpose.
+    pub fn cancel_actions(&self, key: &Key, why: &str, now: Timestamp) -> Result<()> {
+        let mut statement = self.sql().prepare(
+            "UPDATE actions SET state = 'failed', why = ?2, finished_at = ?3
+             WHERE state IN ('due', 'held')
+               AND incident_id IN (SELECT id FROM incidents WHERE key_id = ?1)
+             RETURNING incident_id",
+        )?;
+        let rows = statement.query_map((&key.id, why, to_millis(now)), |row| row.get(0))?;
+        let incidents = rows.collect::<rusqlite::Result<std::collections::BTreeSet<i64>>>()?;
+        incidents.into_iter().try_for_each(|incident| self.note(incident, why, now))
     }
 
     fn incident_key(&self, incident: i64) -> Result<String> {
@@ -420,7 +444,8 @@ pub const OUTCOME_WAIT: Duration = Duration::from_secs(30);
 fn place_of(key: &Key, sighting: &Sighting, options: &Options) -> Place {
     // Homes are files: never logs, diffs or stdin.
     let own = |glob: &String| {
-        globset::Glob::new(glob).is_ok_and(|g| g.compile_matcher().is_match(&sighting.place))
+        let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
+        glob.is_ok_and(|glob| glob.compile_matcher().is_match(&sighting.place))
     };
     let home = sighting.source == crate::source::Kind::File.as_str()
         && (options.homes.is_match(&sighting.place) || key.homes.iter().any(own));

@@ -32,6 +32,12 @@ pub enum RegistryError {
     /// No registry there.
     #[error("no registry in {0}; make one with `leakwarden init --dir {0}`")]
     Missing(PathBuf),
+    /// The database without its pepper.
+    #[error("{0} is missing; restore it from its backup: without it no key is ever recognised")]
+    NoPepper(PathBuf),
+    /// A database file in which nothing is.
+    #[error("{0} is no registry: it is empty; restore it from its backup")]
+    Empty(PathBuf),
     /// Others may read or write it.
     #[error("{path} has mode {mode:04o}, others can reach it; run `chmod {wanted:04o} {path}`")]
     Loose {
@@ -146,6 +152,9 @@ impl Registry {
         let keyring = folder::open(dir)?;
         let path = folder::database(dir);
         let mut connection = sqlite::open(&path)?;
+        if sqlite::is_empty(&connection)? {
+            return Err(RegistryError::Empty(path));
+        }
         sqlite::migrate(&mut connection, &path)?;
         let registry = Self { connection, keyring: Arc::new(keyring), folder: dir.to_owned() };
         let stored = registry.meta("pepper_check")?.unwrap_or_default();

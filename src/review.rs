@@ -10,8 +10,15 @@ use crate::incident::ActionState;
 use crate::ledger::Incident;
 use crate::registry::key::Key;
 
-/// What was, or is to be, done about an incident: kind, result and when.
-fn action(incident: &Incident) -> (&'static str, String, Option<Timestamp>) {
+/// What was, or is to be, done about an incident.
+struct Summary<'a> {
+    kind: &'static str,
+    result: &'static str,
+    why: &'a str,
+    at: Option<Timestamp>,
+}
+
+fn summary(incident: &Incident) -> Summary<'_> {
     // Of disable and delete, the last says how far it went; a failure or a hold says more.
     let telling = incident
         .actions
@@ -20,16 +27,14 @@ fn action(incident: &Incident) -> (&'static str, String, Option<Timestamp>) {
         .or_else(|| incident.actions.iter().find(|action| action.state != ActionState::Done))
         .or_else(|| incident.actions.last());
     let kind = incident.actions.last().map_or("none", |action| action.kind.as_str());
-    match telling {
-        Some(action) => {
-            let result = match action.state {
-                ActionState::Due => "pending",
-                other => other.as_str(),
-            };
-            (kind, result.to_owned(), action.finished_at)
-        }
-        None => ("none", "none".to_owned(), None),
-    }
+    let Some(action) = telling else {
+        return Summary { kind, result: "none", why: "", at: None };
+    };
+    let result = match action.state {
+        ActionState::Due => "pending",
+        other => other.as_str(),
+    };
+    Summary { kind, result, why: &action.why, at: action.finished_at }
 }
 
 fn key_json(key: &Key, now: Timestamp) -> Value {
@@ -46,8 +51,7 @@ fn key_json(key: &Key, now: Timestamp) -> Value {
 /// One incident as the contract has it, with notices and timeline beside.
 #[must_use]
 pub fn incident_json(incident: &Incident, now: Timestamp) -> Value {
-    let (kind, result, at) = action(incident);
-    let why = incident.actions.iter().map(|a| a.why.as_str()).find(|why| !why.is_empty());
+    let Summary { kind, result, why, at } = summary(incident);
     json!({
         "id": format!("leak-{}", incident.id),
         "key": key_json(&incident.key, now),
@@ -84,7 +88,7 @@ pub fn list_text(incidents: &[Incident], now: Timestamp) -> String {
     }
     let mut out = String::new();
     for incident in incidents {
-        let (kind, result, _) = action(incident);
+        let Summary { kind, result, .. } = summary(incident);
         let state = if incident.open { "open" } else { "resolved" };
         let key = &incident.key;
         writeln!(

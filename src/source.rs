@@ -73,6 +73,13 @@ pub struct Stat {
     pub world_readable: bool,
 }
 
+/// A path below a folder, without the `.` that would stand in the way of globs.
+#[must_use]
+pub fn absolute(folder: &Path, path: &Path) -> PathBuf {
+    let joined = folder.join(path);
+    joined.components().filter(|part| *part != std::path::Component::CurDir).collect()
+}
+
 /// What a path is remembered by: a file name may hold a key, and what is remembered is stored.
 pub type PathId = [u8; 32];
 

@@ -15,8 +15,9 @@ pub(super) fn run(command: &Config) -> anyhow::Result<Exit> {
     };
     let watches = config.daemon.watches.len();
     output::print(&format!(
-        "{} is right: mode {mode}, {watches} watches, {rules} rules, registry in {}\n",
+        "{} is right: mode {mode}, {}, {rules} rules, registry in {}\n",
         file.display(),
+        if watches == 1 { "1 watch".to_owned() } else { format!("{watches} watches") },
         config.registry.display()
     ))?;
     if watches == 0 {

@@ -24,24 +24,23 @@ pub(super) fn run(hook: &Hook) -> anyhow::Result<Exit> {
 fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let here = Path::new(".");
-    git::work_tree(here)?;
+    let tree = git::WorkTree::open(here)?;
     let matcher = super::matcher(&arguments.rules)?;
     let scan = scan::start(arguments, &matcher)?;
     let mut reader = scan.reader();
-    let outcome = git::staged(here, &mut reader)?;
+    let outcome = git::staged(&tree, &mut reader)?;
     drop(reader);
     let report = scan.finish()?;
     let nothing_staged = outcome.headers == 0;
     // A commit that only removes lines, renames or is empty adds nothing to read.
     let complete = report.skipped.is_empty();
     let added = report.files;
-    let exit = scan::finish(report, arguments, started)?;
-    Ok(match exit {
-        Exit::Incomplete if complete => {
-            let what = if nothing_staged { "nothing is staged" } else { "no line is added" };
-            output::note(&format!("leakwarden: {what}; nothing to read"));
-            Exit::Clean
-        }
+    if complete && added == 0 {
+        let what = if nothing_staged { "nothing is staged" } else { "no line is added" };
+        output::note(&format!("leakwarden: {what}; nothing to read"));
+        return Ok(Exit::Clean);
+    }
+    Ok(match scan::finish(report, arguments, started)? {
         Exit::Found => {
             output::note(
                 "leakwarden: commit refused. Take the key out (`git restore --staged FILE`), and \
@@ -55,7 +54,8 @@ fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
             Exit::Incomplete
         }
         other => {
-            output::note(&format!("leakwarden: read the added lines of {added} staged files"));
+            let files = crate::text::plural(added, "staged file");
+            output::note(&format!("leakwarden: read the added lines of {files}"));
             other
         }
     })
@@ -63,14 +63,14 @@ fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
 
 fn install(registry: &RegistryArg) -> anyhow::Result<Exit> {
     let here = Path::new(".");
-    git::work_tree(here)?;
+    git::WorkTree::open(here)?;
     let folder = git::hooks_folder(here)?;
     let path = folder.join("pre-commit");
     if let Ok(existing) = std::fs::read(&path)
         && !String::from_utf8_lossy(&existing).contains(MARK)
     {
         bail!(
-            "{} exists and is not ours; it is left as it is. Add this line to it:\n  {}",
+            "{} exists and is not ours; it is left as it is. Add this line to it:\n  {} || exit 1",
             path.display(),
             command(registry)?
         );

@@ -4,6 +4,7 @@ mod import;
 
 use std::fmt::Write as _;
 use std::io::Read as _;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use jiff::Timestamp;
@@ -44,7 +45,7 @@ fn homes(described: &Described) -> anyhow::Result<Vec<String>> {
     let here = std::env::current_dir().context("cannot tell the current folder")?;
     let absolute = |glob: &String| match glob.starts_with("**") {
         true => glob.clone(),
-        false => here.join(glob).to_string_lossy().into_owned(),
+        false => crate::source::absolute(&here, Path::new(glob)).to_string_lossy().into_owned(),
     };
     Ok(described.home.iter().map(absolute).collect())
 }
@@ -237,7 +238,14 @@ fn set_state(argument: &KeyArg, state: State, force: bool) -> anyhow::Result<Exi
         return Ok(Exit::Found);
     }
     change(argument, |registry, key| {
-        registry.write(|tx| tx.set_state(key, state, &actor(), "command line", clock::now()))
+        registry.write(|tx| {
+            let changed = tx.set_state(key, state, &actor(), "command line", clock::now())?;
+            if state == State::Active {
+                let why = format!("not done: {} enabled the key", actor());
+                tx.cancel_actions(key, &why, clock::now())?;
+            }
+            Ok(changed)
+        })
     })
 }
 

@@ -141,12 +141,7 @@ pub(super) struct Mail {
 
 impl Default for Mail {
     fn default() -> Self {
-        Self {
-            directory: Some(PathBuf::from("./mail")),
-            smtp: None,
-            retry_after: one_minute(),
-            give_up_after: five_days(),
-        }
+        Self { directory: None, smtp: None, retry_after: one_minute(), give_up_after: five_days() }
     }
 }
 

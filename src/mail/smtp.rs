@@ -13,12 +13,15 @@ use std::time::Duration;
 
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+#[expect(deprecated, reason = "the only way to lettre's TLS over a stream of one's own")]
+use lettre::transport::smtp::client::AsyncNetworkStream;
 use lettre::transport::smtp::client::{AsyncSmtpConnection, AsyncTokioStream, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail, Rcpt};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{Address, Message};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt};
 use zeroize::Zeroizing;
 
 use crate::mail::Attempt;
@@ -139,7 +142,7 @@ impl Smtp {
             let mut connection = connect(&host, port, tls, &name).await?;
             if let Some(credentials) = credentials {
                 let known = [Mechanism::Plain, Mechanism::Login];
-                connection.auth(&known, &credentials).await.map_err(|e| classify(&e))?;
+                connection.auth(&known, &credentials).await.map_err(|e| healing(&e))?;
             }
             let mail = Mail::new(Some(from), Vec::new());
             connection.command(mail).await.map_err(|e| classify(&e))?;
@@ -156,28 +159,45 @@ async fn connect(
     tls: Tls,
     name: &ClientId,
 ) -> Result<AsyncSmtpConnection, Attempt> {
-    let parameters = || TlsParameters::new(host.to_owned()).map_err(|e| classify(&e));
-    if tls == Tls::Implicit {
-        let address = (host, port);
-        return AsyncSmtpConnection::connect_tokio1(address, None, name, Some(parameters()?), None)
-            .await
-            .map_err(|e| classify(&e));
-    }
+    let parameters = || TlsParameters::new(host.to_owned()).map_err(|e| healing(&e));
     let stream = TcpStream::connect((host, port))
         .await
         .map_err(|e| Attempt::Transient(format!("cannot connect to {host}:{port}: {e}")))?;
-    let stream = Box::new(Metered { stream, left: ANSWERS_MAX });
-    let mut connection = AsyncSmtpConnection::connect_with_transport(stream, name)
-        .await
-        .map_err(|e| classify(&e))?;
+    let mut stream: Box<dyn AsyncTokioStream> = Box::new(Metered { stream, left: ANSWERS_MAX });
+    if tls == Tls::Implicit {
+        stream = encrypted(stream, parameters()?).await?;
+    }
+    let mut connection =
+        AsyncSmtpConnection::connect_with_transport(stream, name).await.map_err(|e| healing(&e))?;
     if tls == Tls::StartTls {
         if !connection.can_starttls() {
             let why = format!("{host} offers no STARTTLS, and mail is not sent in the clear");
             return Err(Attempt::Transient(why));
         }
-        connection.starttls(parameters()?, name).await.map_err(|e| classify(&e))?;
+        connection.starttls(parameters()?, name).await.map_err(|e| healing(&e))?;
     }
     Ok(connection)
+}
+
+/// TLS over a stream that is metered already: lettre's own way would not be.
+#[expect(deprecated, reason = "the only way to lettre's TLS over a stream of one's own")]
+async fn encrypted(
+    stream: Box<dyn AsyncTokioStream>,
+    parameters: TlsParameters,
+) -> Result<Box<dyn AsyncTokioStream>, Attempt> {
+    let peer = stream.peer_addr().map_err(|e| Attempt::Transient(e.to_string()))?;
+    let mut stream = AsyncNetworkStream::use_existing_tokio1(stream);
+    stream.upgrade_tls(parameters).await.map_err(|e| healing(&e))?;
+    Ok(Box::new(Encrypted { stream: stream.compat(), peer }))
+}
+
+/// An error before the mail itself is spoken of: a wrong password or certificate is mended by
+/// people, and the notice waits for that.
+fn healing(error: &Error) -> Attempt {
+    match classify(error) {
+        Attempt::Permanent(why) => Attempt::Transient(why),
+        other => other,
+    }
 }
 
 /// 5xx is for ever, all else may heal.
@@ -209,6 +229,48 @@ struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
 impl<T> Drop for AbortOnDrop<T> {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+/// lettre's encrypted stream, as lettre wants to be given it.
+#[derive(Debug)]
+#[expect(deprecated, reason = "the type of lettre's own streams")]
+struct Encrypted {
+    stream: Compat<AsyncNetworkStream>,
+    peer: SocketAddr,
+}
+
+impl AsyncRead for Encrypted {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for Encrypted {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+impl AsyncTokioStream for Encrypted {
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        Ok(self.peer)
     }
 }
 

@@ -54,8 +54,18 @@ pub(super) fn create(dir: &Path) -> Result<Keyring> {
 /// Checks the modes and reads the pepper.
 pub(super) fn open(dir: &Path) -> Result<Keyring> {
     let (database, pepper) = (database(dir), pepper(dir));
-    if !database.exists() || !pepper.exists() {
+    let there = |path: &Path| {
+        path.try_exists().map_err(|source| RegistryError::File {
+            doing: "look at",
+            path: path.to_owned(),
+            source,
+        })
+    };
+    if !there(&database)? {
         return Err(RegistryError::Missing(dir.to_owned()));
+    }
+    if !there(&pepper)? {
+        return Err(RegistryError::NoPepper(pepper));
     }
     check_mode(dir, FOLDER_MODE)?;
     check_mode(&database, FILE_MODE)?;
@@ -89,7 +99,11 @@ fn sync_folder(dir: &Path) -> Result<()> {
     })
 }
 
-/// Refuses what group or others can reach.
+/// Refuses a file that group or others can reach.
+pub fn check_private(path: &Path) -> Result<()> {
+    check_mode(path, FILE_MODE)
+}
+
 fn check_mode(path: &Path, wanted: u32) -> Result<()> {
     let meta = fs::metadata(path).map_err(|source| RegistryError::File {
         doing: "look at",

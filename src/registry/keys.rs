@@ -264,6 +264,10 @@ impl Tx<'_> {
             if let Err(error) = globset::Glob::new(glob) {
                 return Err(RegistryError::Refused(format!("home: {error}")));
             }
+            if !glob.starts_with('/') && !glob.starts_with("**") {
+                let why = format!("home: `{glob}` begins neither with `/` nor with `**`");
+                return Err(RegistryError::Refused(why));
+            }
             self.sql().execute(
                 "INSERT OR IGNORE INTO homes (key_id, glob, created_at, created_by)
                  VALUES (?1, ?2, ?3, ?4)",

@@ -173,6 +173,12 @@ CREATE TABLE timeline (
 ) STRICT;
 CREATE INDEX timeline_by_incident ON timeline (incident_id);
 
+-- Watches that were started before: what is new to them since is read from its beginning.
+CREATE TABLE watches (
+    name       TEXT PRIMARY KEY,
+    started_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- How far each stream is read. Written with the sightings found before.
 CREATE TABLE streams (
     watch          TEXT NOT NULL,

@@ -30,6 +30,12 @@ fn steps() -> Vec<M<'static>> {
     vec![M::up(include_str!("schema.sql"))]
 }
 
+/// Whether there is no schema at all: only `init` makes one.
+pub(super) fn is_empty(connection: &Connection) -> Result<bool> {
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(version == 0)
+}
+
 /// Brings the schema up to date; a newer one is refused.
 pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
     let steps = steps();

@@ -91,7 +91,7 @@ fn visit(entry: &DirEntry, options: &Options, sink: &mut dyn Sink, tally: &mut T
         let (path, why) = explain(error);
         sink.skip(&path, why);
     }
-    if entry.depth() > 0 {
+    if entry.depth() > 0 && !options.no_ignore {
         tally.saw(entry.path());
     }
     let Some(kind) = entry.file_type() else { return };

@@ -86,12 +86,14 @@ pub struct Follow {
     /// Files that could not be read, told once.
     unreadable: HashMap<PathBuf, String>,
     started: bool,
+    /// Whether this watch was never started before.
+    first_start: bool,
 }
 
 impl Follow {
     /// A watch that knows what an earlier one has read.
     #[must_use]
-    pub fn new(options: Options, earlier: HashMap<PathId, Followed>) -> Self {
+    pub fn new(options: Options, earlier: HashMap<PathId, Followed>, first_start: bool) -> Self {
         Self {
             options,
             files: HashMap::new(),
@@ -100,6 +102,7 @@ impl Follow {
             settling: HashMap::new(),
             unreadable: HashMap::new(),
             started: false,
+            first_start,
         }
     }
 
@@ -160,7 +163,9 @@ impl Follow {
         let mut builder = ignore::WalkBuilder::new(folder);
         builder.standard_filters(false).follow_links(false);
         for entry in builder.build().flatten() {
-            if entry.file_type().is_some_and(|kind| kind.is_file()) && self.wants(entry.path()) {
+            let logs = matches!(self.options.mode, Mode::Logs { .. });
+            let readable = |kind: std::fs::FileType| kind.is_file() || (logs && kind.is_symlink());
+            if entry.file_type().is_some_and(readable) && self.wants(entry.path()) {
                 self.due.entry(entry.into_path()).or_insert(now);
             }
         }
@@ -297,7 +302,10 @@ impl Follow {
             }
             None => match self.take_over(path, &stat, &mut file, sink)? {
                 Some(known) => (known.stream, known.position),
-                None if self.started || from_beginning => (new_stream(), Position::default()),
+                // A log that came while nobody watched is read as one that comes now.
+                None if self.started || !self.first_start || from_beginning => {
+                    (new_stream(), Position::default())
+                }
                 None => (new_stream(), end_of(&mut file)?),
             },
         };
@@ -455,11 +463,17 @@ fn end_of(file: &mut File) -> io::Result<Position> {
 
 /// Says in the log that hints are not to be had, and why.
 fn warn_degraded(error: &notify::Error) {
+    // Only the kind: the paths beside it may hold a key.
     let advice = match error.kind {
         notify::ErrorKind::MaxFilesWatch => {
             "raise fs.inotify.max_user_watches; until then folders are walked every 30 s"
         }
         _ => "folders are walked every 30 s",
     };
-    warn!(%error, advice, "degraded: no file events");
+    let error = match &error.kind {
+        notify::ErrorKind::Io(error) => reader::describe(error),
+        notify::ErrorKind::MaxFilesWatch => "the limit of file watches is reached".to_owned(),
+        _ => "a folder cannot be watched".to_owned(),
+    };
+    warn!(error, advice, "degraded: no file events for some folders");
 }

@@ -28,11 +28,56 @@ const NOTHING_RUNS: &[&str] = &[
 /// Longest error text of git that is kept, in bytes.
 const STDERR_MAX: u64 = 4_096;
 
-fn git(folder: &Path) -> Command {
+/// A work tree whose owner git accepts.
+#[derive(Debug)]
+pub struct WorkTree {
+    folder: PathBuf,
+    /// Folders of other owners that the user, or the host, trusts (`safe.directory`).
+    trusted: Vec<String>,
+}
+
+impl WorkTree {
+    /// The work tree around a folder, or an error that says that there is none.
+    pub fn open(folder: &Path) -> Result<Self, SourceError> {
+        let mut tree = Self { folder: folder.to_owned(), trusted: Vec::new() };
+        let ask = |tree: &Self| {
+            one_line(git(tree).args(["rev-parse", "--show-toplevel"]), "git rev-parse")
+        };
+        match ask(&tree) {
+            Err(SourceError::Git(why)) if why.contains("dubious ownership") => {
+                // What the user's own configuration allows is not the repository's to say.
+                tree.trusted = trusted_folders();
+                ask(&tree)?;
+            }
+            other => {
+                other?;
+            }
+        }
+        Ok(tree)
+    }
+}
+
+fn trusted_folders() -> Vec<String> {
+    ["--system", "--global"]
+        .into_iter()
+        .filter_map(|scope| {
+            let mut command = Command::new("git");
+            command.args(["config", scope, "--get-all", "safe.directory"]).current_dir("/");
+            let answer = command.stdin(Stdio::null()).output().ok()?;
+            Some(String::from_utf8_lossy(&answer.stdout).lines().map(str::to_owned).collect())
+        })
+        .flat_map(|lines: Vec<String>| lines)
+        .collect()
+}
+
+fn git(tree: &WorkTree) -> Command {
     // The one place where a program is started for a repository.
     let mut command = Command::new("git");
+    for folder in &tree.trusted {
+        command.arg("-c").arg(format!("safe.directory={folder}"));
+    }
     command
-        .current_dir(folder)
+        .current_dir(&tree.folder)
         .args(NOTHING_RUNS)
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", "/dev/null")
@@ -56,8 +101,8 @@ fn cannot_start(error: &io::Error) -> SourceError {
 }
 
 /// Pushes the lines that the index adds to `HEAD` (or to nothing, before the first commit).
-pub fn staged(folder: &Path, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
-    let mut child = git(folder)
+pub fn staged(tree: &WorkTree, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
+    let mut child = git(tree)
         .args([
             "diff",
             "--cached",
@@ -84,11 +129,6 @@ pub fn staged(folder: &Path, sink: &mut dyn Sink) -> Result<Outcome, SourceError
     };
     finish(child, "git diff --cached")?;
     outcome
-}
-
-/// The root of the work tree, or an error that says that this is none.
-pub fn work_tree(folder: &Path) -> Result<PathBuf, SourceError> {
-    one_line(git(folder).args(["rev-parse", "--show-toplevel"]), "git rev-parse")
 }
 
 /// Where git looks for the hooks of a repository, with the user's own settings in force.
@@ -129,7 +169,9 @@ fn finish(mut child: Child, name: &str) -> Result<(), SourceError> {
     if status.success() {
         return Ok(());
     }
-    let text = crate::text::clean(String::from_utf8_lossy(&text).trim().as_bytes());
+    let text = String::from_utf8_lossy(&text);
+    let first = text.lines().find(|line| !line.trim().is_empty()).unwrap_or("it does not say why");
+    let text = crate::text::clean(first.trim().as_bytes());
     let text = text.strip_prefix("fatal: ").unwrap_or(&text).to_owned();
     Err(SourceError::Git(format!("{name} failed: {text}")))
 }

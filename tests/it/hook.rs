@@ -103,7 +103,9 @@ fn only_added_lines_count() {
     repository.write("new.txt", text);
     repository.git(&["add", "."]).expect(0);
     repository.commit().expect(0);
-    repository.git(&["commit", "-q", "--allow-empty", "-m", "nothing"]).expect(0);
+    let empty = repository.git(&["commit", "-q", "--allow-empty", "-m", "nothing"]).expect(0);
+    assert!(empty.both().contains("nothing is staged"), "{}", empty.both());
+    assert!(!empty.both().contains("INCOMPLETE"), "{}", empty.both());
 }
 
 #[test]
@@ -207,6 +209,30 @@ fn a_foreign_hook_is_left_alone_and_ours_is_renewed() {
     assert!(answer.err.contains("is not ours") && answer.err.contains("hook pre-commit"));
     let hook = fs::read_to_string(repository.world.path("repo/.git/hooks/pre-commit")).unwrap();
     assert_eq!(hook, "#!/bin/sh\nexit 0\n");
+}
+
+#[test]
+fn a_repository_of_another_owner_needs_the_users_trust() {
+    if !rustix::process::getuid().is_root() {
+        return; // Only root can give a folder to somebody else.
+    }
+    let repository = Repository::new();
+    repository.write("a.txt", github_token());
+    repository.git(&["add", "."]).expect(0);
+    let folder = repository.world.path("repo");
+    for place in [folder.clone(), folder.join(".git")] {
+        std::os::unix::fs::chown(&place, Some(65534), Some(65534)).unwrap();
+    }
+    let refused = repository.hook(&["pre-commit"]).expect(2);
+    assert!(refused.err.contains("dubious ownership"), "{}", refused.err);
+    assert!(!refused.err.contains("\\u{a}"), "{}", refused.err);
+    let config = format!("[safe]\n\tdirectory = {}\n", folder.canonicalize().unwrap().display());
+    let config = repository.world.write("gitconfig", config);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leakwarden"));
+    command.args(["hook", "pre-commit"]);
+    let mut command = repository.command(command);
+    command.env("GIT_CONFIG_GLOBAL", config);
+    assert!(answer(command, b"").expect(1).out.contains("a.txt:1:1"));
 }
 
 #[test]

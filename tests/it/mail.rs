@@ -99,6 +99,29 @@ fn leak(options: &[&str], more: &str) -> (World, Server, super::world::Daemon) {
     (world, server, daemon)
 }
 
+/// Most memory the daemon ever had, in KiB.
+fn peak_kib(daemon: &super::world::Daemon) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    peak.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+/// A certificate for localhost, and its key.
+fn certificate(world: &World) -> (PathBuf, PathBuf) {
+    let (certificate, key_file) = (world.path("cert.pem"), world.path("key.pem"));
+    let mut openssl = Command::new("openssl");
+    openssl
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+        .arg("-keyout")
+        .arg(&key_file)
+        .arg("-out")
+        .arg(&certificate);
+    answer(openssl, b"").expect(0);
+    (certificate, key_file)
+}
+
 #[test]
 fn owner_and_admin_are_told_everything_but_the_key() {
     let (world, server, daemon) = leak(&[], "");
@@ -148,10 +171,7 @@ fn servers_that_hang_or_flood_end_an_attempt_and_nothing_else() {
             leak["notices"].as_array().unwrap().iter().all(|notice| notice["attempts"] != 0)
         });
         assert!(notice(&leak, "due"), "{behaviour}: {leak:#}");
-        let pid = daemon.child.id();
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        let kib = peak_kib(&daemon);
         assert!(kib < 128 * 1024, "{behaviour}: {kib} KiB at the peak");
         assert!(server.messages().is_empty());
         let (time, code) = daemon.stop();
@@ -180,18 +200,7 @@ fn a_doubtful_mail_goes_out_at_most_twice() {
 #[test]
 fn mail_goes_over_tls_or_not_at_all() {
     let world = World::new();
-    let certificate = world.path("cert.pem");
-    let key_file = world.path("key.pem");
-    let mut openssl = Command::new("openssl");
-    openssl
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-        .arg("-keyout")
-        .arg(&key_file)
-        .arg("-out")
-        .arg(&certificate);
-    answer(openssl, b"").expect(0);
+    let (certificate, key_file) = certificate(&world);
     let pair = ["--cert", certificate.to_str().unwrap(), "--key", key_file.to_str().unwrap()];
     for (offered, wanted, trusted, delivered) in [
         ("implicit", "implicit", true, true),
@@ -224,6 +233,35 @@ fn mail_goes_over_tls_or_not_at_all() {
         assert_eq!(world.verify(&key), "disabled", "{case}");
         daemon.stop();
     }
+}
+
+/// Over TLS too a server cannot fill the memory.
+#[test]
+fn a_flood_over_tls_ends_an_attempt() {
+    let world = World::new();
+    let (certificate, key_file) = certificate(&world);
+    let options = [
+        "--tls",
+        "implicit",
+        "--behaviour",
+        "flood",
+        "--cert",
+        certificate.to_str().unwrap(),
+        "--key",
+        key_file.to_str().unwrap(),
+    ];
+    let server = Server::start(&world, "smtp", &options);
+    world.configure("{ mode: act }", &smtp(server.port, "implicit", ", retry_after: 1s"));
+    let key = world.key("k", "disable", &[]);
+    let daemon = world.watch_with(vec![("SSL_CERT_FILE", certificate)]);
+    world.write("inbox/a.txt", &key);
+    let leak = world.leak_of("k", |leak| {
+        leak["notices"].as_array().unwrap().iter().all(|notice| notice["attempts"] != 0)
+    });
+    assert!(leak["notices"][0]["why"].as_str().unwrap().contains("without end"), "{leak:#}");
+    let peak = peak_kib(&daemon);
+    assert!(peak < 128 * 1024, "{peak} KiB at the peak");
+    daemon.stop();
 }
 
 /// Names come from other people: they reach neither a header nor HTML unescaped.

@@ -256,6 +256,63 @@ fn rotated_is_refused_while_the_key_is_valid() {
 }
 
 #[test]
+fn a_deletion_that_waits_is_stopped_by_who_says_so() {
+    let world = World::new();
+    world.configure("{ mode: act, delete_grace: 3s }", MAIL);
+    let names = ["resolved", "enabled", "left"];
+    let keys: Vec<String> = names.iter().map(|name| world.key(name, "delete", &[])).collect();
+    let daemon = world.watch();
+    for (name, key) in names.iter().zip(&keys) {
+        world.write(&format!("inbox/{name}.txt"), key);
+        let leak = world.leak_of(name, |leak| leak["actions"][0]["result"] == "done");
+        assert_eq!(leak["action"]["result"], "pending");
+        assert_eq!(world.verify(key), "disabled");
+    }
+    let leak = world.leak_of("resolved", |_| true);
+    let id = leak["id"].as_str().unwrap();
+    world.run(&["leak", "resolve", id, "--as", "false-positive"]).expect(0);
+    world.run(&["key", "enable", "enabled"]).expect(0);
+    world.leak_of("left", |leak| leak["key"]["state"] == "deleted");
+    assert_eq!(world.verify(&keys[0]), "disabled");
+    assert_eq!(world.verify(&keys[1]), "active");
+    let leak = world.leak_of("enabled", |_| true);
+    assert!(leak["action"]["why"].as_str().unwrap().contains("enabled the key"), "{leak:#}");
+    daemon.stop();
+}
+
+#[test]
+fn a_single_file_is_followed_however_often_it_is_replaced() {
+    let world = World::new();
+    fs::create_dir(world.path("etc")).unwrap();
+    world.write(
+        "config.yaml",
+        "registry: ./registry\nwatch: [{ files: [./etc/app.env] }]\nresponse: { mode: act }\n",
+    );
+    let keys: Vec<String> = (0..4).map(|n| world.key(&format!("k{n}"), "disable", &[])).collect();
+    let daemon = world.watch();
+    for (n, key) in keys.iter().enumerate() {
+        world.write("etc/new", key);
+        fs::rename(world.path("etc/new"), world.path("etc/app.env")).unwrap();
+        let started = std::time::Instant::now();
+        world.leak_of(&format!("k{n}"), done);
+        assert!(started.elapsed() < Duration::from_secs(10), "only a walk found it");
+    }
+    daemon.stop();
+}
+
+#[test]
+fn a_log_that_came_while_nobody_watched_is_read_from_its_beginning() {
+    let world = World::new();
+    world.configure(ACT, MAIL);
+    let key = world.key("k", "disable", &[]);
+    world.watch().stop();
+    world.append("logs/later.log", format!("{key}\n"));
+    let daemon = world.watch();
+    world.leak_of("k", done);
+    daemon.stop();
+}
+
+#[test]
 fn one_daemon_a_registry() {
     let world = World::new();
     world.configure(ACT, MAIL);

@@ -41,19 +41,24 @@ impl Hints {
     /// Watches every root that exists; one that vanished is watched anew when it is back.
     pub(super) fn watch(&mut self, globs: &[PathGlob]) {
         for root in globs.iter().map(PathGlob::root) {
-            if !root.exists() {
-                self.watched.remove(root);
-            } else if !self.watched.contains(root) {
-                self.watch_root(root);
+            // A file is watched by its folder: it may be replaced by another one of its name.
+            let (place, mode) = match (root.is_dir(), root.parent()) {
+                (false, Some(folder)) => (folder, RecursiveMode::NonRecursive),
+                _ => (root, RecursiveMode::Recursive),
+            };
+            if !place.exists() {
+                self.watched.remove(place);
+            } else if !self.watched.contains(place) {
+                self.watch_place(place, mode);
             }
         }
     }
 
-    fn watch_root(&mut self, root: &Path) {
+    fn watch_place(&mut self, place: &Path, mode: RecursiveMode) {
         let Some(watcher) = &mut self.watcher else { return };
-        match watcher.watch(root, RecursiveMode::Recursive) {
+        match watcher.watch(place, mode) {
             Ok(()) => {
-                self.watched.insert(root.to_owned());
+                self.watched.insert(place.to_owned());
                 // What came before the watch stood is found by a walk.
                 self.rescan.store(true, Ordering::Release);
             }
