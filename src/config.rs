@@ -113,7 +113,10 @@ impl Builder {
             .iter()
             .enumerate()
             .map(|(index, watch)| self.watch(index, watch))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?
+            .into_iter()
+            .flatten()
+            .collect();
         let response = &settings.response;
         let brake = response.brake.clone().unwrap_or_default();
         let default = Brake::default();
@@ -143,7 +146,8 @@ impl Builder {
         })
     }
 
-    fn watch(&self, index: usize, watch: &setting::Watch) -> Result<Watch, ConfigError> {
+    /// One watch a pattern: offsets are kept by it, so that adding one leaves the others alone.
+    fn watch(&self, index: usize, watch: &setting::Watch) -> Result<Vec<Watch>, ConfigError> {
         let field = format!("watch[{index}]");
         let choice =
             |why| ConfigError::Choice { path: self.path.clone(), field: field.clone(), why };
@@ -161,23 +165,23 @@ impl Builder {
         if patterns.is_empty() {
             return Err(choice("give at least one path"));
         }
-        let include = patterns
-            .iter()
-            .map(|pattern| PathGlob::new(&self.resolve(Path::new(pattern)).to_string_lossy()))
-            .collect::<Result<_, _>>()
-            .map_err(|source| ConfigError::Glob {
-                path: self.path.clone(),
-                field: field.clone(),
-                source,
-            })?;
         // A folder that is left out is left out with all that is in it.
         let below = watch.exclude.iter().map(|glob| format!("{}/**", glob.trim_end_matches('/')));
         let exclude: Vec<String> = watch.exclude.iter().cloned().chain(below).collect();
         let exclude = self.globs(&format!("{field}.exclude"), &exclude)?;
         let kind = if mode == Mode::Files { "files" } else { "logs" };
-        // Offsets are kept under the name: the same paths are the same watch in whatever order.
-        let name = format!("{kind} {}", patterns.join(" "));
-        Ok(Watch { name, follow: follow::Options { include, exclude, mode } })
+        let one = |pattern: &String| {
+            let absolute = self.resolve(Path::new(pattern));
+            let absolute = absolute.to_string_lossy();
+            let include = PathGlob::new(&absolute).map_err(|source| ConfigError::Glob {
+                path: self.path.clone(),
+                field: field.clone(),
+                source,
+            })?;
+            let follow = follow::Options { include: vec![include], exclude: exclude.clone(), mode };
+            Ok(Watch { name: format!("{kind} {absolute}"), follow })
+        };
+        patterns.iter().map(one).collect()
     }
 
     fn mail(&self, mail: setting::Mail) -> Result<(Mailer, mail::Options), ConfigError> {

@@ -167,10 +167,14 @@ impl Front {
         let mut front = Self { stop, watches: watches.len(), threads: Vec::new() };
         for watch in watches {
             let files = ledger::offsets(&mut registry, &watch.name)?;
-            let first = ledger::first_start(&mut registry, &watch.name, crate::clock::now())?;
+            let first = ledger::first_start(&mut registry, &watch.name)?;
             let follow = Follow::new(watch.follow, files, first);
-            let reader =
-                WatchReader::new(watch.name.clone(), host(), lookup.clone(), matcher, to.clone());
+            let told = events.clone();
+            let ready = Box::new(move || {
+                let _told = told.try_send(Event::Ready).is_ok();
+            });
+            let name = watch.name.clone();
+            let reader = WatchReader::new(name, host(), lookup.clone(), matcher, to.clone(), ready);
             front.watch(watch.name, follow, reader, events.clone())?;
         }
         // Only the watches hold senders now: when they end, the recorder does.
@@ -189,10 +193,7 @@ impl Front {
         let stop = self.stop.clone();
         self.spawn("watch", move || {
             let guard = Guard { name: format!("watch {name}"), events };
-            let ready = || {
-                let _told = guard.events.try_send(Event::Ready).is_ok();
-            };
-            if let Err(error) = follow.run(&mut reader, &stop, &ready) {
+            if let Err(error) = follow.run(&mut reader, &stop) {
                 error!(%error, watch = guard.name, "watch failed");
             }
         })

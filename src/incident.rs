@@ -222,6 +222,9 @@ fn wanted(key: &Key, policy: &Policy, now: Timestamp) -> (Vec<ActionKind>, Strin
     }
 }
 
+/// How the reason begins for a key that was seen at its home only.
+pub(crate) const AT_HOME: &str = "seen at its home";
+
 /// How the reasons begin that the brake gives.
 const BRAKE: &str = "brake";
 
@@ -238,8 +241,8 @@ fn held(key: &Key, place: Place, policy: &Policy, usage: Usage) -> Option<String
         );
     }
     if place == Place::OpenHome {
-        let why = "seen at its home, which everybody on the host can read: `chmod o-r` that file";
-        return Some(why.to_owned());
+        let mend = "which everybody on the host can read: `chmod o-r` that file";
+        return Some(format!("{AT_HOME}, {mend}"));
     }
     if usage.source.saturating_add(1) >= brake.per_source {
         let count = usage.source.saturating_add(1);

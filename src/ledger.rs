@@ -80,21 +80,35 @@ pub struct Options {
     pub homes: globset::GlobSet,
 }
 
+/// What is written in one transaction.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    /// In the order in which they were seen.
+    pub sightings: &'a [Sighting],
+    /// How far was read with them.
+    pub offsets: &'a [Offset],
+    /// Watches that are ready for the first time.
+    pub ready: &'a [String],
+}
+
 /// Records sightings and offsets in one transaction.
 pub fn record(
     registry: &mut Registry,
-    sightings: &[Sighting],
-    offsets: &[Offset],
+    batch: &Batch<'_>,
     options: &Options,
     now: Timestamp,
 ) -> Result<Recorded> {
     registry.write(|tx| {
         let mut recorded = Recorded::default();
-        for sighting in sightings {
+        for sighting in batch.sightings {
             tx.record_sighting(sighting, options, &mut recorded, now)?;
         }
-        for offset in offsets {
+        for offset in batch.offsets {
             tx.record_offset(offset)?;
+        }
+        for watch in batch.ready {
+            let sql = "INSERT OR IGNORE INTO watches (name, started_at) VALUES (?1, ?2)";
+            tx.sql().execute(sql, (watch, to_millis(now)))?;
         }
         Ok(recorded)
     })
@@ -105,11 +119,11 @@ pub fn offsets(registry: &mut Registry, watch: &str) -> Result<HashMap<PathId, F
     registry.read(|tx| tx.offsets(watch))
 }
 
-/// Notes that a watch is started; answers whether it never was before.
-pub fn first_start(registry: &mut Registry, watch: &str, now: Timestamp) -> Result<bool> {
-    registry.write(|tx| {
-        let sql = "INSERT OR IGNORE INTO watches (name, started_at) VALUES (?1, ?2)";
-        Ok(tx.sql().execute(sql, (watch, to_millis(now)))? == 1)
+/// Whether a watch of that name was never ready before.
+pub fn first_start(registry: &mut Registry, watch: &str) -> Result<bool> {
+    registry.read(|tx| {
+        let sql = "SELECT 1 FROM watches WHERE name = ?1";
+        Ok(tx.sql().query_row(sql, [watch], |_| Ok(())).optional()?.is_none())
     })
 }
 
@@ -131,14 +145,20 @@ impl Tx<'_> {
         if self.seen_before(&identity)? {
             return Ok(());
         }
+        let place = place_of(&key, sighting, options);
+        if place == Place::Home {
+            return Ok(());
+        }
+        let usage = self.usage(&key, sighting, &options.policy, now)?;
+        let decision = incident::decide(&key, place, &options.policy, usage, now);
         if let Some(incident) = self.open_incident(&key)? {
             self.add_sighting(incident, &identity, sighting)?;
             recorded.added += 1;
+            if place == Place::Leak {
+                recorded.opened += self.escalate(incident, &key, &decision, now)?;
+            }
             return Ok(());
         }
-        let place = place_of(&key, sighting, options);
-        let usage = self.usage(&key, sighting, &options.policy, now)?;
-        let decision = incident::decide(&key, place, &options.policy, usage, now);
         if decision.opens {
             let incident = self.open(&key, &decision, &options.policy, now)?;
             self.add_sighting(incident, &identity, sighting)?;
@@ -186,9 +206,44 @@ impl Tx<'_> {
         Ok(incident)
     }
 
+    /// A key that was held because it was seen at home only has leaked after all.
+    fn escalate(
+        &self,
+        incident: i64,
+        key: &Key,
+        decision: &Decision,
+        now: Timestamp,
+    ) -> Result<u64> {
+        let mut changed = 0;
+        for action in &decision.actions {
+            changed += self.sql().execute(
+                "UPDATE actions SET state = ?3, why = ?4, due_at = ?5, created_at = ?6
+                 WHERE incident_id = ?1 AND kind = ?2 AND state = 'held' AND why LIKE ?7",
+                rusqlite::params![
+                    incident,
+                    action.kind,
+                    action.state,
+                    action.why,
+                    to_millis(action.due_at),
+                    to_millis(now),
+                    format!("{}%", incident::AT_HOME),
+                ],
+            )?;
+        }
+        if changed > 0 {
+            self.note(incident, &format!("seen elsewhere: {}", decision.because), now)?;
+            for (role, kind) in &decision.notices {
+                self.add_notices(incident, key, *role, *kind, now)?;
+            }
+        }
+        Ok(u64::from(changed > 0))
+    }
+
     fn told_of_brake(&self, policy: &Policy, now: Timestamp) -> Result<bool> {
         let since = to_millis(now.checked_sub(policy.brake.window).unwrap_or(Timestamp::MIN));
-        let sql = "SELECT 1 FROM notices WHERE kind = 'held' AND created_at > ?1";
+        let sql = "SELECT 1 FROM notices n WHERE n.kind = 'held' AND n.created_at > ?1
+             AND EXISTS (SELECT 1 FROM actions a
+                 WHERE a.incident_id = n.incident_id AND a.why LIKE 'brake%')";
         Ok(self.sql().query_row(sql, [since], |_| Ok(())).optional()?.is_some())
     }
 
@@ -266,10 +321,12 @@ impl Tx<'_> {
             owner: count(&format!("{acted} AND k.identity_id = ?1"), &key.identity_id)?,
             source: match key.status(now) {
                 Status::Active => count(
+                    // Keys that were valid when they were seen: there was something to do about
+                    // them, or their owners want nothing done.
                     "SELECT count(DISTINCT n.key_id) FROM sightings s
-                     JOIN incidents n ON n.id = s.incident_id
-                     WHERE s.stream = ?1 AND s.seen_at > ?2
-                       AND EXISTS (SELECT 1 FROM actions a WHERE a.incident_id = n.id)",
+                     JOIN incidents n ON n.id = s.incident_id JOIN keys k ON k.id = n.key_id
+                     WHERE s.stream = ?1 AND s.seen_at > ?2 AND (k.leak_action = 'none'
+                       OR EXISTS (SELECT 1 FROM actions a WHERE a.incident_id = n.id))",
                     &sighting.stream,
                 )?,
                 _ => 0,
@@ -417,8 +474,9 @@ impl Tx<'_> {
         })
     }
 
-    /// Stops what is still to be done to a key because of a leak: somebody enabled it on purpose.
-    pub fn cancel_actions(&self, key: &Key, why: &str, now: Timestamp) -> Result<()> {
+    /// Somebody enabled a key on purpose: stops what is still to be done to it, and closes its
+    /// incident, so that a new place is a new leak.
+    pub fn close_enabled(&self, key: &Key, why: &str, now: Timestamp) -> Result<()> {
         let mut statement = self.sql().prepare(
             "UPDATE actions SET state = 'failed', why = ?2, finished_at = ?3
              WHERE state IN ('due', 'held')
@@ -427,7 +485,13 @@ impl Tx<'_> {
         )?;
         let rows = statement.query_map((&key.id, why, to_millis(now)), |row| row.get(0))?;
         let incidents = rows.collect::<rusqlite::Result<std::collections::BTreeSet<i64>>>()?;
-        incidents.into_iter().try_for_each(|incident| self.note(incident, why, now))
+        incidents.into_iter().try_for_each(|incident| self.note(incident, why, now))?;
+        self.sql().execute(
+            "UPDATE incidents SET state = 'resolved', resolved_at = ?2, resolution = 'enabled'
+             WHERE key_id = ?1 AND state = 'open'",
+            (&key.id, to_millis(now)),
+        )?;
+        Ok(())
     }
 
     fn incident_key(&self, incident: i64) -> Result<String> {

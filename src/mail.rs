@@ -27,6 +27,8 @@ pub use template::{Mail, Templates};
 
 /// Notices that are taken at once.
 const BATCH: u32 = 16;
+/// Between two attempts at least, whatever the settings say.
+const RETRY_MIN: Duration = Duration::from_millis(100);
 /// Longest sleep between looks at the outbox.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -95,7 +97,10 @@ pub async fn run(
         }
         match sent {
             Ok(0) => {}
-            Ok(_) => continue,
+            Ok(_) => {
+                tokio::task::yield_now().await;
+                continue;
+            }
             Err(error) => error!(%error, "cannot work on the outbox; trying again"),
         }
         tokio::select! {
@@ -177,7 +182,8 @@ fn outcome(
     now: Timestamp,
 ) -> NoticeOutcome {
     let pause = options.retry_first.saturating_mul(1 << notice.attempts.min(16));
-    let at = now.checked_add(pause.min(options.retry_max)).unwrap_or(now);
+    let pause = pause.min(options.retry_max).max(RETRY_MIN);
+    let at = now.checked_add(pause).unwrap_or(now);
     let too_old = notice.created_at.checked_add(options.give_up_after).is_ok_and(|end| end <= now);
     match attempt {
         Attempt::Sent => NoticeOutcome::Sent,

@@ -18,7 +18,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::rule::Confidence;
 use crate::secret::fingerprint;
 use crate::source::follow::Followed;
-use crate::source::{End, Item, Kind, PathId, Position, Sink, Stop, path_id};
+use crate::source::{End, Item, PathId, Position, Sink, Stop, path_id};
 
 /// Batches that wait for the recorder; a full queue holds the readers back.
 pub const QUEUE_BATCHES: usize = 256;
@@ -228,6 +228,8 @@ impl Drop for ScanReader<'_> {
 pub struct Batch {
     sightings: Vec<Sighting>,
     offset: Option<Offset>,
+    /// The watch of that name is ready: what was there at its first start is behind it.
+    ready: Option<String>,
 }
 
 /// The sink of one watch: sends registered keys on, with the offset behind them.
@@ -241,6 +243,7 @@ pub struct WatchReader {
     item: Option<Item>,
     sightings: Vec<Sighting>,
     to: SyncSender<Batch>,
+    ready: Box<dyn Fn() + Send>,
 }
 
 impl WatchReader {
@@ -252,6 +255,7 @@ impl WatchReader {
         lookup: Arc<Lookup>,
         matcher: &Matcher,
         to: SyncSender<Batch>,
+        ready: Box<dyn Fn() + Send>,
     ) -> Self {
         let filter = lookup.filter();
         Self {
@@ -264,6 +268,7 @@ impl WatchReader {
             item: None,
             sightings: Vec::new(),
             to,
+            ready,
         }
     }
 
@@ -285,7 +290,7 @@ impl WatchReader {
         if sightings.is_empty() && offset.is_none() {
             return ControlFlow::Continue(());
         }
-        match self.to.send(Batch { sightings, offset }) {
+        match self.to.send(Batch { sightings, offset, ready: None }) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
@@ -348,7 +353,7 @@ impl Sink for WatchReader {
             sightings.extend(found);
         };
         let position = match end {
-            End::Done => scanner.finish(matcher, &known, &mut take),
+            End::Done | End::Broken => scanner.finish(matcher, &known, &mut take),
             End::Pause => scanner.pause(matcher, &known, &mut take),
         };
         let offset = match (&self.item, self.filter.check()) {
@@ -356,8 +361,7 @@ impl Sink for WatchReader {
                 error!(%error, "the registry could not be asked; this will be read again");
                 return ControlFlow::Break(());
             }
-            // A file that was not read to its end is to be read again.
-            (Some(Item { kind: Kind::File, .. }), Ok(())) if end == End::Pause => None,
+            (_, Ok(())) if end == End::Broken => None,
             (Some(item), Ok(())) => item.stream.clone().map(|stream| Offset {
                 watch: self.watch.clone(),
                 file: path_id(&item.path),
@@ -373,6 +377,13 @@ impl Sink for WatchReader {
 
     fn skip(&mut self, path: &Path, why: String) {
         warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
+    }
+
+    fn ready(&mut self) {
+        let batch = Batch { ready: Some(self.watch.clone()), ..Batch::default() };
+        // A recorder that is gone ends the daemon by itself.
+        let _sent = self.to.send(batch).is_ok();
+        (self.ready)();
     }
 
     fn gone(&mut self, file: PathId) {
@@ -403,12 +414,15 @@ pub fn record(
     while let Ok(first) = from.recv() {
         let mut sightings = first.sightings;
         let mut offsets: Vec<Offset> = first.offset.into_iter().collect();
+        let mut ready: Vec<String> = first.ready.into_iter().collect();
         for batch in from.try_iter().take(COMMIT_BATCHES) {
             sightings.extend(batch.sightings);
             offsets.extend(batch.offset);
+            ready.extend(batch.ready);
         }
+        let batch = ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready };
         loop {
-            match ledger::record(registry, &sightings, &offsets, options, clock::now()) {
+            match ledger::record(registry, &batch, options, clock::now()) {
                 Ok(recorded) => {
                     if recorded.opened > 0 {
                         info!(opened = recorded.opened, added = recorded.added, "leak recorded");

@@ -134,6 +134,8 @@ pub enum End {
     Done,
     /// This is all there is for now; a last line without its newline will be read again.
     Pause,
+    /// Reading was broken off: what was read counts, but it will all be read again.
+    Broken,
 }
 
 /// Takes what sources read.
@@ -148,6 +150,8 @@ pub trait Sink {
     fn end(&mut self, end: End) -> ControlFlow<(), Position>;
     /// Something could not be read.
     fn skip(&mut self, path: &Path, why: String);
+    /// Nothing that comes from now on can be missed.
+    fn ready(&mut self) {}
     /// What was remembered of a file can be forgotten.
     fn gone(&mut self, _file: PathId) {}
     /// Something about a stream that an operator may want to know. Sources never log paths

@@ -242,7 +242,7 @@ fn set_state(argument: &KeyArg, state: State, force: bool) -> anyhow::Result<Exi
             let changed = tx.set_state(key, state, &actor(), "command line", clock::now())?;
             if state == State::Active {
                 let why = format!("not done: {} enabled the key", actor());
-                tx.cancel_actions(key, &why, clock::now())?;
+                tx.close_enabled(key, &why, clock::now())?;
             }
             Ok(changed)
         })

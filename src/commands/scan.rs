@@ -40,6 +40,9 @@ pub(super) fn start(arguments: &cli::Report, matcher: &Matcher) -> anyhow::Resul
         (Some(_), false) => Some(super::open(&arguments.registry)?),
         _ => None,
     };
+    if arguments.only.is_some() && registry.is_none() {
+        anyhow::bail!("`--only registered` needs a registry: give --registry DIR");
+    }
     let options = pipeline::Options {
         only_registered: arguments.only.is_some(),
         min_confidence: match arguments.min_confidence {
@@ -108,7 +111,7 @@ fn globs(patterns: &[String]) -> anyhow::Result<GlobSet> {
 fn read_stdin(name: &Path, scan: &Scan) {
     let mut reader = scan.reader();
     let mut stdin = io::stdin().lock();
-    let mut item = Item::whole(Kind::Stdin, name.to_owned());
+    let item = Item::whole(Kind::Stdin, name.to_owned());
     // An empty input is no stream: a scan that read nothing must not look clean.
     let first = match io::BufRead::fill_buf(&mut stdin) {
         Ok(bytes) => bytes.len(),
@@ -117,7 +120,6 @@ fn read_stdin(name: &Path, scan: &Scan) {
     if first == 0 {
         return reader.skip(name, "standard input is empty".to_owned());
     }
-    item.continued = false;
     reader.begin(&item);
     let outcome = pump(&mut stdin, &mut reader, &Stop::new());
     let _position = reader.end(End::Done);

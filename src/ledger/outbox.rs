@@ -1,7 +1,6 @@
 //! The outbox: what is due, and what became of it.
 
 use jiff::Timestamp;
-use rusqlite::OptionalExtension;
 
 use super::OUTCOME_WAIT;
 use crate::clock::{from_millis, to_millis};
@@ -136,11 +135,6 @@ impl Tx<'_> {
         Ok(())
     }
 
-    /// When the next action is due.
-    pub fn next_action_at(&self) -> Result<Option<Timestamp>> {
-        self.next("SELECT min(due_at) FROM actions WHERE state = 'due'")
-    }
-
     /// Notices that are due. One whose incident still has an action on its way waits for the
     /// outcome, but not for ever.
     pub fn due_notices(&self, now: Timestamp, limit: u32) -> Result<Vec<DueNotice>> {
@@ -247,16 +241,5 @@ impl Tx<'_> {
             _ => format!("mail to {} given up: {why}", notice.recipient),
         };
         self.note(notice.incident, &told, now)
-    }
-
-    /// When the next notice is due.
-    pub fn next_notice_at(&self) -> Result<Option<Timestamp>> {
-        self.next("SELECT min(due_at) FROM notices WHERE state = 'due'")
-    }
-
-    fn next(&self, sql: &str) -> Result<Option<Timestamp>> {
-        let at: Option<Option<i64>> =
-            self.sql().prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?;
-        Ok(at.flatten().map(from_millis))
     }
 }

@@ -106,19 +106,22 @@ impl Smtp {
         }
         let text = message.formatted();
         let data = async move {
-            let answer = connection.message(&text).await;
-            // The mail is taken or not; how the connection ends does not matter.
-            let _ended =
-                tokio::time::timeout(Duration::from_secs(1), connection.quit()).await.is_ok();
-            answer.map_err(|error| match classify(&error) {
-                Attempt::Transient(why) if error.status().is_none() => Attempt::Unknown(why),
-                other => other,
+            connection.message(&text).await.map(|_| connection).map_err(|error| {
+                match classify(&error) {
+                    Attempt::Transient(why) if error.status().is_none() => Attempt::Unknown(why),
+                    other => other,
+                }
             })
         };
         match tokio::time::timeout_at(end, guarded(data)).await {
             Err(_) => Attempt::Unknown(self.too_slow()),
             Ok(Err(attempt)) => attempt,
-            Ok(Ok(_)) => Attempt::Sent,
+            Ok(Ok(mut connection)) => {
+                // The mail is taken; how the connection ends does not matter any more.
+                let farewell = connection.quit();
+                let _ended = tokio::time::timeout(Duration::from_secs(1), farewell).await.is_ok();
+                Attempt::Sent
+            }
         }
     }
 

@@ -117,6 +117,11 @@ fn key_from(row: &Row<'_>) -> rusqlite::Result<Key> {
 fn refuse_if_told(new: &NewKey<'_>, key: &[u8]) -> Result<()> {
     let words = [new.name, new.description, new.owner, new.hint];
     let mut all = words.into_iter().chain(new.homes.iter().map(String::as_str));
+    if all.clone().any(|word| word.contains(char::is_control)) {
+        let why =
+            "the name, the description or another word about the key holds a control character";
+        return Err(RegistryError::Refused(why.to_owned()));
+    }
     if all.any(|word| memchr::memmem::find(word.as_bytes(), key).is_some()) {
         let why = "the name, the description or another word about the key holds the key itself";
         return Err(RegistryError::Refused(why.to_owned()));
@@ -139,9 +144,7 @@ impl Tx<'_> {
     /// The identity with this mail address; made when there is none.
     pub fn identity(&self, email: &str, actor: &str, now: Timestamp) -> Result<Identity> {
         let email = email.trim();
-        let fit = email.len() <= 254
-            && email.split_once('@').is_some_and(|(l, d)| !l.is_empty() && !d.is_empty())
-            && email.bytes().all(|b| b.is_ascii_graphic());
+        let fit = email.is_ascii() && email.parse::<lettre::Address>().is_ok();
         if !fit {
             let shown = crate::text::clean(email.as_bytes());
             return Err(RegistryError::Refused(format!("`{shown}` is not a mail address")));

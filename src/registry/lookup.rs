@@ -101,8 +101,8 @@ impl Lookup {
             let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
             connection.query_row("SELECT max(seq) FROM keys", [], |row| row.get(0))?
         };
-        *version = current;
         if filter.loaded.get().is_some_and(|loaded| Some(loaded.seq) == last.or(Some(0))) {
+            *version = current;
             return Ok(filter);
         }
         let mut fresh = Filter::new(filter.keyring.clone(), self.connection.clone())?;
@@ -112,6 +112,7 @@ impl Lookup {
         }
         let fresh = Arc::new(fresh);
         *self.filter.write().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
+        *version = current;
         Ok(fresh)
     }
 }

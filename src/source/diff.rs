@@ -61,7 +61,12 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn run(&mut self, input: &mut dyn BufRead) -> io::Result<()> {
         loop {
-            let Some(&first) = input.fill_buf()?.first() else { return Ok(()) };
+            let Some(&first) = input.fill_buf()?.first() else {
+                if self.old_left > 0 || self.new_left > 0 {
+                    self.sink.skip(&self.path, "the diff ends in the middle of a hunk".to_owned());
+                }
+                return Ok(());
+            };
             if self.old_left == 0 && self.new_left == 0 && first != b'\\' {
                 self.close();
                 let header = self.header(input)?;
@@ -154,6 +159,14 @@ impl Reader<'_> {
             self.outcome.headers += 1;
             let why = "a binary file whose content the diff does not hold; use `git diff --text`";
             self.sink.skip(&binary_path(header), why.to_owned());
+        } else if header == b"GIT binary patch" {
+            let why = "a binary patch; use `git diff --text`";
+            self.sink.skip(&self.path, why.to_owned());
+        } else if header.starts_with(b"Only in ") {
+            self.sink.skip(&path_of(header), "the diff does not hold this file; use -N".to_owned());
+        } else if header.first() == Some(&b'+') {
+            let why = "added lines beyond what the hunk's header counts";
+            self.sink.skip(&self.path, why.to_owned());
         }
     }
 

@@ -85,6 +85,8 @@ pub struct Follow {
     settling: HashMap<PathBuf, Instant>,
     /// Files that could not be read, told once.
     unreadable: HashMap<PathBuf, String>,
+    /// Folders that could not be walked, not told yet.
+    unwalked: Vec<PathBuf>,
     started: bool,
     /// Whether this watch was never started before.
     first_start: bool,
@@ -101,19 +103,15 @@ impl Follow {
             due: BTreeMap::new(),
             settling: HashMap::new(),
             unreadable: HashMap::new(),
+            unwalked: Vec::new(),
             started: false,
             first_start,
         }
     }
 
-    /// Follows until asked to stop. `ready` is called once, as soon as nothing that comes from then
-    /// on can be missed.
-    pub fn run(
-        &mut self,
-        sink: &mut dyn Sink,
-        stop: &Stop,
-        ready: &dyn Fn(),
-    ) -> Result<(), SourceError> {
+    /// Follows until asked to stop. [`Sink::ready`] is called once, as soon as nothing that comes
+    /// from then on can be missed.
+    pub fn run(&mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
         let mut hints = Hints::new();
         let mut walk_at = Instant::now();
         let mut tick_at = walk_at;
@@ -131,13 +129,13 @@ impl Follow {
                 walk_at = now + WALK_EVERY;
             }
             if !self.started && !first_look {
-                ready();
+                sink.ready();
             }
             self.work(sink, stop);
             if !stop.is_stopped() && !std::mem::replace(&mut self.started, true) {
-                self.earlier.drain().for_each(|(id, _)| sink.gone(id));
+                self.settle_earlier(sink, stop);
                 if first_look {
-                    ready();
+                    sink.ready();
                 }
             }
             let wait = self.due.values().min().map_or(tick_at, |due| tick_at.min(*due));
@@ -162,12 +160,30 @@ impl Follow {
     fn walk(&mut self, folder: &Path, now: Instant) {
         let mut builder = ignore::WalkBuilder::new(folder);
         builder.standard_filters(false).follow_links(false);
-        for entry in builder.build().flatten() {
+        for entry in builder.build() {
+            let Ok(entry) = entry.inspect_err(|error| self.note_unwalked(folder, error)) else {
+                continue;
+            };
             let logs = matches!(self.options.mode, Mode::Logs { .. });
             let readable = |kind: std::fs::FileType| kind.is_file() || (logs && kind.is_symlink());
             if entry.file_type().is_some_and(readable) && self.wants(entry.path()) {
                 self.due.entry(entry.into_path()).or_insert(now);
             }
+        }
+    }
+
+    /// A folder that cannot be looked into; told with the next work.
+    fn note_unwalked(&mut self, folder: &Path, error: &ignore::Error) {
+        let path = match error {
+            ignore::Error::WithDepth { err, .. } => match &**err {
+                ignore::Error::WithPath { path, .. } => path.clone(),
+                _ => folder.to_owned(),
+            },
+            ignore::Error::WithPath { path, .. } => path.clone(),
+            _ => folder.to_owned(),
+        };
+        if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            self.unwalked.push(path);
         }
     }
 
@@ -201,6 +217,9 @@ impl Follow {
     }
 
     fn work(&mut self, sink: &mut dyn Sink, stop: &Stop) {
+        for path in std::mem::take(&mut self.unwalked) {
+            self.complain(&path, &io::ErrorKind::PermissionDenied.into(), sink);
+        }
         let now = Instant::now();
         let due: Vec<PathBuf> =
             self.due.iter().filter(|(_, at)| **at <= now).map(|(path, _)| path.clone()).collect();
@@ -219,9 +238,7 @@ impl Follow {
                     self.unreadable.remove(&path);
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    if self.files.remove(&path).is_some() {
-                        sink.gone(path_id(&path));
-                    }
+                    self.vanished(&path, sink, stop);
                 }
                 Err(error) => self.complain(&path, &error, sink),
             }
@@ -241,6 +258,66 @@ impl Follow {
         match self.options.mode {
             Mode::Files => self.look_at_file(path, sink, stop),
             Mode::Logs { from_beginning } => self.look_at_log(path, from_beginning, sink, stop),
+        }
+    }
+
+    /// A file is not there any more. A log may have been renamed; a folder that is away as a whole
+    /// (a mount) may come back.
+    fn vanished(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) {
+        if !path.parent().is_some_and(Path::exists) {
+            return;
+        }
+        let Some(known) = self.files.get(path).cloned() else { return };
+        match self.options.mode {
+            Mode::Files => {
+                self.files.remove(path);
+            }
+            Mode::Logs { .. } => self.finish_rotated(path, &known, sink, stop),
+        }
+        sink.gone(path_id(path));
+    }
+
+    /// After the first look: what an earlier run read and this one did not meet. Logs that were
+    /// renamed meanwhile are read to their end; what is nowhere is forgotten, unless it may come
+    /// back or could not be opened.
+    fn settle_earlier(&mut self, sink: &mut dyn Sink, stop: &Stop) {
+        if self.earlier.is_empty() || !self.options.include.iter().all(|g| g.root().exists()) {
+            return;
+        }
+        if matches!(self.options.mode, Mode::Logs { .. }) {
+            for glob in self.options.include.clone() {
+                let mut builder = ignore::WalkBuilder::new(glob.root());
+                builder.standard_filters(false).follow_links(false);
+                for entry in builder.build().flatten() {
+                    self.adopt(entry.path(), sink, stop);
+                }
+            }
+        }
+        let kept: Vec<PathId> = self.unreadable.keys().map(|path| path_id(path)).collect();
+        self.earlier.retain(|id, _| {
+            let keep = kept.contains(id);
+            if !keep {
+                sink.gone(*id);
+            }
+            keep
+        });
+    }
+
+    /// Reads the rest of a log of an earlier run that bears another name now.
+    fn adopt(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) {
+        let Ok((mut file, stat)) = reader::open(path, Links::Refuse) else { return };
+        let found = self.earlier.iter().find(|(_, known)| same_file(&known.stat, &stat));
+        let Some((id, known)) = found.map(|(id, known)| (*id, known.clone())) else { return };
+        if !holds(&mut file, &known.position).unwrap_or(false) {
+            return;
+        }
+        let tail = Tail { path, from: (known.stream, known.position), stat };
+        match self.read_from(&mut file, tail, sink, stop) {
+            Ok(()) => {
+                self.earlier.remove(&id);
+                sink.gone(id);
+            }
+            Err(error) => self.complain(path, &error, sink),
         }
     }
 
@@ -269,8 +346,8 @@ impl Follow {
         if mebibytes > 0 {
             self.settling.insert(path.to_owned(), Instant::now() + rest);
         }
-        let fresh =
-            crate::clock::now().as_nanosecond() - i128::from(stat.changed_ns) < CLOCK_STEP_NS;
+        let age = crate::clock::now().as_nanosecond() - i128::from(stat.changed_ns);
+        let fresh = (0..CLOCK_STEP_NS).contains(&age);
         if fresh && let Some(known) = self.files.get_mut(path) {
             // Another change within the same step of the file system's clock would look the same.
             known.stat.changed_ns = 0;
@@ -288,7 +365,7 @@ impl Follow {
         sink: &mut dyn Sink,
         stop: &Stop,
     ) -> io::Result<()> {
-        let (mut file, stat) = reader::open(path, Links::Follow)?;
+        let (mut file, stat) = reader::open(path, Links::OfOwner)?;
         let from = match self.known(path) {
             Some(known) if same_file(&known.stat, &stat) && holds(&mut file, &known.position)? => {
                 if known.position.offset == stat.size || known.stat == stat {
@@ -364,7 +441,7 @@ impl Follow {
             sink.note(&place, "read a rotated log to its end");
             return;
         }
-        sink.note(path, "a log was replaced or cut; reading it from its start");
+        sink.note(path, "a log was replaced, cut or removed; what was not read of it is lost");
     }
 
     fn read_from(
@@ -392,8 +469,7 @@ impl Follow {
     ) -> io::Result<()> {
         sink.begin(&item);
         let complete = reader::pump(file, sink, stop);
-        // Interrupted: what was read counts as seen, the file as unread.
-        let end = if matches!(complete, Ok(true)) { end } else { End::Pause };
+        let end = if matches!(complete, Ok(true)) { end } else { End::Broken };
         let ended = sink.end(end);
         if !complete? {
             return Ok(());
@@ -437,7 +513,7 @@ fn holds(file: &mut File, position: &Position) -> io::Result<bool> {
     }
 }
 
-/// The end of the last whole line, with its number: where "from now on" begins.
+/// The end of the file, with the number of its line: where "from now on" begins.
 fn end_of(file: &mut File) -> io::Result<Position> {
     file.seek(SeekFrom::Start(0))?;
     let mut buffer = vec![0; 256 * 1024];

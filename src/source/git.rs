@@ -8,6 +8,7 @@ use std::ffi::OsStr;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::thread::{Builder, JoinHandle};
 
 use crate::source::diff::{self, Outcome};
 use crate::source::{Kind, Sink, SourceError};
@@ -121,13 +122,14 @@ pub fn staged(tree: &WorkTree, sink: &mut dyn Sink) -> Result<Outcome, SourceErr
         ])
         .spawn()
         .map_err(|error| cannot_start(&error))?;
+    let errors = drain(&mut child)?;
     let outcome = match child.stdout.take() {
         Some(stdout) => {
             diff::run(&mut BufReader::with_capacity(64 * 1024, stdout), Kind::Staged, sink)
         }
         None => Err(SourceError::Git("git has no output".to_owned())),
     };
-    finish(child, "git diff --cached")?;
+    finish(child, errors, "git diff --cached")?;
     outcome
 }
 
@@ -147,6 +149,7 @@ pub fn hooks_folder(folder: &Path) -> Result<PathBuf, SourceError> {
 fn one_line(command: &mut Command, name: &str) -> Result<PathBuf, SourceError> {
     use std::os::unix::ffi::OsStrExt;
     let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
+    let errors = drain(&mut child)?;
     let mut line = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         stdout
@@ -154,17 +157,29 @@ fn one_line(command: &mut Command, name: &str) -> Result<PathBuf, SourceError> {
             .read_to_end(&mut line)
             .map_err(|source| SourceError::Read { name: name.to_owned(), source })?;
     }
-    finish(child, name)?;
+    finish(child, errors, name)?;
     let line = line.strip_suffix(b"\n").unwrap_or(&line);
     Ok(PathBuf::from(OsStr::from_bytes(line)))
 }
 
-fn finish(mut child: Child, name: &str) -> Result<(), SourceError> {
-    let mut text = Vec::new();
-    if let Some(stderr) = child.stderr.take() {
-        let read = stderr.take(STDERR_MAX).read_to_end(&mut text);
-        read.map_err(|source| SourceError::Read { name: name.to_owned(), source })?;
-    }
+/// Reads a child's standard error beside its output, or it would wait for us when it has much to
+/// say. Keeps the beginning.
+fn drain(child: &mut Child) -> Result<JoinHandle<Vec<u8>>, SourceError> {
+    let stderr = child.stderr.take();
+    let read = move || {
+        let mut kept = Vec::new();
+        if let Some(mut stderr) = stderr {
+            let whole = stderr.by_ref().take(STDERR_MAX).read_to_end(&mut kept);
+            // What cannot be read is no answer to anything; the exit code is.
+            let _drained = whole.and_then(|_| io::copy(&mut stderr, &mut io::sink())).is_ok();
+        }
+        kept
+    };
+    Builder::new().name("git stderr".to_owned()).spawn(read).map_err(|error| cannot_start(&error))
+}
+
+fn finish(mut child: Child, errors: JoinHandle<Vec<u8>>, name: &str) -> Result<(), SourceError> {
+    let text = errors.join().unwrap_or_default();
     let status = child.wait().map_err(|error| cannot_start(&error))?;
     if status.success() {
         return Ok(());

@@ -16,6 +16,9 @@ pub enum Links {
     Follow,
     /// It was met on a walk.
     Refuse,
+    /// Followed where root, or the owner of the file behind it, made the link: nobody else may say
+    /// that another file is a log.
+    OfOwner,
 }
 
 /// Opens a regular file for reading. Never blocks on a FIFO, never takes a terminal. Anything
@@ -28,6 +31,14 @@ pub fn open(path: &Path, links: Links) -> io::Result<(File, Stat)> {
     let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let stat = stat(&file)?;
+    if links == Links::OfOwner {
+        let link = std::fs::symlink_metadata(path)?;
+        let owner = file.metadata()?.uid();
+        if link.file_type().is_symlink() && link.uid() != 0 && link.uid() != owner {
+            let why = "a symbolic link that is not of the file's owner";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+    }
     Ok((file, stat))
 }
 

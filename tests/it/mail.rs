@@ -270,7 +270,10 @@ fn a_hostile_name_breaks_no_mail() {
     let world = World::new();
     let server = Server::start(&world, "smtp", &[]);
     world.configure("{ mode: act }", &smtp(server.port, "none", ""));
-    let name = "x\r\nBcc: evil@example.com\r\n\r\n<script>alert(1)</script>\u{202e}";
+    let name = "x Bcc: evil@example.com <script>alert(1)</script>\u{202e}";
+    let forged = ["key", "create", "x\r\nBcc: evil@example.com", "--owner", "o@example.com"];
+    let refused = world.run(&forged).expect(2);
+    assert!(refused.err.contains("control character"), "{}", refused.err);
     let key = world.key_of("owner", name, "disable", &[]);
     let daemon = world.watch();
     world.write("inbox/<b>.txt", &key);

@@ -47,7 +47,8 @@ fn without_a_registry_rules_alone_work_and_say_so() {
     let report = world.run(&["scan", "a.txt"]).expect(1);
     assert!(report.out.starts_with("NO REGISTRY: rules only\n"), "{}", report.out);
     assert!(report.out.contains("[github-pat-classic]") && !report.out.contains(&github_token()));
-    world.run(&["scan", "a.txt", "--only", "registered"]).expect(0);
+    let answer = world.run(&["scan", "a.txt", "--only", "registered"]).expect(2);
+    assert!(answer.err.contains("needs a registry"), "{}", answer.err);
     let world = World::new();
     world.write("a.txt", "nothing\n");
     let report = world.run(&["scan", "a.txt", "--no-registry"]).expect(0);

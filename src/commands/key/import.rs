@@ -98,25 +98,25 @@ struct Import {
 impl Import {
     /// Imports some lines in one transaction; `false`: that was all.
     fn some(&mut self, registry: &mut Registry) -> anyhow::Result<bool> {
-        let mut more = true;
-        registry.write(|tx| {
-            for _ in 0..COMMIT_LINES {
-                let Some(line) = self.next()? else {
-                    more = false;
-                    break;
-                };
-                self.one(tx, &line)?;
-            }
-            Ok(())
-        })?;
+        // Read first: a slow input must not hold up the daemon with an open transaction.
+        let mut lines = Vec::new();
+        while lines.len() < COMMIT_LINES
+            && let Some(line) = self.next()?
+        {
+            lines.push((self.number, line));
+        }
+        let more = lines.len() == COMMIT_LINES;
+        registry.write(|tx| lines.iter().try_for_each(|(at, line)| self.one(tx, *at, line)))?;
         Ok(more)
     }
 
     fn all_or_nothing(&mut self, registry: &mut Registry) -> anyhow::Result<()> {
+        let mut lines = Vec::new();
+        while let Some(line) = self.next()? {
+            lines.push((self.number, line));
+        }
         let outcome = registry.write(|tx| {
-            while let Some(line) = self.next()? {
-                self.one(tx, &line)?;
-            }
+            lines.iter().try_for_each(|(at, line)| self.one(tx, *at, line))?;
             if self.refused.is_empty() { Ok(()) } else { Err(refusal("nothing imported")) }
         });
         if !self.refused.is_empty() {
@@ -135,14 +135,14 @@ impl Import {
     }
 
     /// One line; a fault of the line is noted, one of the database ends the import.
-    fn one(&mut self, tx: &crate::registry::Tx<'_>, line: &[u8]) -> Result<()> {
+    fn one(&mut self, tx: &crate::registry::Tx<'_>, number: u64, line: &[u8]) -> Result<()> {
         if line.trim_ascii().is_empty() {
             return Ok(());
         }
         match self.add(tx, line) {
             Ok(()) => self.imported += 1,
             Err(error @ (RegistryError::Refused(_) | RegistryError::Unfit(_))) => {
-                self.refused.push((self.number, error.to_string()));
+                self.refused.push((number, error.to_string()));
             }
             Err(other) => return Err(other),
         }

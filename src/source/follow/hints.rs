@@ -1,6 +1,7 @@
 //! File events as hints: which paths may have changed. Bounded; when in doubt, "look at everything".
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,8 @@ const QUEUE_MAX: usize = 4_096;
 
 pub(super) struct Hints {
     watcher: Option<RecommendedWatcher>,
-    watched: HashSet<PathBuf>,
+    /// With device and inode: a folder that was replaced by another is watched anew.
+    watched: HashMap<PathBuf, (u64, u64)>,
     paths: Receiver<PathBuf>,
     rescan: Arc<AtomicBool>,
     complained: bool,
@@ -30,7 +32,7 @@ impl Hints {
         let flag = rescan.clone();
         let watcher = notify::recommended_watcher(move |event| handle(event, &to, &flag));
         let mut hints =
-            Self { watcher: None, watched: HashSet::new(), paths, rescan, complained: false };
+            Self { watcher: None, watched: HashMap::new(), paths, rescan, complained: false };
         match watcher {
             Ok(watcher) => hints.watcher = Some(watcher),
             Err(error) => hints.complain(&error),
@@ -46,19 +48,28 @@ impl Hints {
                 (false, Some(folder)) => (folder, RecursiveMode::NonRecursive),
                 _ => (root, RecursiveMode::Recursive),
             };
-            if !place.exists() {
-                self.watched.remove(place);
-            } else if !self.watched.contains(place) {
-                self.watch_place(place, mode);
+            let now = std::fs::metadata(place).ok().map(|meta| (meta.dev(), meta.ino()));
+            match now {
+                None => {
+                    self.watched.remove(place);
+                }
+                Some(id) if self.watched.get(place) != Some(&id) => {
+                    self.watch_place(place, id, mode);
+                }
+                Some(_) => {}
             }
         }
     }
 
-    fn watch_place(&mut self, place: &Path, mode: RecursiveMode) {
+    fn watch_place(&mut self, place: &Path, id: (u64, u64), mode: RecursiveMode) {
         let Some(watcher) = &mut self.watcher else { return };
+        if self.watched.remove(place).is_some() {
+            // The old folder's watch; it may be gone with it.
+            let _ended = watcher.unwatch(place).is_ok();
+        }
         match watcher.watch(place, mode) {
             Ok(()) => {
-                self.watched.insert(place.to_owned());
+                self.watched.insert(place.to_owned(), id);
                 // What came before the watch stood is found by a walk.
                 self.rescan.store(true, Ordering::Release);
             }
