@@ -85,29 +85,39 @@ pub fn run(
     if options.ledger.policy.mode == Mode::Observe {
         registry.write(|tx| tx.hold_unapproved())?;
     }
-    let back = Back {
+    let (ending, ended) = watch::channel(false);
+    let mut back = Back {
         response: registry.reopen()?,
         executor: LocalExecutor::new(registry.reopen()?),
-        mail: registry.reopen()?,
-        mailer: options.mailer,
-        mail_options: options.mail,
-        templates: Templates::builtin()?,
         wake: Arc::new(Notify::new()),
+        acted: Arc::new(Notify::new()),
+        ending,
+    };
+    let mail = Mail {
+        registry: registry.reopen()?,
+        mailer: options.mailer,
+        options: options.mail,
+        templates: Templates::builtin()?,
+        acted: back.acted.clone(),
+        ended: ended.clone(),
     };
     let mode = options.ledger.policy.mode;
-    let (front, events) =
+    let (mut front, told, events) =
         Front::start(registry, matcher, options.watches, options.ledger, back.wake.clone())?;
+    front.mail(mail, told)?;
     info!(?mode, "watching");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| DaemonError::System("start the async runtime", error))?;
-    let outcome = runtime.block_on(back.run(front.stop.clone(), front.watches, events));
-    // A name look-up that hangs must not hold up the end.
-    runtime.shutdown_background();
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(back.run(&front.stop, front.watches, events, ended));
     front.join();
     info!("ended");
     outcome
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| DaemonError::System("start the async runtime", error))
 }
 
 /// One daemon per registry: held as long as the file is open.
@@ -159,9 +169,9 @@ impl Front {
         watches: Vec<Watch>,
         ledger: ledger::Options,
         wake: Arc<Notify>,
-    ) -> Result<(Self, mpsc::Receiver<Event>), DaemonError> {
+    ) -> Result<(Self, mpsc::Sender<Event>, mpsc::Receiver<Event>), DaemonError> {
         let stop = Stop::new();
-        let (events, from) = mpsc::channel(2 * watches.len() + 2);
+        let (events, from) = mpsc::channel(2 * watches.len() + 3);
         let lookup = Arc::new(Lookup::new(&registry, true)?);
         let (to, batches) = sync_channel(QUEUE_BATCHES);
         let mut front = Self { stop, watches: watches.len(), threads: Vec::new() };
@@ -179,8 +189,21 @@ impl Front {
         }
         // Only the watches hold senders now: when they end, the recorder does.
         drop::<SyncSender<Batch>>(to);
-        front.record(registry, batches, ledger, wake, events)?;
-        Ok((front, from))
+        front.record(registry, batches, ledger, wake, events.clone())?;
+        Ok((front, events, from))
+    }
+
+    /// Mail has a thread of its own: a folder or a server that hangs must not hold up an action.
+    fn mail(&mut self, mut mail: Mail, events: mpsc::Sender<Event>) -> Result<(), DaemonError> {
+        let runtime = runtime()?;
+        self.spawn("mail", move || {
+            let _guard = Guard { name: "mail".to_owned(), events };
+            let Mail { registry, mailer, options, templates, acted, ended } = &mut mail;
+            let ended = ended.clone();
+            runtime.block_on(mail::run(registry, mailer, templates, options, acted, ended));
+            // A name look-up that hangs must not hold up the end.
+            runtime.shutdown_background();
+        })
     }
 
     fn watch(
@@ -241,44 +264,44 @@ impl Front {
     }
 }
 
-/// The tasks.
+/// What the mail thread works with.
+struct Mail {
+    registry: Registry,
+    mailer: Mailer,
+    options: mail::Options,
+    templates: Templates,
+    acted: Arc<Notify>,
+    ended: watch::Receiver<bool>,
+}
+
+/// The tasks of the main thread.
 struct Back {
     response: Registry,
     executor: LocalExecutor,
-    mail: Registry,
-    mailer: Mailer,
-    mail_options: mail::Options,
-    templates: Templates,
     wake: Arc<Notify>,
+    acted: Arc<Notify>,
+    ending: watch::Sender<bool>,
 }
 
 impl Back {
-    /// Runs both loops until a signal comes or a thread ends.
+    /// Acts until a signal comes or a thread ends.
     async fn run(
-        mut self,
-        stop: Stop,
+        &mut self,
+        stop: &Stop,
         watches: usize,
         events: mpsc::Receiver<Event>,
+        ended: watch::Receiver<bool>,
     ) -> Result<(), DaemonError> {
-        let (ending, ended) = watch::channel(false);
-        let acted = Notify::new();
         let signals = Signals::new()?;
-        let act = response::run(
-            &mut self.response,
-            &mut self.executor,
-            &self.wake,
-            &acted,
-            ended.clone(),
-        );
-        let (mailer, templates, options) = (&self.mailer, &self.templates, &self.mail_options);
-        let tell = mail::run(&mut self.mail, mailer, templates, options, &acted, ended);
+        let (wake, acted) = (&self.wake, &self.acted);
+        let act = response::run(&mut self.response, &mut self.executor, wake, acted, ended);
         let supervise = async {
             let outcome = supervise(signals, watches, events).await;
             stop.stop();
-            let _all = ending.send(true).is_ok();
+            let _all = self.ending.send(true).is_ok();
             outcome
         };
-        let ((), (), outcome) = tokio::join!(act, tell, supervise);
+        let ((), outcome) = tokio::join!(act, supervise);
         outcome
     }
 }

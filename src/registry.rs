@@ -164,9 +164,11 @@ impl Registry {
         Ok(registry)
     }
 
-    /// A second connection to the same database.
+    /// A second connection to the same database, for a loop that tries again by itself: it does not
+    /// wait long for other writers.
     pub fn reopen(&self) -> Result<Self> {
         let connection = sqlite::open(&folder::database(&self.folder))?;
+        connection.busy_timeout(std::time::Duration::from_secs(1))?;
         Ok(Self { connection, keyring: self.keyring.clone(), folder: self.folder.clone() })
     }
 

@@ -144,7 +144,7 @@ fn killed_at_every_call_and_started_again() {
     world.write("template/inbox/app/.env", format!("KEY={delete}\n"));
     world.write("template/logs/app.log", format!("first\nGET /?key={disable}\nlast\n"));
 
-    let mut points = 0;
+    let (mut points, mut rounds) = (0, 0);
     for call in CALLS {
         for number in 1.. {
             let place = format!("{call} {number}");
@@ -159,6 +159,7 @@ fn killed_at_every_call_and_started_again() {
                 Point::end(daemon);
             }
             point.check(&place);
+            rounds += 1;
             fs::remove_dir_all(&point.folder).unwrap();
             if !killed {
                 break;
@@ -171,6 +172,7 @@ fn killed_at_every_call_and_started_again() {
         *copies.entry(header(&message, "Message-ID")).or_default() += 1;
     }
     assert!(copies.values().all(|&count| count <= 2), "a mail went out three times");
+    assert_eq!(copies.len(), 4 * rounds, "a mail never arrived");
     let twice = copies.values().filter(|&&count| count == 2).count();
     eprintln!("{points} kills, {} mails, {twice} of them twice", copies.len());
 }

@@ -212,6 +212,15 @@ fn a_foreign_hook_is_left_alone_and_ours_is_renewed() {
 }
 
 #[test]
+fn a_repository_that_makes_git_talk_does_not_hang_the_hook() {
+    let repository = Repository::new();
+    repository.write(".gitattributes", "bad//attribute !!x=y -!z\n".repeat(5_000));
+    repository.write("a.txt", github_token());
+    repository.git(&["add", "."]).expect(0);
+    repository.hook(&["pre-commit"]).expect(1);
+}
+
+#[test]
 fn a_repository_of_another_owner_needs_the_users_trust() {
     if !rustix::process::getuid().is_root() {
         return; // Only root can give a folder to somebody else.

@@ -133,6 +133,21 @@ fn a_diff_reports_added_lines_with_their_numbers() {
 }
 
 #[test]
+fn a_diff_that_is_not_whole_is_not_clean() {
+    let world = World::empty();
+    let head = "diff --git a/x b/x\n--- a/x\n+++ b/x\n";
+    for rest in [
+        "@@ -1,2 +1,5 @@\n one\n+two\n",
+        "@@ -1 +1,2 @@\n one\n+two\n+three, which the header does not count\n",
+        "GIT binary patch\nliteral 3\n",
+    ] {
+        let diff = format!("{head}{rest}");
+        let report = world.run_with(&["scan", "--diff"], diff.as_bytes());
+        assert_eq!(report.code, 3, "{diff}\n{}", report.both());
+    }
+}
+
+#[test]
 fn stdin_has_the_name_it_is_given() {
     let world = World::empty();
     let report = world.run_with(

@@ -313,6 +313,101 @@ fn a_log_that_came_while_nobody_watched_is_read_from_its_beginning() {
 }
 
 #[test]
+fn a_log_that_is_renamed_first_and_made_anew_later_loses_nothing() {
+    let world = World::new();
+    world.configure(ACT, MAIL);
+    let keys: Vec<String> = (0..4).map(|n| world.key(&format!("k{n}"), "disable", &[])).collect();
+    world.write("logs/app.log", "first\n");
+    let daemon = world.watch();
+    // Renamed before its last line was read, and written to under its new name.
+    fs::rename(world.path("logs/app.log"), world.path("logs/app.log.1")).unwrap();
+    world.append("logs/app.log.1", format!("{}\n", keys[0]));
+    world.leak_of("k0", done);
+    world.append("logs/app.log.1", format!("{}\n", keys[1]));
+    world.leak_of("k1", done);
+    world.append("logs/app.log", format!("{}\n", keys[2]));
+    world.leak_of("k2", done);
+    daemon.stop();
+    // The same while nobody watches.
+    world.append("logs/app.log", format!("{}\n", keys[3]));
+    fs::rename(world.path("logs/app.log"), world.path("logs/app.log.2")).unwrap();
+    let daemon = world.watch();
+    world.leak_of("k3", done);
+    daemon.stop();
+}
+
+#[test]
+fn stopping_again_and_again_reads_nothing_twice_and_nothing_old() {
+    let world = World::new();
+    world.configure(ACT, MAIL);
+    let old = world.key("old", "disable", &[]);
+    let new = world.key("new", "disable", &[]);
+    world.write("logs/app.log", format!("{old}\n{}", "some line\n".repeat(50_000)));
+    for _ in 0..12 {
+        let daemon = world.watch();
+        world.append("logs/app.log", "a line\n".repeat(1_000));
+        daemon.stop();
+    }
+    let daemon = world.watch();
+    world.append("logs/app.log", format!("{new}\n"));
+    let leak = world.leak_of("new", done);
+    assert_eq!(leak["sightings"][0]["line"], 1 + 50_000 + 12_000 + 1);
+    assert_eq!(world.leaks().len(), 1, "what was there before the first start was read");
+    daemon.stop();
+}
+
+#[test]
+fn a_new_pattern_leaves_the_others_where_they_were() {
+    let world = World::new();
+    world.configure(ACT, MAIL);
+    let old = world.key("old", "disable", &[]);
+    let new = world.key("new", "disable", &[]);
+    world.write("logs/app.log", format!("{old}\n"));
+    world.watch().stop();
+    world.append("logs/app.log", format!("{new}\n"));
+    world.write(
+        "config.yaml",
+        "registry: ./registry\nresponse: { mode: act }\n\
+         watch: [{ logs: [\"./more/*.log\", \"./logs/*.log\"] }]\n",
+    );
+    let daemon = world.watch();
+    world.leak_of("new", done);
+    assert_eq!(world.leaks().len(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn an_enabled_key_that_leaks_again_is_a_new_leak() {
+    let world = World::new();
+    world.configure(ACT, MAIL);
+    let key = world.key("k", "disable", &[]);
+    let daemon = world.watch();
+    world.write("inbox/a.txt", &key);
+    world.leak_of("k", done);
+    world.run(&["key", "enable", "k"]).expect(0);
+    world.write("inbox/b.txt", &key);
+    wait(|| (world.verify(&key) == "disabled").then_some(())).expect("disabled again");
+    assert_eq!(world.leaks().len(), 2);
+    daemon.stop();
+}
+
+#[test]
+fn a_key_held_at_its_open_home_is_acted_upon_when_it_leaks() {
+    let world = World::new();
+    world.configure(ACT, MAIL);
+    let home = world.path("inbox/home.env");
+    let key = world.key("k", "disable", &["--home", home.to_str().unwrap()]);
+    let daemon = world.watch();
+    world.write("inbox/home.env", &key);
+    world.leak_of("k", |leak| leak["action"]["result"] == "held");
+    world.append("logs/public.log", format!("{key}\n"));
+    world.leak_of("k", |leak| done(leak) && told(leak));
+    assert_eq!(world.verify(&key), "disabled");
+    assert!(world.mails().contains_key("k@example.com"));
+    daemon.stop();
+}
+
+#[test]
 fn one_daemon_a_registry() {
     let world = World::new();
     world.configure(ACT, MAIL);
