@@ -14,7 +14,7 @@ use super::mail::Server;
 use super::world::{PATIENCE, World, header};
 
 /// Calls that change what others can see: database pages, their sync, mail on its way.
-const CALLS: [&str; 4] = ["pwrite64", "fdatasync", "sendto", "openat"];
+const CALLS: [&str; 5] = ["pwrite64", "fdatasync", "sendto", "recvfrom", "openat"];
 /// Kills that the test must reach over all calls.
 const POINTS_MIN: usize = 200;
 
