@@ -112,7 +112,7 @@ impl Builder {
             .watch
             .iter()
             .enumerate()
-            .map(|(index, watch)| self.watch(index, watch))
+            .map(|(index, watch)| self.watch(index, &watch.0))
             .collect::<Result<Vec<_>, _>>()?
             .into_iter()
             .flatten()
@@ -147,24 +147,16 @@ impl Builder {
     }
 
     /// One watch a pattern: offsets are kept by it, so that adding one leaves the others alone.
-    fn watch(&self, index: usize, watch: &setting::Watch) -> Result<Vec<Watch>, ConfigError> {
+    fn watch(&self, index: usize, watch: &setting::WatchFields) -> Result<Vec<Watch>, ConfigError> {
         let field = format!("watch[{index}]");
-        let choice =
-            |why| ConfigError::Choice { path: self.path.clone(), field: field.clone(), why };
-        let (patterns, mode) = match (&watch.files, &watch.logs) {
-            (Some(files), None) if watch.start.is_none() => (files, Mode::Files),
-            (Some(_), None) => {
-                return Err(choice("`start` is for logs; files are read as a whole"));
-            }
-            (None, Some(logs)) => {
+        // That there is one of the two was checked when it was read.
+        let (patterns, mode) = match &watch.files {
+            Some(files) => (files.as_slice(), Mode::Files),
+            None => {
                 let from_beginning = watch.start == Some(setting::Start::Beginning);
-                (logs, Mode::Logs { from_beginning })
+                (watch.logs.as_deref().unwrap_or_default(), Mode::Logs { from_beginning })
             }
-            _ => return Err(choice("give either `files` or `logs`")),
         };
-        if patterns.is_empty() {
-            return Err(choice("give at least one path"));
-        }
         // A folder that is left out is left out with all that is in it.
         let below = watch.exclude.iter().map(|glob| format!("{}/**", glob.trim_end_matches('/')));
         let exclude: Vec<String> = watch.exclude.iter().cloned().chain(below).collect();
@@ -220,7 +212,6 @@ impl Builder {
 
     fn smtp(&self, smtp: setting::Smtp) -> Result<Smtp, ConfigError> {
         let credentials = match (smtp.username, smtp.password_file) {
-            (None, None) => None,
             (Some(user), Some(file)) => {
                 let file = self.resolve(&file);
                 folder::check_private(&file)?;
@@ -229,13 +220,8 @@ impl Builder {
                     .map_err(|source| ConfigError::Read { path: file, source })?;
                 Some((user, Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned())))
             }
-            _ => {
-                return Err(ConfigError::Choice {
-                    path: self.path.clone(),
-                    field: "mail.smtp".to_owned(),
-                    why: "`username` and `password_file` go together",
-                });
-            }
+            // They go together, which was checked when they were read.
+            _ => None,
         };
         let tls = smtp.tls.into();
         let port = smtp.port.unwrap_or(match tls {

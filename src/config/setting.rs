@@ -58,14 +58,61 @@ impl<'de> Deserialize<'de> for Registry {
     }
 }
 
+/// Reads a mapping and checks it as a whole, so that a fault is told with its line and field.
+fn checked<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+    check: fn(&T) -> Result<(), String>,
+) -> Result<T, D::Error> {
+    struct Checked<T>(fn(&T) -> Result<(), String>);
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Checked<T> {
+        type Value = T;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a mapping")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            let value = T::deserialize(de::value::MapAccessDeserializer::new(map))?;
+            (self.0)(&value).map_err(de::Error::custom)?;
+            Ok(value)
+        }
+    }
+    deserializer.deserialize_map(Checked(check))
+}
+
+/// One entry of `watch`, checked.
+#[derive(Debug)]
+pub(super) struct Watch(pub(super) WatchFields);
+
+impl<'de> Deserialize<'de> for Watch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        checked(deserializer, WatchFields::check).map(Self)
+    }
+}
+
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Watch {
+pub(super) struct WatchFields {
     pub(super) files: Option<Vec<String>>,
     pub(super) logs: Option<Vec<String>>,
     #[serde(default)]
     pub(super) exclude: Vec<String>,
     pub(super) start: Option<Start>,
+}
+
+impl WatchFields {
+    fn check(&self) -> Result<(), String> {
+        let patterns = match (&self.files, &self.logs) {
+            (Some(_), None) if self.start.is_some() => {
+                return Err("`start` is for logs; files are read as a whole".to_owned());
+            }
+            (Some(patterns), None) | (None, Some(patterns)) => patterns,
+            _ => return Err("expected either `files` or `logs`".to_owned()),
+        };
+        if patterns.is_empty() {
+            return Err("expected at least one path".to_owned());
+        }
+        let wrong = patterns.iter().chain(&self.exclude).find_map(|p| globset::Glob::new(p).err());
+        wrong.map_or(Ok(()), |error| Err(error.to_string()))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
@@ -132,6 +179,7 @@ impl From<Locked> for incident::LockedPolicy {
 #[serde(deny_unknown_fields)]
 pub(super) struct Mail {
     pub(super) directory: Option<PathBuf>,
+    #[serde(default, deserialize_with = "smtp")]
     pub(super) smtp: Option<Smtp>,
     #[serde(default = "one_minute")]
     pub(super) retry_after: Span,
@@ -156,6 +204,23 @@ pub(super) struct Smtp {
     pub(super) from: String,
     #[serde(default = "one_minute")]
     pub(super) deadline: Span,
+}
+
+fn smtp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Smtp>, D::Error> {
+    checked(deserializer, Smtp::check).map(Some)
+}
+
+impl Smtp {
+    fn check(&self) -> Result<(), String> {
+        if self.username.is_some() != self.password_file.is_some() {
+            return Err("`username` and `password_file` go together".to_owned());
+        }
+        if self.from.parse::<lettre::message::Mailbox>().is_err() {
+            let from = crate::text::clean(self.from.as_bytes());
+            return Err(format!("`from`: `{from}` is not a mail address"));
+        }
+        mail::Smtp::check(&self.host, self.tls.into()).map_err(|error| error.to_string())
+    }
 }
 
 #[derive(Clone, Copy, Debug, serde::Deserialize)]

@@ -67,6 +67,13 @@ impl std::fmt::Debug for Smtp {
 }
 
 impl Smtp {
+    /// Refuses to send in the clear to another host.
+    pub fn check(host: &str, tls: Tls) -> Result<(), SmtpError> {
+        let loopback = host == "localhost"
+            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+        if tls == Tls::None && !loopback { Err(SmtpError::Plain(host.to_owned())) } else { Ok(()) }
+    }
+
     /// Checks the settings. `deadline`: for one whole transaction.
     pub fn new(
         host: String,
@@ -75,11 +82,7 @@ impl Smtp {
         credentials: Option<(String, Zeroizing<String>)>,
         deadline: Duration,
     ) -> Result<Self, SmtpError> {
-        let loopback = host == "localhost"
-            || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
-        if tls == Tls::None && !loopback {
-            return Err(SmtpError::Plain(host));
-        }
+        Self::check(&host, tls)?;
         Ok(Self { host, port, tls, credentials, deadline })
     }
 

@@ -62,19 +62,22 @@ fn faults_are_told_with_file_line_field_and_what_was_expected() {
     );
     refused("registry: 7\nresponse: { mode: act }\n", &["registry", "a folder", "line 1"]);
     refused(&format!("{base}watch:\n  - files: ./x\n"), &["watch[0].files", "sequence", "line 4"]);
-    refused(&format!("{base}watch:\n  - {{}}\n"), &["watch[0]", "either `files` or `logs`"]);
-    refused(&format!("{base}watch:\n  - files: ['/a/[']\n"), &["watch[0]", "["]);
+    refused(
+        &format!("{base}watch:\n  - {{}}\n"),
+        &["watch[0]", "either `files` or `logs`", "line 4"],
+    );
+    refused(&format!("{base}watch:\n  - files: ['/a/[']\n"), &["watch[0]", "[", "line 4"]);
     refused(
         "registry: ./r\nresponse: { mode: act, delete_grace: soon }\n",
         &["response.delete_grace", "soon", "10m", "line 2"],
     );
     refused(
         &format!("{base}mail: {{ smtp: {{ host: mx.example.com, tls: none, from: a@b.c }} }}\n"),
-        &["mail.smtp", "this host only", "mx.example.com"],
+        &["mail.smtp", "this host only", "mx.example.com", "line 3"],
     );
     refused(
         &format!("{base}mail: {{ smtp: {{ host: localhost, tls: none, from: nobody }} }}\n"),
-        &["mail.smtp.from", "nobody"],
+        &["mail.smtp", "from", "nobody", "line 3"],
     );
 }
 
