@@ -206,6 +206,8 @@ impl Sink for ScanReader<'_> {
     }
 
     fn skip(&mut self, path: &Path, why: String) {
+        // A reason may quote a file: a line of .gitignore, for one.
+        let why = self.scan.shown(Path::new(&why));
         self.part.skipped.push(Skipped { path: self.scan.shown(path), why });
     }
 
@@ -376,6 +378,7 @@ impl Sink for WatchReader {
     }
 
     fn skip(&mut self, path: &Path, why: String) {
+        let why = shown(&self.matcher, &self.filter, Path::new(&why));
         warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
     }
 

@@ -175,6 +175,17 @@ fn file_names_can_neither_forge_output_nor_leak() {
 }
 
 #[test]
+fn a_reason_that_quotes_a_file_leaks_nothing() {
+    let world = World::empty();
+    let token = github_token();
+    fs::create_dir_all(world.path("repo/.git")).unwrap();
+    world.write("repo/.gitignore", format!("{{{token}[\n"));
+    world.write("repo/a.txt", "nothing\n");
+    let report = world.run(&["scan", "repo"]);
+    assert!(!report.both().contains(&token), "{}", report.both());
+}
+
+#[test]
 fn own_rules_are_added_and_faulty_ones_refused() {
     let world = World::empty();
     let rule = "rules:\n  - id: acme-key\n    provider: Acme\n    name: API key\n    \
