@@ -1,13 +1,15 @@
 //! The matcher: bytes in, hits out. Pure; it knows neither files nor the registry.
 //!
-//! A key is a run of key characters, so runs are found first (`runs`) and prefixes are looked
-//! for inside runs only, by one aho-corasick automaton. Rules whose keys hold other characters
-//! have long literals and an automaton over the whole text. Keys without a prefix are windows at
-//! the edges of runs, of the lengths and alphabets that the registry holds (`windows`).
+//! A key is a run of key characters, so runs are found first (`runs`), and prefixes are looked for
+//! only where a run goes on for as long as the shortest key (`prefixes`: a bitmap of three bytes,
+//! then aho-corasick). Rules whose keys hold other characters have long literals and an automaton
+//! over the whole text. Keys without a prefix are windows at the edges of runs, of the lengths and
+//! alphabets that the registry holds (`windows`).
 //!
 //! Invariant: whether a hit at `start` is one depends on at most [`CONTEXT_MAX`] bytes before it
 //! and [`SPAN_MAX`] after it. [`Scanner`] rests on that to find the same in any split of a stream.
 
+mod prefixes;
 mod runs;
 mod scanner;
 mod windows;
@@ -16,14 +18,14 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::automaton::Automaton as _;
-use aho_corasick::dfa::DFA;
-use aho_corasick::{AhoCorasick, Anchored, Input, MatchKind, StartKind};
+use aho_corasick::{AhoCorasick, Input, MatchKind};
 
-use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, Within, is_run_byte, is_wide_byte};
-use crate::shape::{ShapeSet, Stretch};
+use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
+use crate::rule::{is_run_byte, is_wide_byte};
+use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
-use runs::Class;
+use prefixes::Prefixes;
+use runs::{Classes, Wanted, Width};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -53,25 +55,31 @@ pub struct Matcher {
     rules: Arc<RuleSet>,
     automata: Arc<Automata>,
     shapes: ShapeSet,
+    deep: bool,
 }
 
 struct Automata {
-    runs: RunAutomaton,
-    wide_runs: RunAutomaton,
+    /// Of run bytes, and of wide bytes.
+    classes: Classes,
+    /// Of visible bytes.
+    words: Classes,
+    /// Rules whose matches are runs, from the literal on at least as long as `narrow` or `wide`.
+    prefixes: Prefixes,
+    /// By prefix: the rules that want it.
+    owners: Vec<Vec<Owner>>,
+    narrow: Option<usize>,
+    wide: Option<usize>,
     anything: Automaton,
     /// Rules whose matches all hold a byte that is rare elsewhere ([`Rule::required_byte`]): their
     /// literals are looked for in lines that hold it, before it.
     before: Vec<(u8, Automaton)>,
+    /// How far behind the start of a match its literal may stand.
+    offset: usize,
 }
 
-/// Literals that are looked for inside runs.
-struct RunAutomaton {
-    dfa: Option<DFA>,
-    /// By literal.
-    owners: Vec<Vec<Owner>>,
-    /// The shortest match of its rules: shorter runs need no look.
-    shortest: Option<usize>,
-}
+/// Shortest run, from a literal on, by which a rule is looked for; one that is content with less
+/// is looked for in the whole text.
+const RUN_MIN: usize = 16;
 
 /// Few, long literals that are looked for in the whole text.
 struct Automaton {
@@ -99,34 +107,55 @@ pub struct MatcherError(#[from] aho_corasick::BuildError);
 impl Matcher {
     /// Builds the automata; no pattern is compiled before its literal is seen.
     pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Result<Self, MatcherError> {
-        let (mut runs, mut wide_runs, mut anything) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut runs, mut anything) = (Vec::new(), Vec::new());
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
+        let (mut narrow, mut wide) = (None, None);
         for (index, rule) in rules.rules().iter().enumerate() {
-            match rule.within() {
-                Within::Runs => runs.push((index, rule)),
-                Within::WideRuns => wide_runs.push((index, rule)),
-                Within::Anything => match rule.required_byte() {
-                    Some(byte) => before.entry(byte).or_default().push((index, rule)),
-                    None => anything.push((index, rule)),
-                },
+            let offset = rule.offsets.iter().copied().max().unwrap_or_default();
+            let rest = rule.match_min().saturating_sub(offset);
+            let (shortest, least) = match rule.within() {
+                Within::Runs => (&mut narrow, RUN_MIN),
+                Within::WideRuns => (&mut wide, WIDE_MIN),
+                Within::Anything => (&mut None, usize::MAX),
+            };
+            if rest >= least {
+                *shortest = Some(shortest.unwrap_or(rest).min(rest).min(runs::LENGTH_MAX));
+                runs.push((index, rule));
+            } else if let Some(byte) = rule.required_byte() {
+                before.entry(byte).or_default().push((index, rule));
+            } else {
+                anything.push((index, rule));
             }
         }
+        let (prefixes, owners) = grouped(&literals(&runs));
         let automata = Automata {
-            runs: RunAutomaton::new(&runs)?,
-            wide_runs: RunAutomaton::new(&wide_runs)?,
+            classes: Classes::new(is_run_byte, is_wide_byte),
+            words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
+            prefixes: Prefixes::new(&prefixes)?,
+            owners,
+            narrow,
+            wide,
             anything: Automaton::new(&anything)?,
             before: before
                 .into_iter()
                 .map(|(byte, rules)| Ok((byte, Automaton::new(&rules)?)))
                 .collect::<Result<_, MatcherError>>()?,
+            offset: rules.rules().iter().flat_map(|r| r.offsets.iter().copied()).max().unwrap_or(0),
         };
-        Ok(Self { rules, automata: Arc::new(automata), shapes })
+        Ok(Self { rules, automata: Arc::new(automata), shapes, deep: false })
     }
 
     /// The same rules with other shapes; the automata are shared.
     #[must_use]
     pub fn with_shapes(&self, shapes: ShapeSet) -> Self {
-        Self { rules: self.rules.clone(), automata: self.automata.clone(), shapes }
+        Self { shapes, ..self.clone() }
+    }
+
+    /// The same, with every window of a registered length looked up, not only those at an edge:
+    /// keys glued to letters on both sides are found, for some ten times the work.
+    #[must_use]
+    pub fn with_deep(&self, deep: bool) -> Self {
+        Self { deep, ..self.clone() }
     }
 
     /// The rules, to name what was found.
@@ -141,12 +170,10 @@ impl Matcher {
         if starts.is_empty() {
             return;
         }
-        let automata = self.automata.clone();
+        let automata = &*self.automata;
         let mut search = Search { matcher: self, text, starts, known, out };
+        search.runs();
         let whole = search.starts.start.saturating_sub(1)..text.len();
-        search.stretches(Stretch::Run, Some(&automata.runs), is_run_byte);
-        search.stretches(Stretch::WideRun, Some(&automata.wide_runs), is_wide_byte);
-        search.stretches(Stretch::Word, None, |byte| byte.is_ascii_graphic());
         automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
         for (byte, automaton) in &automata.before {
             search.before(*byte, automaton);
@@ -180,16 +207,15 @@ impl Matcher {
 /// Found instead of the longer literals that hold it: one short needle is faster to look for.
 const SHARED_NEEDLES: [&str; 2] = ["://", "-----BEGIN "];
 
-/// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with
-/// where `prefixes` says so.
-fn grouped(wanted: &[(&str, Owner)], prefixes: bool) -> (Vec<String>, Vec<Vec<Owner>>) {
+/// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with.
+fn grouped(wanted: &[(&str, Owner)]) -> (Vec<String>, Vec<Vec<Owner>>) {
     let mut needles: Vec<&str> = wanted.iter().map(|(needle, _)| *needle).collect();
     needles.dedup();
     let owners = needles
         .iter()
         .map(|needle| {
-            let owns = |other: &str| *needle == other || (prefixes && needle.starts_with(other));
-            wanted.iter().filter(|(other, _)| owns(other)).map(|(_, owner)| *owner).collect()
+            let own = wanted.iter().filter(|(other, _)| needle.starts_with(other));
+            own.map(|(_, owner)| *owner).collect()
         })
         .collect();
     (needles.into_iter().map(str::to_owned).collect(), owners)
@@ -209,42 +235,6 @@ fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
     wanted
 }
 
-impl RunAutomaton {
-    fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
-        let (needles, owners) = grouped(&literals(rules), false);
-        let dfa = match needles.is_empty() {
-            true => None,
-            false => Some(
-                DFA::builder()
-                    .prefilter(false)
-                    .start_kind(StartKind::Unanchored)
-                    .build(&needles)?,
-            ),
-        };
-        let shortest = rules.iter().map(|(_, rule)| rule.match_min()).min();
-        Ok(Self { dfa, owners, shortest })
-    }
-
-    /// Calls with each place of a literal in the run, and each rule that wants it. Steps through
-    /// the automaton by hand: runs are short, and starting a search would cost more than it.
-    fn each(&self, text: &[u8], run: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
-        let Some(dfa) = &self.dfa else { return };
-        let Ok(mut state) = dfa.start_state(Anchored::No) else { return };
-        for (at, &byte) in text.get(run.clone()).unwrap_or_default().iter().enumerate() {
-            state = dfa.next_state(Anchored::No, state, byte);
-            if dfa.is_special(state) && dfa.is_match(state) {
-                for index in 0..dfa.match_len(state) {
-                    let pattern = dfa.match_pattern(state, index);
-                    let start = run.start + at + 1 - dfa.pattern_len(pattern);
-                    for owner in self.owners.get(pattern.as_usize()).into_iter().flatten() {
-                        found(start, owner.rule);
-                    }
-                }
-            }
-        }
-    }
-}
-
 impl Automaton {
     fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
         let mut wanted = literals(rules);
@@ -257,7 +247,7 @@ impl Automaton {
         }
         wanted.sort_unstable();
         wanted.dedup();
-        let (needles, owners) = grouped(&wanted, true);
+        let (needles, owners) = grouped(&wanted);
         let literals = match needles.is_empty() {
             true => None,
             false => {
@@ -294,23 +284,31 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
-    /// Looks into each stretch that is long enough for a rule or a registered key.
-    fn stretches(
-        &mut self,
-        stretch: Stretch,
-        rules: Option<&RunAutomaton>,
-        member: fn(u8) -> bool,
-    ) {
-        let shapes = self.matcher.shapes.shortest(stretch);
-        let shortest = rules.and_then(|rules| rules.shortest).into_iter().chain(shapes).min();
-        let Some(shortest) = shortest else { return };
+    /// Looks for prefixes and for registered keys in runs.
+    fn runs(&mut self) {
+        let (automata, shapes) = (&*self.matcher.automata, &self.matcher.shapes);
+        // What begins before `starts` begins in its first byte's run, if it matters at all.
         let first = self.starts.start.saturating_sub(1);
-        runs::each(self.text, first, shortest, &Class::new(member), &mut |run| {
-            if let Some(rules) = rules {
-                rules.each(self.text, run.clone(), &mut |at, rule| self.check(at, rule));
-            }
-            self.shapes(stretch, run);
-        });
+        let last = self.text.len().min(self.starts.end + automata.offset);
+        let wanted = |rules: Option<usize>, stretch| {
+            let shortest = shapes.shortest(stretch);
+            let length = rules.into_iter().chain(shortest).min();
+            Wanted { length: length.map(|l| l.min(runs::LENGTH_MAX)), whole: shortest }
+        };
+        let runs = [wanted(automata.narrow, Stretch::Run), wanted(automata.wide, Stretch::WideRun)];
+        let tables = (&automata.classes, &automata.prefixes.firsts);
+        runs::each(self.text, first..last, tables, runs, self);
+        let words = wanted(None, Stretch::Word);
+        if words.whole.is_some() {
+            let mut words_only = Words(self);
+            runs::each(
+                words_only.0.text,
+                first..last,
+                (&automata.words, &automata.prefixes.firsts),
+                [words, Wanted::default()],
+                &mut words_only,
+            );
+        }
     }
 
     /// Checks one rule at one literal.
@@ -359,17 +357,59 @@ impl Search<'_> {
 
     /// Looks for registered keys at the edges of a stretch.
     fn shapes(&mut self, stretch: Stretch, run: Range<usize>) {
+        let (text, starts, known) = (self.text, &self.starts, self.known);
+        let mut alphabets = None;
         for (alphabet, lengths) in self.matcher.shapes.groups() {
-            if alphabet.stretch() == stretch {
-                let (text, starts, known) = (self.text, &self.starts, self.known);
-                windows::each(text, run.clone(), *alphabet, lengths, &mut |span| {
-                    let bytes = text.get(span.clone()).unwrap_or_default();
-                    if starts.contains(&span.start) && known(bytes) {
-                        let confidence = Confidence::High;
-                        self.out.push(Hit { span, rule: None, confidence, known: true });
-                    }
-                });
+            let fits = lengths.first().is_some_and(|length| *length <= run.len());
+            if alphabet.stretch() != stretch || !fits {
+                continue;
             }
+            let alphabets = alphabets
+                .get_or_insert_with(|| Alphabets::of(text.get(run.clone()).unwrap_or_default()));
+            if !alphabets.leave(*alphabet) {
+                continue;
+            }
+            let options = windows::Options {
+                deep: self.matcher.deep,
+                within: alphabets.are_all_in(*alphabet),
+            };
+            windows::each(text, run.clone(), (*alphabet, lengths), options, &mut |span| {
+                let bytes = text.get(span.clone()).unwrap_or_default();
+                if starts.contains(&span.start) && known(bytes) {
+                    let confidence = Confidence::High;
+                    self.out.push(Hit { span, rule: None, confidence, known: true });
+                }
+            });
         }
+    }
+}
+
+impl runs::Found for Search<'_> {
+    fn starts(&mut self, at: usize, bits: u64) {
+        let automata = &*self.matcher.automata;
+        automata.prefixes.each(self.text, at, bits, &mut |literal, prefix| {
+            for owner in automata.owners.get(prefix).into_iter().flatten() {
+                self.check(literal, owner.rule);
+            }
+        });
+    }
+
+    fn run(&mut self, width: Width, run: Range<usize>) {
+        let stretch = match width {
+            Width::Narrow => Stretch::Run,
+            Width::Wide => Stretch::WideRun,
+        };
+        self.shapes(stretch, run);
+    }
+}
+
+/// Words are looked into for registered keys alone.
+struct Words<'a, 'b>(&'a mut Search<'b>);
+
+impl runs::Found for Words<'_, '_> {
+    fn starts(&mut self, _at: usize, _bits: u64) {}
+
+    fn run(&mut self, _width: Width, run: Range<usize>) {
+        self.0.shapes(Stretch::Word, run);
     }
 }

@@ -8,7 +8,9 @@ pub enum Alphabet {
     Hex,
     /// `[0-9A-Za-z]`
     Alphanumeric,
-    /// `[0-9A-Za-z_-]`: base64url, UUIDs, most prefixed keys.
+    /// Hex digits and `-` in groups of 8, 4, 4, 4 and 12 (RFC 9562).
+    Uuid,
+    /// `[0-9A-Za-z_-]`: base64url, most prefixed keys.
     Base64Url,
     /// `[0-9A-Za-z_.-]`: the alphabet of runs.
     Dotted,
@@ -18,29 +20,83 @@ pub enum Alphabet {
     Graphic,
 }
 
+/// By byte: a bit for each alphabet that holds it.
+static ALPHABETS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut at = 0;
+    while at < 256 {
+        table[at] = alphabets_of(at as u8);
+        at += 1;
+    }
+    table
+};
+
+const fn alphabets_of(byte: u8) -> u8 {
+    let letter = byte.is_ascii_alphanumeric();
+    let dash = matches!(byte, b'_' | b'-');
+    let mut bits = 0;
+    let holds = [
+        byte.is_ascii_hexdigit(),
+        letter,
+        byte.is_ascii_hexdigit() || byte == b'-',
+        letter || dash,
+        letter || dash || byte == b'.',
+        letter || matches!(byte, b'+' | b'/' | b'='),
+        byte.is_ascii_graphic(),
+    ];
+    let mut at = 0;
+    while at < holds.len() {
+        bits |= (holds[at] as u8) << at;
+        at += 1;
+    }
+    bits
+}
+
 impl Alphabet {
     /// All of them, narrowest first.
-    pub const ALL: [Self; 6] =
-        [Self::Hex, Self::Alphanumeric, Self::Base64Url, Self::Dotted, Self::Base64, Self::Graphic];
+    pub const ALL: [Self; 7] = [
+        Self::Hex,
+        Self::Alphanumeric,
+        Self::Uuid,
+        Self::Base64Url,
+        Self::Dotted,
+        Self::Base64,
+        Self::Graphic,
+    ];
+
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
 
     /// Whether the byte belongs to it.
     #[must_use]
     pub fn holds(self, byte: u8) -> bool {
-        match self {
-            Self::Hex => byte.is_ascii_hexdigit(),
-            Self::Alphanumeric => byte.is_ascii_alphanumeric(),
-            Self::Base64Url => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'),
-            Self::Dotted => byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.'),
-            Self::Base64 => byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'='),
-            Self::Graphic => byte.is_ascii_graphic(),
-        }
+        alphabets(byte) & self.bit() != 0
+    }
+
+    /// The narrowest alphabet of these bytes.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let all = Alphabets::of(bytes);
+        Self::ALL
+            .into_iter()
+            .find(|one| all.0 & one.bit() != 0 && (*one != Self::Uuid || is_uuid(bytes)))
+    }
+
+    /// The alphabets that a key can have of which only this one was told.
+    pub fn and_narrower(self) -> impl Iterator<Item = Self> {
+        let within =
+            move |other: &Self| (0..=255).all(|byte| !other.holds(byte) || self.holds(byte));
+        Self::ALL.into_iter().filter(within)
     }
 
     /// In what its words lie.
     #[must_use]
     pub fn stretch(self) -> Stretch {
         match self {
-            Self::Hex | Self::Alphanumeric | Self::Base64Url | Self::Dotted => Stretch::Run,
+            Self::Hex | Self::Alphanumeric | Self::Uuid | Self::Base64Url | Self::Dotted => {
+                Stretch::Run
+            }
             Self::Base64 => Stretch::WideRun,
             Self::Graphic => Stretch::Word,
         }
@@ -52,6 +108,7 @@ impl Alphabet {
         match self {
             Self::Hex => "hex",
             Self::Alphanumeric => "alphanumeric",
+            Self::Uuid => "uuid",
             Self::Base64Url => "base64url",
             Self::Dotted => "dotted",
             Self::Base64 => "base64",
@@ -64,6 +121,59 @@ impl Alphabet {
     pub fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|alphabet| alphabet.as_str() == word)
     }
+}
+
+fn alphabets(byte: u8) -> u8 {
+    ALPHABETS.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// The alphabets that hold all bytes of some text.
+#[derive(Clone, Copy, Debug)]
+pub struct Alphabets(u8);
+
+impl Alphabets {
+    /// Reads each byte once at most.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(bytes.iter().fold(u8::MAX, |shared, byte| shared & alphabets(*byte)))
+    }
+
+    /// The same, of a run of `[A-Za-z0-9_.-]`: most are letters and digits alone, which is faster
+    /// to see.
+    #[must_use]
+    pub fn of_run(run: &[u8]) -> Self {
+        if memchr::memchr3(b'_', b'-', b'.', run).is_none()
+            && let Some(letter) = run.iter().find(|byte| !byte.is_ascii_hexdigit())
+        {
+            return Self(alphabets(*letter) & !Alphabet::Uuid.bit());
+        }
+        Self::of(run)
+    }
+
+    /// Whether the alphabet holds the whole text.
+    #[must_use]
+    pub fn are_all_in(self, alphabet: Alphabet) -> bool {
+        self.0 & alphabet.bit() != 0
+    }
+
+    /// Whether some word of the text can have this alphabet as its narrowest one: a text of letters
+    /// and digits holds no word of which `_` or `-` is a part.
+    #[must_use]
+    pub fn leave(self, alphabet: Alphabet) -> bool {
+        // Below the bit of the alphabet itself: the narrower ones. A word in a text that could be
+        // part of a UUID need not be one.
+        self.0 & (alphabet.bit() - 1) & !Alphabet::Uuid.bit() == 0
+    }
+}
+
+/// Whether hyphens and hex digits stand where a UUID has them.
+#[must_use]
+pub fn is_uuid(bytes: &[u8]) -> bool {
+    bytes.len() == 36
+        && bytes.iter().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => *byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        })
 }
 
 /// What the matcher cuts a text into.
@@ -124,10 +234,7 @@ impl Shape {
         if key.is_empty() {
             return Err(Unfit::Empty);
         }
-        let alphabet = Alphabet::ALL
-            .into_iter()
-            .find(|alphabet| key.iter().all(|&byte| alphabet.holds(byte)))
-            .ok_or(Unfit::Characters)?;
+        let alphabet = Alphabet::of(key).ok_or(Unfit::Characters)?;
         if key.len() < KEY_MIN {
             return Err(Unfit::Short(key.len()));
         }
@@ -196,6 +303,30 @@ mod tests {
         assert_eq!(shape("0123456789abcdef.hijklmnopqrstuv"), Ok(Alphabet::Dotted));
         assert_eq!(shape("0123456789abcdef+hijklmnopqrst=="), Ok(Alphabet::Base64));
         assert_eq!(shape("0123456789abcdef!hijklmnopqrst$_"), Ok(Alphabet::Graphic));
+        assert_eq!(shape("01234567-89ab-cdef-0123-456789abcdef"), Ok(Alphabet::Uuid));
+        assert_eq!(shape("01234567-89ab-cdef-01234-56789abcdef"), Ok(Alphabet::Base64Url));
+    }
+
+    #[test]
+    fn a_key_of_which_only_a_wide_alphabet_was_told_may_be_narrower() {
+        let told = |alphabet: Alphabet| alphabet.and_narrower().collect::<Vec<_>>();
+        assert_eq!(told(Alphabet::Hex), [Alphabet::Hex]);
+        assert_eq!(
+            told(Alphabet::Base64),
+            [Alphabet::Hex, Alphabet::Alphanumeric, Alphabet::Base64]
+        );
+        assert_eq!(told(Alphabet::Graphic), Alphabet::ALL);
+    }
+
+    proptest::proptest! {
+        /// What `leave` rules out is ruled out: no word of the stretch has that alphabet.
+        #[test]
+        fn no_word_is_ruled_out_wrongly(stretch in "[a-g_.+-]{1,60}", start in 0usize..60, len in 1usize..60) {
+            let word = stretch.as_bytes().get(start..start + len).unwrap_or_default();
+            if let Some(alphabet) = Alphabet::of(word).filter(|_| !word.is_empty()) {
+                proptest::prop_assert!(Alphabets::of(stretch.as_bytes()).leave(alphabet));
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,16 @@
 
 use std::ops::Range;
 
-use crate::shape::Alphabet;
+use crate::shape::{Alphabet, is_uuid};
+
+/// How to look.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    /// Every window, not only those with an edge.
+    pub(super) deep: bool,
+    /// The whole run is known to be of the alphabet.
+    pub(super) within: bool,
+}
 
 /// Calls with each window of one of the lengths (ascending) that lies in a stretch of the alphabet
 /// within `run` and has an edge: its left neighbour, or its right one, is no letter or digit, or
@@ -10,53 +19,70 @@ use crate::shape::Alphabet;
 pub(super) fn each(
     text: &[u8],
     run: Range<usize>,
-    alphabet: Alphabet,
-    lengths: &[usize],
+    (alphabet, lengths): (Alphabet, &[usize]),
+    options: Options,
     found: &mut dyn FnMut(Range<usize>),
 ) {
     let Some(&shortest) = lengths.first() else { return };
-    let mut at = run.start;
-    while let Some(start) = find(text, at..run.end, |b| alphabet.holds(b)) {
-        let end = find(text, start..run.end, |b| !alphabet.holds(b)).unwrap_or(run.end);
-        if end - start >= shortest {
-            in_stretch(text, start..end, lengths, found);
+    let mut uuids = |window: Range<usize>| {
+        if alphabet != Alphabet::Uuid || is_uuid(text.get(window.clone()).unwrap_or_default()) {
+            found(window);
         }
-        at = end;
+    };
+    let outside = |at: &usize| !text.get(*at).is_some_and(|byte| alphabet.holds(*byte));
+    if options.within {
+        return stretch(text, run, (alphabet, lengths), options.deep, &mut uuids);
+    }
+    let mut start = run.start;
+    while start + shortest <= run.end {
+        // From the far end: where stretches are short, most bytes are never looked at.
+        match (start..start + shortest).rev().find(outside) {
+            Some(at) => start = at + 1,
+            None => {
+                let end = (start + shortest..run.end).find(outside).unwrap_or(run.end);
+                stretch(text, start..end, (alphabet, lengths), options.deep, &mut uuids);
+                start = end + 1;
+            }
+        }
     }
 }
 
-fn find(text: &[u8], range: Range<usize>, wanted: impl Fn(u8) -> bool) -> Option<usize> {
-    let start = range.start;
-    text.get(range)?.iter().position(|&b| wanted(b)).map(|at| start + at)
-}
-
-fn in_stretch(
+/// The windows of one maximal stretch of the alphabet.
+fn stretch(
     text: &[u8],
     stretch: Range<usize>,
-    lengths: &[usize],
+    (alphabet, lengths): (Alphabet, &[usize]),
+    deep: bool,
     found: &mut dyn FnMut(Range<usize>),
 ) {
-    let size = stretch.end - stretch.start;
-    let fitting = lengths.iter().take_while(|&&length| length <= size);
-    let separates = |at: usize| text.get(at).is_some_and(|b| !b.is_ascii_alphanumeric());
-    let is_start = |at: usize| at == stretch.start || separates(at - 1);
-    // Edges first, windows from them: most stretches have two edges and fit few lengths.
-    let bytes = text.get(stretch.clone()).unwrap_or_default();
-    let separators =
-        || bytes.iter().enumerate().filter(|(_, b)| !b.is_ascii_alphanumeric()).map(|(at, _)| at);
-    for &length in fitting {
-        let starts = separators().map(|at| stretch.start + at + 1);
-        for start in std::iter::once(stretch.start).chain(starts) {
-            if start + length <= stretch.end {
-                found(start..start + length);
-            }
-        }
-        let ends = separators().map(|at| stretch.start + at);
-        for end in ends.chain(std::iter::once(stretch.end)) {
-            // Those that begin at an edge too were there already.
-            if end >= stretch.start + length && !is_start(end - length) {
+    let Range { start, end } = stretch;
+    for &length in lengths.iter().take_while(|&&length| length <= end - start) {
+        if deep {
+            (start..=end - length).for_each(|at| found(at..at + length));
+        } else if matches!(alphabet, Alphabet::Hex | Alphabet::Alphanumeric) {
+            // Nothing within it separates.
+            found(start..start + length);
+            if end - start > length {
                 found(end - length..end);
             }
+        } else {
+            at_edges(text, start..end, length, found);
+        }
+    }
+}
+
+fn at_edges(
+    text: &[u8],
+    stretch: Range<usize>,
+    length: usize,
+    found: &mut dyn FnMut(Range<usize>),
+) {
+    let separates = |at: usize| text.get(at).is_some_and(|byte| !byte.is_ascii_alphanumeric());
+    let last = stretch.end - length;
+    for start in stretch.start..=last {
+        let at_start = start == stretch.start || separates(start - 1);
+        if at_start || start == last || separates(start + length) {
+            found(start..start + length);
         }
     }
 }
@@ -67,7 +93,8 @@ mod tests {
 
     fn words(text: &str, alphabet: Alphabet, lengths: &[usize]) -> Vec<String> {
         let mut out = Vec::new();
-        each(text.as_bytes(), 0..text.len(), alphabet, lengths, &mut |span| {
+        let options = Options { deep: false, within: false };
+        each(text.as_bytes(), 0..text.len(), (alphabet, lengths), options, &mut |span| {
             out.push(String::from_utf8_lossy(&text.as_bytes()[span]).into_owned());
         });
         out

@@ -237,12 +237,15 @@ fn shapes(connection: &Connection) -> rusqlite::Result<(ShapeSet, Vec<usize>)> {
     while let Some(row) = rows.next()? {
         let word: String = row.get(0)?;
         let len = usize::try_from(row.get::<_, i64>(1)?).unwrap_or_default();
-        if let Some(alphabet) = Alphabet::parse(&word) {
-            shapes.push(Shape { alphabet, len });
-        }
-        if row.get::<_, bool>(2)? {
+        let is_untagged = row.get::<_, bool>(2)?;
+        if is_untagged {
             untagged.push(len);
         }
+        // Of a key that came as a hash, the alphabet is somebody's word: it may be too wide.
+        let told = Alphabet::parse(&word).into_iter();
+        let possible = told
+            .flat_map(|told| told.and_narrower().filter(move |one| is_untagged || *one == told));
+        shapes.extend(possible.map(|alphabet| Shape { alphabet, len }));
     }
     Ok((ShapeSet::new(shapes), untagged))
 }

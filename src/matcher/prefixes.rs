@@ -1,0 +1,198 @@
+//! Prefixes of keys, looked for only at places from which a run of key characters goes on.
+//!
+//! The run finder has looked at four bytes of each place already ([`Firsts`]). Of what it lets pass
+//! (one place in twenty of random text), three bytes are hashed into a bitmap; what that lets pass
+//! (one in some hundreds) is asked of the aho-corasick automaton, anchored there.
+
+use super::runs::{FIRST, Firsts, SETS};
+use crate::rule::is_wide_byte;
+use aho_corasick::{
+    AhoCorasick, AhoCorasickKind, Anchored, BuildError, Input, MatchKind, StartKind,
+};
+
+const BITS: usize = 1 << 16;
+
+/// What can follow in a run.
+fn member() -> impl Iterator<Item = u8> {
+    (0..=255).filter(|byte| is_wide_byte(*byte))
+}
+
+/// The set of the first bytes of all prefixes, as a bitmap: yes may be wrong, no never is.
+struct Gate(Box<[u64; BITS / 64]>);
+
+impl Gate {
+    fn new(prefixes: &[String]) -> Self {
+        let mut gate = Self(Box::new([0; BITS / 64]));
+        for prefix in prefixes {
+            match *prefix.as_bytes() {
+                [] => {}
+                [a] => member().for_each(|b| member().for_each(|c| gate.add([a, b, c, 0]))),
+                [a, b] => member().for_each(|c| gate.add([a, b, c, 0])),
+                [a, b, c, ..] => gate.add([a, b, c, 0]),
+            }
+        }
+        gate
+    }
+
+    fn add(&mut self, bytes: [u8; 4]) {
+        let slot = Self::slot(bytes);
+        if let Some(word) = self.0.get_mut(slot >> 6) {
+            *word |= 1 << (slot & 63);
+        }
+    }
+
+    /// The fourth byte makes no difference: four are one load.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "the innermost loop")]
+    fn slot(bytes: [u8; 4]) -> usize {
+        let gram = u32::from_le_bytes(bytes) << 8;
+        (gram.wrapping_mul(0x9e37_79b1) >> 16) as usize
+    }
+
+    #[inline]
+    fn passes(&self, text: &[u8], at: usize) -> bool {
+        let rest = text.get(at..).unwrap_or_default();
+        let bytes = rest.first_chunk::<4>().copied().unwrap_or_else(|| {
+            let mut bytes = [0; 4];
+            bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
+            bytes
+        });
+        let slot = Self::slot(bytes);
+        self.0.get(slot >> 6).is_some_and(|word| word >> (slot & 63) & 1 == 1)
+    }
+}
+
+/// Divides prefixes into sets, each next one to where it lets the fewest places more pass: a place
+/// of random text passes a set with the product of the shares of bytes that pass each position.
+fn firsts(prefixes: &[String]) -> Firsts {
+    /// By position: which low halves, which high halves.
+    type Halves = [(u16, u16); FIRST];
+    // By high half: the low halves of key characters.
+    let alphabet: [u16; 16] = std::array::from_fn(|high| {
+        (0..16)
+            .filter(|low| u8::try_from(high << 4 | low).is_ok_and(is_wide_byte))
+            .fold(0, |lows, low| lows | 1 << low)
+    });
+    let passing = |halves: &Halves| -> u64 {
+        halves
+            .iter()
+            .map(|(lows, highs)| {
+                let members =
+                    alphabet.iter().enumerate().filter(|(high, _)| highs >> high & 1 == 1);
+                members.map(|(_, row)| u64::from((row & lows).count_ones())).sum::<u64>()
+            })
+            .product()
+    };
+    let with = |mut halves: Halves, prefix: &str| {
+        for (at, (lows, highs)) in halves.iter_mut().enumerate() {
+            match prefix.as_bytes().get(at) {
+                Some(byte) => {
+                    *lows |= 1 << (byte & 15);
+                    *highs |= 1 << (byte >> 4);
+                }
+                None => (*lows, *highs) = (u16::MAX, 0xff),
+            }
+        }
+        halves
+    };
+    let mut sets = [Halves::default(); SETS];
+    for prefix in prefixes {
+        let costs = sets.iter().map(|set| passing(&with(*set, prefix)) - passing(set));
+        let cheapest = costs.enumerate().min_by_key(|(_, cost)| *cost);
+        if let Some(set) = cheapest.and_then(|(index, _)| sets.get_mut(index)) {
+            *set = with(*set, prefix);
+        }
+    }
+    let mut firsts = Firsts { low: [[0; 16]; FIRST], high: [[0; 16]; FIRST] };
+    for (bit, set) in sets.iter().enumerate() {
+        for (position, (lows, highs)) in set.iter().enumerate() {
+            for (tables, halves) in [(&mut firsts.low, lows), (&mut firsts.high, highs)] {
+                let entries = tables.get_mut(position).into_iter().flatten().enumerate();
+                for (_, entry) in entries.filter(|(half, _)| halves >> half & 1 == 1) {
+                    *entry |= 1 << bit;
+                }
+            }
+        }
+    }
+    firsts
+}
+
+/// All prefixes of rules that are looked for in runs.
+pub(super) struct Prefixes {
+    /// For the run finder.
+    pub(super) firsts: Firsts,
+    gate: Gate,
+    automaton: AhoCorasick,
+    longest: usize,
+}
+
+impl Prefixes {
+    /// The index of a prefix is that in `prefixes`.
+    pub(super) fn new(prefixes: &[String]) -> Result<Self, BuildError> {
+        let automaton = AhoCorasick::builder()
+            // Built in no time; it is asked too rarely for a faster one to show.
+            .kind(Some(AhoCorasickKind::NoncontiguousNFA))
+            .start_kind(StartKind::Anchored)
+            .match_kind(MatchKind::LeftmostLongest)
+            .prefilter(false)
+            .build(prefixes)?;
+        let longest = prefixes.iter().map(String::len).max().unwrap_or_default();
+        Ok(Self { firsts: firsts(prefixes), gate: Gate::new(prefixes), automaton, longest })
+    }
+
+    /// Of the places `bits` of the 64 from `at` on, calls with those at which a prefix stands, and
+    /// the index of the longest one.
+    pub(super) fn each(
+        &self,
+        text: &[u8],
+        at: usize,
+        bits: u64,
+        found: &mut dyn FnMut(usize, usize),
+    ) {
+        let mut rest = bits;
+        while rest != 0 {
+            let place = at + rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            if !self.gate.passes(text, place) {
+                continue;
+            }
+            let end = text.len().min(place + self.longest);
+            let input = Input::new(text).range(place..end).anchored(Anchored::Yes);
+            if let Some(hit) = self.automaton.find(input) {
+                found(place, hit.pattern().as_usize());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        /// The gate lets nothing through that aho-corasick alone would find.
+        #[test]
+        fn the_same_as_aho_corasick_alone(text in "[a-d]{0,200}", bits: u64) {
+            // Prefixes stand in runs, with more of the run behind them.
+            let text = format!("{text}xx");
+            let bits = if text.len() < 64 { bits & ((1 << (text.len() - 2)) - 1) } else { bits };
+            let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
+            let mut found = Vec::new();
+            let ours = Prefixes::new(&prefixes).unwrap();
+            ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
+            let naive = AhoCorasick::builder()
+                .match_kind(MatchKind::LeftmostLongest)
+                .start_kind(StartKind::Both)
+                .build(&prefixes)
+                .unwrap();
+            let expected: Vec<(usize, usize)> = (0..64.min(text.len()))
+                .filter(|at| bits >> at & 1 == 1)
+                .filter_map(|at| {
+                    let input = Input::new(&text).range(at..).anchored(Anchored::Yes);
+                    naive.find(input).map(|hit| (at, hit.pattern().as_usize()))
+                })
+                .collect();
+            proptest::prop_assert_eq!(found, expected);
+        }
+    }
+}
