@@ -77,7 +77,7 @@ fn matcher() -> Matcher {
         b"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ];
     let shapes = ShapeSet::new(keys.iter().map(|key| Shape::of(key).unwrap()));
-    Matcher::new(Arc::new(RuleSet::builtin().unwrap()), shapes).unwrap()
+    Matcher::new(Arc::new(RuleSet::builtin()), shapes).unwrap()
 }
 
 fn scan(matcher: &Matcher, text: &[u8]) -> usize {

@@ -110,14 +110,11 @@ fn own_address() -> String {
 
 /// A matcher with the built-in rules and those of some folders.
 fn matcher(folders: &[PathBuf]) -> anyhow::Result<Matcher> {
-    let mut files: Vec<(String, String)> = crate::rule::BUILTIN
-        .iter()
-        .map(|(name, text)| ((*name).to_owned(), (*text).to_owned()))
-        .collect();
+    let mut files = Vec::new();
     for folder in folders {
         files.extend(rule_files(folder)?);
     }
-    let rules = RuleSet::from_files(files).context("rules")?;
+    let rules = RuleSet::with_files(files).context("rules")?;
     Ok(Matcher::new(Arc::new(rules), ShapeSet::default())?)
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 
-use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
+use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
@@ -70,7 +70,7 @@ struct Automata {
     narrow: Option<usize>,
     wide: Option<usize>,
     anything: Automaton,
-    /// Rules whose matches all hold a byte that is rare elsewhere ([`Rule::required_byte`]): their
+    /// Rules whose matches all hold a byte that is rare elsewhere ([`crate::rule::Facts::required_byte`]): their
     /// literals are looked for in lines that hold it, before it.
     before: Vec<(u8, Automaton)>,
     /// How far behind the start of a match its literal may stand.
@@ -112,8 +112,8 @@ impl Matcher {
         let (mut narrow, mut wide) = (None, None);
         for (index, rule) in rules.rules().iter().enumerate() {
             let offset = rule.offsets.iter().copied().max().unwrap_or_default();
-            let rest = rule.match_min().saturating_sub(offset);
-            let (shortest, least) = match rule.within() {
+            let rest = rule.facts.match_min.saturating_sub(offset);
+            let (shortest, least) = match rule.facts.within {
                 Within::Runs => (&mut narrow, RUN_MIN),
                 Within::WideRuns => (&mut wide, WIDE_MIN),
                 Within::Anything => (&mut None, usize::MAX),
@@ -121,7 +121,7 @@ impl Matcher {
             if rest >= least {
                 *shortest = Some(shortest.unwrap_or(rest).min(rest).min(runs::LENGTH_MAX));
                 runs.push((index, rule));
-            } else if let Some(byte) = rule.required_byte() {
+            } else if let Some(byte) = rule.facts.required_byte {
                 before.entry(byte).or_default().push((index, rule));
             } else {
                 anything.push((index, rule));
@@ -224,7 +224,7 @@ fn grouped(wanted: &[(&str, Owner)]) -> (Vec<String>, Vec<Vec<Owner>>) {
 fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
     let mut wanted: Vec<(&str, Owner)> = rules
         .iter()
-        .flat_map(|(rule, data)| data.prefixes.iter().map(|prefix| (*rule, prefix.as_str())))
+        .flat_map(|(rule, data)| data.prefixes.iter().map(|prefix| (*rule, &**prefix)))
         .filter_map(|(rule, prefix)| {
             let first = *prefix.as_bytes().first()?;
             Some((prefix, Owner { rule, offset: 0, first }))
@@ -316,29 +316,19 @@ impl Search<'_> {
         let Some(rule) = self.matcher.rules.rules().get(index) else { return };
         for &offset in &rule.offsets {
             let Some(start) = literal.checked_sub(offset) else { continue };
-            if !self.starts.contains(&start) || !self.left_allows(rule, start) {
+            if !self.starts.contains(&start) {
                 continue;
             }
-            let window = start..self.text.len().min(start + SPAN_MAX);
-            let window = self.text.get(window).unwrap_or_default();
-            let Some(found) = rule.regex().and_then(|regex| regex.find(window)) else { continue };
-            let end = start + found.end();
-            if self.text.get(end).is_some_and(u8::is_ascii_alphanumeric) {
-                continue;
-            }
+            let Some(span) = rule.match_at(self.text, start) else { continue };
+            let found = self.text.get(span.clone()).unwrap_or_default();
             self.out.push(Hit {
-                span: start..end,
+                span,
                 rule: Some(index),
-                confidence: rule.assess(found.as_bytes()),
-                known: (self.known)(found.as_bytes()),
+                confidence: rule.assess(found),
+                known: (self.known)(found),
             });
             break;
         }
-    }
-
-    fn left_allows(&self, rule: &Rule, start: usize) -> bool {
-        let before = start.checked_sub(1).and_then(|at| self.text.get(at));
-        rule.left == Left::Any || !before.is_some_and(u8::is_ascii_alphanumeric)
     }
 
     /// Looks for literals before each byte of that value, in its line: every literal whose match

@@ -129,7 +129,7 @@ impl Scan {
             return None;
         }
         let (id, provider, description) = match rule {
-            Some(rule) => (rule.id.as_str(), rule.provider.as_str(), rule.name.as_str()),
+            Some(rule) => (&*rule.id, &*rule.provider, &*rule.name),
             None => ("registry", "registry", "registered key"),
         };
         Some(Finding {

@@ -7,49 +7,48 @@
 pub mod checksum;
 pub mod example;
 
+mod file;
+
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::OnceLock;
 
 use regex::bytes::Regex;
-use regex_syntax::hir::Hir;
-use serde::Deserialize;
 
 pub use checksum::Checksum;
+pub use file::{
+    Confidence, Entry, Facts, Kind, Left, MATCH_MAX, WIDE_MIN, Within, is_run_byte, is_wide_byte,
+};
 
-/// Longest match of any rule, in bytes.
-pub const MATCH_MAX: usize = 3_000;
-const LITERAL_MIN: usize = 2;
 const REGEX_SIZE_LIMIT_BYTES: usize = 1 << 20;
+/// How far from a match a keyword may stand, in bytes.
+pub const KEYWORD_REACH: usize = 160;
 
-/// The rule files that are compiled into the binary: name and text.
-pub const BUILTIN: &[(&str, &str)] = &[
-    ("rules/ai.yaml", include_str!("../rules/ai.yaml")),
-    ("rules/cloud.yaml", include_str!("../rules/cloud.yaml")),
-    ("rules/data.yaml", include_str!("../rules/data.yaml")),
-    ("rules/developer.yaml", include_str!("../rules/developer.yaml")),
-    ("rules/generic.yaml", include_str!("../rules/generic.yaml")),
-    ("rules/infrastructure.yaml", include_str!("../rules/infrastructure.yaml")),
-    ("rules/leakwarden.yaml", include_str!("../rules/leakwarden.yaml")),
-    ("rules/messaging.yaml", include_str!("../rules/messaging.yaml")),
-    ("rules/observability.yaml", include_str!("../rules/observability.yaml")),
-    ("rules/packages.yaml", include_str!("../rules/packages.yaml")),
-    ("rules/payment.yaml", include_str!("../rules/payment.yaml")),
-    ("rules/source-hosting.yaml", include_str!("../rules/source-hosting.yaml")),
-    ("rules/workspace.yaml", include_str!("../rules/workspace.yaml")),
-];
-
-/// How sure a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Confidence {
-    /// A wrong checksum, an example word, a weak shape.
-    Low,
-    /// Probably a key.
-    Medium,
-    /// A distinctive prefix and alphabet, or a right checksum.
-    High,
+/// A built-in rule as the build script prepared it: read, checked, and with its facts.
+struct Built {
+    file: &'static str,
+    id: &'static str,
+    provider: &'static str,
+    name: &'static str,
+    prefixes: &'static [&'static str],
+    keywords: &'static [&'static str],
+    offsets: &'static [usize],
+    pattern: &'static str,
+    checksum: Option<Checksum>,
+    confidence: Confidence,
+    left: Left,
+    kind: Kind,
+    min_entropy: f32,
+    examples: &'static [&'static str],
+    negative_examples: &'static [&'static str],
+    source: &'static str,
+    facts: Facts,
 }
+
+// `static BUILTIN: &[Built]`, in the order of the files' names.
+include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 impl Confidence {
     /// The word in reports and on the command line.
@@ -65,160 +64,91 @@ impl Confidence {
 
 impl fmt::Display for Confidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
     }
 }
 
-/// What may stand to the left of a match.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Left {
-    /// Anything: the prefix speaks for itself, and `\n` before a key in JSON ends in a letter.
-    #[default]
-    Any,
-    /// No ASCII letter or digit.
-    Boundary,
-}
-
-/// What a match is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// A credential.
-    #[default]
-    Secret,
-    /// The identifier half of a credential.
-    Id,
-    /// Public by design.
-    Public,
-}
-
-/// One rule as the file has it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One rule: what its file says, what was read off it, and its pattern.
+#[derive(Debug)]
 pub struct Rule {
-    /// Unique name, `[a-z0-9-]+`.
-    pub id: String,
-    /// The issuer.
-    pub provider: String,
-    /// The kind of key, in the issuer's words.
-    pub name: String,
-    /// Literals, one of which every match holds at one of the offsets.
-    pub prefixes: Vec<String>,
-    /// How many bytes of the match stand before the literal.
-    #[serde(default = "no_offset")]
-    pub offsets: Vec<usize>,
-    /// The whole key, anchored at its first byte.
-    pub pattern: String,
-    /// The issuer's check digits.
-    pub checksum: Option<Checksum>,
-    /// How sure a match is before checks.
-    pub confidence: Confidence,
-    /// What may stand before it.
-    #[serde(default)]
-    pub left: Left,
-    /// Whether it is a secret at all.
-    #[serde(default)]
-    pub kind: Kind,
-    /// Bits of Shannon entropy per character below which the confidence is low.
-    #[serde(default)]
-    pub min_entropy: f32,
-    /// Texts in which the rule matches; see [`example::expand`].
-    pub examples: Vec<String>,
-    /// Texts in which it does not.
-    pub negative_examples: Vec<String>,
-    /// Where the facts come from.
-    pub source: String,
+    /// The file it comes from; built-in ones lie in `rules/`.
+    pub file: Cow<'static, str>,
+    /// What is read off the pattern.
+    pub facts: Facts,
+    entry: Entry,
     /// Compiled at the first hit of a literal; most rules never are.
-    #[serde(skip)]
     regex: OnceLock<Option<Regex>>,
 }
 
-fn no_offset() -> Vec<usize> {
-    vec![0]
-}
+impl Deref for Rule {
+    type Target = Entry;
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RuleFile {
-    rules: Vec<Rule>,
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
 }
 
 /// All faults of the rule files, one a line.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", faults.join("\n"))]
 pub struct RuleError {
-    /// `file: rule: what is wrong and how to mend it`.
+    /// `file:line: rule: what is wrong and how to mend it`.
     pub faults: Vec<String>,
 }
 
-/// Rules that passed every check that needs no matching.
+/// Rules that passed every check.
 #[derive(Debug)]
 pub struct RuleSet {
     rules: Vec<Rule>,
 }
 
-/// Whether a byte belongs to the alphabet in which runs are looked for: `[A-Za-z0-9_.-]`.
-#[must_use]
-pub fn is_run_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
-}
-
-/// Whether a byte belongs to the alphabet of wide runs: base64 and paths of URLs beside.
-#[must_use]
-pub fn is_wide_byte(byte: u8) -> bool {
-    is_run_byte(byte) || matches!(byte, b'+' | b'/' | b'=' | b'~')
-}
-
-/// Shortest match for which wide runs are looked for: shorter ones are in every line of a log.
-pub const WIDE_MIN: usize = 32;
-
-/// In what every match of a rule lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Within {
-    /// A run of `[A-Za-z0-9_.-]`.
-    Runs,
-    /// A run of `[A-Za-z0-9_.+/=~-]`, of at least [`WIDE_MIN`] bytes.
-    WideRuns,
-    /// Any text.
-    Anything,
-}
-
 impl RuleSet {
     /// The rules that come with leakwarden.
-    pub fn builtin() -> Result<Self, RuleError> {
-        Self::from_files(
-            BUILTIN.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())),
-        )
+    #[must_use]
+    pub fn builtin() -> Self {
+        Self { rules: BUILTIN.iter().map(Rule::built).collect() }
     }
 
-    /// Reads rule files given as `(name, text)` and tells all their faults at once.
-    pub fn from_files(
+    /// The built-in rules and those of some files, given as `(name, text)`. All faults are told at
+    /// once; the examples of the files' rules are tried.
+    pub fn with_files(
         files: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, RuleError> {
-        let mut rules: Vec<Rule> = Vec::new();
+        let mut set = Self::builtin();
         let mut faults = Vec::new();
-        let mut seen: HashMap<String, String> = HashMap::new();
+        let mut seen: HashMap<String, String> = set
+            .rules
+            .iter()
+            .map(|rule| (rule.id.to_string(), "the built-in rules".to_owned()))
+            .collect();
         for (file, text) in files {
-            match serde_yaml::from_str::<RuleFile>(&text) {
-                Err(error) => faults.push(format!("{file}: {error}")),
+            match file::parse(&text) {
+                Err(wrong) => {
+                    faults.extend(
+                        wrong.into_iter().map(|(line, why)| format!("{file}:{line}: {why}")),
+                    );
+                }
                 Ok(parsed) => {
-                    for rule in parsed.rules {
-                        if let Some(other) = seen.insert(rule.id.clone(), file.clone()) {
-                            faults.push(format!(
-                                "{file}: {}: the id stands in {other} already",
-                                rule.id
-                            ));
+                    for (line, entry, facts) in parsed {
+                        let rule = Rule {
+                            file: file.clone().into(),
+                            facts,
+                            entry,
+                            regex: OnceLock::new(),
+                        };
+                        let place = format!("{file}:{line}: {}", rule.id);
+                        if let Some(other) = seen.insert(rule.id.to_string(), file.clone()) {
+                            faults.push(format!("{place}: the id stands in {other} already"));
                         }
                         faults.extend(
-                            rule.faults().into_iter().map(|f| format!("{file}: {}: {f}", rule.id)),
+                            rule.try_examples().into_iter().map(|why| format!("{place}: {why}")),
                         );
-                        rules.push(rule);
+                        set.rules.push(rule);
                     }
                 }
             }
         }
-        if faults.is_empty() { Ok(Self { rules }) } else { Err(RuleError { faults }) }
+        if faults.is_empty() { Ok(set) } else { Err(RuleError { faults }) }
     }
 
     /// The rules, in the order of their files.
@@ -239,19 +169,40 @@ impl RuleSet {
 }
 
 impl Rule {
+    fn built(built: &Built) -> Self {
+        let texts = |texts: &[&'static str]| texts.iter().copied().map(Cow::Borrowed).collect();
+        let entry = Entry {
+            id: built.id.into(),
+            provider: built.provider.into(),
+            name: built.name.into(),
+            prefixes: texts(built.prefixes),
+            keywords: texts(built.keywords),
+            offsets: built.offsets.to_vec(),
+            pattern: built.pattern.into(),
+            checksum: built.checksum,
+            confidence: built.confidence,
+            left: built.left,
+            kind: built.kind,
+            min_entropy: built.min_entropy,
+            examples: texts(built.examples),
+            negative_examples: texts(built.negative_examples),
+            source: built.source.into(),
+        };
+        Self { file: built.file.into(), facts: built.facts, entry, regex: OnceLock::new() }
+    }
+
     /// The compiled pattern, anchored at the start of what it is given; `None` cannot happen for a
     /// rule that passed its checks.
     #[must_use]
     pub fn regex(&self) -> Option<&Regex> {
-        self.regex
-            .get_or_init(|| {
-                regex::bytes::RegexBuilder::new(&format!("^(?:{})", self.pattern))
-                    .unicode(false)
-                    .size_limit(REGEX_SIZE_LIMIT_BYTES)
-                    .build()
-                    .ok()
-            })
-            .as_ref()
+        self.regex.get_or_init(|| self.compile().ok()).as_ref()
+    }
+
+    fn compile(&self) -> Result<Regex, regex::Error> {
+        regex::bytes::RegexBuilder::new(&format!("^(?:{})", self.pattern))
+            .unicode(false)
+            .size_limit(REGEX_SIZE_LIMIT_BYTES)
+            .build()
     }
 
     /// The literal with which this key begins.
@@ -260,48 +211,91 @@ impl Rule {
         if !self.offsets.contains(&0) {
             return None;
         }
-        self.prefixes.iter().map(String::as_str).find(|p| key.starts_with(p.as_bytes()))
+        self.prefixes.iter().map(|prefix| &**prefix).find(|p| key.starts_with(p.as_bytes()))
     }
 
     fn covers(&self, key: &[u8]) -> bool {
         self.regex().and_then(|regex| regex.find(key)).is_some_and(|found| found.end() == key.len())
     }
 
-    /// In what every match lies, so that it is enough to look there.
+    /// The match that begins at `start`, if one does: neighbours and pattern. `text` is what is
+    /// there, or at least [`MATCH_MAX`] + 1 bytes behind the start.
     #[must_use]
-    pub fn within(&self) -> Within {
-        let Ok(hir) = self.hir() else { return Within::Anything };
-        if all_bytes(&hir, is_run_byte) {
-            Within::Runs
-        } else if all_bytes(&hir, is_wide_byte) && self.match_min() >= WIDE_MIN {
-            Within::WideRuns
-        } else {
-            Within::Anything
+    pub fn match_at(&self, text: &[u8], start: usize) -> Option<Range<usize>> {
+        let before = start.checked_sub(1).and_then(|at| text.get(at));
+        if self.left == Left::Boundary && before.is_some_and(u8::is_ascii_alphanumeric) {
+            return None;
         }
+        let end = text.len().min(start + self.facts.match_max + 1);
+        let found = self.regex()?.find(text.get(start..end)?)?;
+        let end = start + found.end();
+        (!text.get(end).is_some_and(u8::is_ascii_alphanumeric)).then_some(start..end)
     }
 
-    /// A byte that every match holds behind its literal, and that other text rarely does: asked for
-    /// before the pattern is tried. `None` also where a match may hold a line break: the byte is
-    /// looked for in one line only.
+    /// Every match, found the slow and simple way: what the matcher's answers are held against.
     #[must_use]
-    pub fn required_byte(&self) -> Option<u8> {
-        use regex_syntax::hir::HirKind;
-        let hir = self.hir().ok().filter(|hir| all_bytes(hir, |byte| byte != b'\n'))?;
-        let HirKind::Concat(parts) = hir.kind() else { return None };
-        parts
-            .iter()
-            .skip(1)
-            .filter_map(|part| match part.kind() {
-                HirKind::Literal(literal) => literal.0.iter().copied().find(|b| !is_wide_byte(*b)),
-                _ => None,
-            })
-            .find(|byte| !self.prefixes.iter().any(|prefix| prefix.as_bytes().contains(byte)))
+    pub fn find_naively(&self, text: &[u8]) -> Vec<Range<usize>> {
+        let mut found = Vec::new();
+        for start in 0..text.len() {
+            let Some(span) = self.match_at(text, start) else { continue };
+            let here = |offset: usize, literal: &str| {
+                text.get(start + offset..).is_some_and(|rest| rest.starts_with(literal.as_bytes()))
+            };
+            let wanted = self.offsets.iter().any(|&at| self.prefixes.iter().any(|p| here(at, p)));
+            if wanted || self.is_announced(text, &span) {
+                found.push(span);
+            }
+        }
+        found
     }
 
-    /// The shortest match, in bytes.
+    /// Whether one of the rule's keywords stands near a match, upper and lower case alike.
     #[must_use]
-    pub fn match_min(&self) -> usize {
-        self.hir().ok().and_then(|hir| hir.properties().minimum_len()).unwrap_or(0)
+    pub fn is_announced(&self, text: &[u8], span: &Range<usize>) -> bool {
+        let near =
+            span.start.saturating_sub(KEYWORD_REACH)..text.len().min(span.end + KEYWORD_REACH);
+        let around = [near.start..span.start, span.end..near.end];
+        around.into_iter().filter_map(|part| text.get(part)).any(|part| {
+            let lower = part.to_ascii_lowercase();
+            self.keywords.iter().any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some())
+        })
+    }
+
+    /// What is wrong with the rule's examples.
+    #[must_use]
+    pub fn try_examples(&self) -> Vec<String> {
+        if let Err(error) = self.compile() {
+            return vec![format!("pattern: {error}")];
+        }
+        let mut faults = Vec::new();
+        let templates = self.examples.iter().map(|template| (template, true));
+        for (template, wanted) in
+            templates.chain(self.negative_examples.iter().map(|template| (template, false)))
+        {
+            match example::expand(template, &self.prefixes, self.checksum) {
+                Err(why) => faults.push(why),
+                Ok(text) => {
+                    let found = self.find_naively(&text);
+                    let best = found
+                        .iter()
+                        .filter_map(|span| Some(self.assess(text.get(span.clone())?)))
+                        .max();
+                    match (best, wanted) {
+                        (None, true) => {
+                            faults.push(format!("not found in its example `{template}`"))
+                        }
+                        (Some(_), false) => {
+                            faults.push(format!("found in its negative example `{template}`"));
+                        }
+                        (Some(best), true) if best < self.confidence => {
+                            faults.push(format!("only {best} in its example `{template}`"));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        faults
     }
 
     /// The confidence of one match, in the order of the checks' price.
@@ -316,62 +310,6 @@ impl Rule {
             || is_example(matched)
             || (self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy);
         if weak { Confidence::Low } else { self.confidence }
-    }
-
-    fn hir(&self) -> Result<Hir, String> {
-        regex_syntax::ParserBuilder::new()
-            .unicode(false)
-            .utf8(false)
-            .build()
-            .parse(&self.pattern)
-            .map_err(|error| format!("pattern: {error}"))
-    }
-
-    fn faults(&self) -> Vec<String> {
-        let mut faults = Vec::new();
-        let named = !self.id.is_empty()
-            && self.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-        if !named {
-            faults.push("id: write it in a-z, 0-9 and `-`".to_owned());
-        }
-        if self.prefixes.is_empty() || self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
-            faults.push(format!("prefixes: at least one, each of {LITERAL_MIN} bytes or more"));
-        }
-        if self.offsets.is_empty() || self.offsets.iter().any(|&o| o > MATCH_MAX) {
-            faults.push(format!("offsets: at least one, none over {MATCH_MAX}"));
-        }
-        if self.examples.is_empty() || self.negative_examples.is_empty() {
-            faults.push("examples and negative_examples: at least one each".to_owned());
-        }
-        match self.hir().map(|hir| hir.properties().maximum_len()) {
-            Err(error) => faults.push(error),
-            Ok(Some(longest)) if longest <= MATCH_MAX => {}
-            Ok(_) => faults.push(format!(
-                "pattern: its longest match must be at most {MATCH_MAX} bytes; bound each repetition"
-            )),
-        }
-        faults
-    }
-}
-
-fn all_bytes(hir: &Hir, wanted: fn(u8) -> bool) -> bool {
-    use regex_syntax::hir::{Class, HirKind};
-    match hir.kind() {
-        HirKind::Empty => true,
-        HirKind::Look(_) => false,
-        HirKind::Literal(literal) => literal.0.iter().all(|&b| wanted(b)),
-        HirKind::Class(Class::Bytes(class)) => {
-            class.iter().all(|range| (range.start()..=range.end()).all(wanted))
-        }
-        HirKind::Class(Class::Unicode(class)) => class.iter().all(|range| {
-            (u32::from(range.start())..=u32::from(range.end()))
-                .all(|c| u8::try_from(c).is_ok_and(wanted))
-        }),
-        HirKind::Repetition(repetition) => all_bytes(&repetition.sub, wanted),
-        HirKind::Capture(capture) => all_bytes(&capture.sub, wanted),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
-            parts.iter().all(|part| all_bytes(part, wanted))
-        }
     }
 }
 
@@ -395,49 +333,75 @@ rules:
     prefixes: ["acme_"]
     pattern: 'acme_[0-9a-f]{32}'
     confidence: high
-    examples: ["<x>"]
+    examples: ["acme_<hex:32>"]
     negative_examples: ["acme_"]
     source: none
 "#;
 
     fn read(text: &str) -> Result<RuleSet, RuleError> {
-        RuleSet::from_files([("t.yaml".to_owned(), text.to_owned())])
+        RuleSet::with_files([("t.yaml".to_owned(), text.to_owned())])
     }
 
-    #[test]
-    fn every_rule_file_is_built_in() {
-        let mut files: Vec<String> = std::fs::read_dir("rules")
-            .unwrap()
-            .map(|entry| format!("rules/{}", entry.unwrap().file_name().to_str().unwrap()))
-            .collect();
-        files.sort();
-        let mut builtin: Vec<_> = BUILTIN.iter().map(|(name, _)| (*name).to_owned()).collect();
-        builtin.sort();
-        assert_eq!(files, builtin);
-        assert!(RuleSet::builtin().unwrap().rules().len() >= 40);
+    fn facts(text: &str) -> Facts {
+        read(text).unwrap().rules().last().unwrap().facts
     }
 
     #[test]
     fn a_faulty_file_is_told_with_its_place() {
-        let error = read(&GOOD.replace("confidence: high", "confidenze: high")).unwrap_err();
-        assert!(error.to_string().contains("unknown field `confidenze`"), "{error}");
-        assert!(error.to_string().contains("line 8"), "{error}");
-        let error = read(&GOOD.replace("{32}", "{32,}")).unwrap_err();
-        assert!(error.to_string().contains("bound each repetition"), "{error}");
-        let error = read(&GOOD.replace("prefixes: [\"acme_\"]", "prefixes: []")).unwrap_err();
-        assert!(error.to_string().contains("prefixes: at least one"), "{error}");
-        let twice = RuleSet::from_files([
+        let fault = |from: &str, to: &str| read(&GOOD.replace(from, to)).unwrap_err().to_string();
+        let told = |from: &str, to: &str, wanted: &str| {
+            let error = fault(from, to);
+            assert!(error.contains(wanted), "{error}");
+        };
+        told(
+            "confidence: high",
+            "confidenze: high",
+            "t.yaml:8: rules[0]: unknown field `confidenze`",
+        );
+        told("{32}", "{32,}", "t.yaml:3: acme-key: pattern: its longest match must be at most");
+        told("{32}", "{32", "t.yaml:3: acme-key: pattern: regex parse error");
+        told("acme_[0-9a-f]{32}", "acme_(?:[a-z]{1,90}-?){1,20}", "repetitions within repetitions");
+        told("prefixes: [\"acme_\"]", "prefixes: []", "give either prefixes or keywords");
+        told("prefixes: [\"acme_\"]", "prefixes: [\"a\"]", "prefixes: each of 2 bytes or more");
+        told(
+            "<hex:32>",
+            "<hex:31>",
+            "t.yaml:3: acme-key: not found in its example `acme_<hex:31>`",
+        );
+        told(
+            "[\"acme_\"]\n    source",
+            "[\"acme_<hex:32>\"]\n    source",
+            "found in its negative example",
+        );
+        told("acme-key", "github-pat-classic", "the id stands in the built-in rules already");
+        let twice = RuleSet::with_files([
             ("a.yaml".to_owned(), GOOD.to_owned()),
             ("b.yaml".to_owned(), GOOD.to_owned()),
         ]);
-        assert!(twice.unwrap_err().to_string().contains("stands in a.yaml already"));
+        assert!(
+            twice.unwrap_err().to_string().contains("b.yaml:3: acme-key: the id stands in a.yaml")
+        );
     }
 
     #[test]
-    fn the_alphabet_of_a_pattern_is_read_off_it() {
-        assert_eq!(read(GOOD).unwrap().rules()[0].within(), Within::Runs);
-        let wide = read(&GOOD.replace("[0-9a-f]", "[0-9a-f+/]")).unwrap();
-        assert_eq!(wide.rules()[0].within(), Within::WideRuns);
-        assert_eq!(wide.rules()[0].match_min(), 37);
+    fn what_is_read_off_a_pattern() {
+        assert_eq!(facts(GOOD).within, Within::Runs);
+        let wide = facts(&GOOD.replace("[0-9a-f]", "[0-9a-f+/]"));
+        assert_eq!((wide.within, wide.match_min, wide.match_max), (Within::WideRuns, 37, 37));
+        let text = facts(&GOOD.replace("[0-9a-f]{32}", "[0-9a-f]{32}(?:@x)?"));
+        assert_eq!((text.within, text.required_byte), (Within::Anything, None));
+        let text =
+            facts(&GOOD.replace("acme_[0-9a-f]{32}", "acme_[0-9a-f]{32}(?-u:@)?[a-f@]{0,9}"));
+        assert_eq!(text.required_byte, None);
+    }
+
+    #[test]
+    fn a_keyword_announces_a_key_without_a_prefix() {
+        let keyword = GOOD
+            .replace("prefixes: [\"acme_\"]", "keywords: [acme]")
+            .replace("acme_[0-9a-f]", "[0-9a-f]")
+            .replace("acme_<hex:32>", "ACME_KEY='<hex:32>'")
+            .replace("negative_examples: [\"acme_\"]", "negative_examples: [\"other <hex:32>\"]");
+        assert_eq!(facts(&keyword).match_min, 32);
     }
 }

@@ -1,26 +1,6 @@
 //! Check digits that issuers put into their keys.
 
-use serde::Deserialize;
-
-/// The kinds of check digits whose arithmetic is known and verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Checksum {
-    /// GitHub: the last six characters are the CRC32 of the body before them, base62, padded
-    /// with `0` (GitHub's blog of 2021-04-05 on its token formats).
-    #[serde(rename = "crc32-base62")]
-    Crc32Base62,
-    /// leakwarden's own keys: as GitHub's, over the 30 characters before.
-    #[serde(rename = "leakwarden")]
-    Leakwarden,
-    /// Grafana: eight hex digits after the last `_`, the CRC32 of what stands before it, least
-    /// significant byte first (grafana/grafana, pkg/components/satokengen).
-    #[serde(rename = "crc32-le-hex")]
-    Crc32LeHex,
-    /// GitLab routable tokens: the last seven characters are the CRC32 of everything before them,
-    /// base36, padded with `0` (gitlabhq, lib/authn/token_field/generator/routable_token.rb).
-    #[serde(rename = "gitlab-routable")]
-    GitlabRoutable,
-}
+pub use super::file::Checksum;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BASE36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";

@@ -1,6 +1,8 @@
 //! Examples without secrets: the random parts of a rule's examples are placeholders
 //! (`<base62:30>`, `<uuid>`, `<check>`) that are filled in at run time, always in the same way.
 
+use std::borrow::Cow;
+
 use super::Checksum;
 
 const ALPHABETS: &[(&str, &[u8])] = &[
@@ -23,7 +25,7 @@ const ALPHABETS: &[(&str, &[u8])] = &[
 /// begins when check digits are computed.
 pub fn expand(
     template: &str,
-    literals: &[String],
+    literals: &[Cow<'static, str>],
     checksum: Option<Checksum>,
 ) -> Result<Vec<u8>, String> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -54,7 +56,7 @@ pub fn expand(
 fn fill(
     inner: &str,
     before: &[u8],
-    literals: &[String],
+    literals: &[Cow<'static, str>],
     checksum: Option<Checksum>,
     random: &mut Random,
 ) -> Result<Option<Vec<u8>>, String> {
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn placeholders_are_filled() {
-        let prefixes = ["lw_user_".to_owned()];
+        let prefixes = [Cow::Borrowed("lw_user_")];
         let text =
             expand("k=\"lw_user_<base62:30><check>\" <tag>", &prefixes, Some(Checksum::Leakwarden))
                 .unwrap();

@@ -19,7 +19,7 @@ const KEYS: [&str; 6] = [PREFIXED, IBM, UUID, HEX, BASE64, CUSTOM];
 
 fn matcher() -> Matcher {
     let shapes = ShapeSet::new(KEYS.iter().map(|key| Shape::of(key.as_bytes()).unwrap()));
-    Matcher::new(Arc::new(RuleSet::builtin().unwrap()), shapes).unwrap()
+    Matcher::new(Arc::new(RuleSet::builtin()), shapes).unwrap()
 }
 
 /// Offsets and texts of registered keys, for a text given in these parts.

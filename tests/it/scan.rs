@@ -198,5 +198,5 @@ fn own_rules_are_added_and_faulty_ones_refused() {
     assert!(report.out.contains("Acme: API key [acme-key]"), "{}", report.out);
     world.write("rules/acme.yaml", rule.replace("{32}'", "+'"));
     let report = world.run(&["scan", "a.txt", "--rules", "rules"]).expect(2);
-    assert!(report.err.contains("acme.yaml: acme-key: pattern"), "{}", report.err);
+    assert!(report.err.contains("rules/acme.yaml:2: acme-key: pattern"), "{}", report.err);
 }

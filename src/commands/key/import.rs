@@ -60,7 +60,7 @@ pub(super) fn run(
     };
     let mut import = Import {
         input: BufReader::new(input),
-        rules: RuleSet::builtin()?,
+        rules: RuleSet::builtin(),
         number: 0,
         imported: 0,
         refused: Vec::new(),

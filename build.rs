@@ -1,0 +1,78 @@
+//! Reads and checks the built-in rules, so that no YAML is parsed and no pattern is analysed when
+//! leakwarden starts. Shares the reader of rule files with the crate.
+
+#[allow(dead_code, unreachable_pub, reason = "the crate uses what this script does not")]
+#[path = "src/rule/file.rs"]
+mod file;
+
+use std::error::Error;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=rules");
+    println!("cargo::rerun-if-changed=src/rule/file.rs");
+    let mut files: Vec<PathBuf> = fs::read_dir("rules")?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.sort();
+    let mut code = String::from("static BUILTIN: &[Built] = &[\n");
+    let mut ids = Vec::new();
+    for path in &files {
+        let name = path.display();
+        let rules = file::parse(&fs::read_to_string(path)?).map_err(|faults| {
+            let faults = faults.iter().map(|(line, why)| format!("{name}:{line}: {why}"));
+            faults.collect::<Vec<_>>().join("\n")
+        })?;
+        for (line, entry, facts) in rules {
+            if ids.contains(&entry.id) {
+                return Err(
+                    format!("{name}:{line}: {}: the id stands there already", entry.id).into()
+                );
+            }
+            write(&mut code, path, &entry, &facts)?;
+            ids.push(entry.id);
+        }
+    }
+    code.push_str("];\n");
+    fs::write(Path::new(&env::var("OUT_DIR")?).join("builtin.rs"), code)?;
+    Ok(())
+}
+
+/// Debug output of strings, numbers and lists of them is Rust; that of enums needs their names.
+fn write(
+    code: &mut String,
+    file: &Path,
+    entry: &file::Entry,
+    facts: &file::Facts,
+) -> std::fmt::Result {
+    let file::Facts { within, match_min, match_max, required_byte } = facts;
+    writeln!(
+        code,
+        "Built {{ file: {:?}, id: {:?}, provider: {:?}, name: {:?}, prefixes: &{:?}, \
+         keywords: &{:?}, offsets: &{:?}, pattern: {:?}, checksum: {}, \
+         confidence: Confidence::{:?}, left: Left::{:?}, kind: Kind::{:?}, min_entropy: {:?}, \
+         examples: &{:?}, negative_examples: &{:?}, source: {:?}, facts: Facts {{ \
+         within: Within::{within:?}, match_min: {match_min:?}, match_max: {match_max:?}, \
+         required_byte: {required_byte:?} }} }},",
+        file,
+        entry.id,
+        entry.provider,
+        entry.name,
+        entry.prefixes,
+        entry.keywords,
+        entry.offsets,
+        entry.pattern,
+        entry
+            .checksum
+            .map_or_else(|| "None".to_owned(), |kind| format!("Some(Checksum::{kind:?})")),
+        entry.confidence,
+        entry.left,
+        entry.kind,
+        entry.min_entropy,
+        entry.examples,
+        entry.negative_examples,
+        entry.source,
+    )
+}

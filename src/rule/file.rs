@@ -1,0 +1,360 @@
+//! Rule files: reading them, and what can be told of a rule without matching. The build script
+//! compiles this file too (it prepares the built-in rules), so it names nothing of this crate.
+
+use std::borrow::Cow;
+
+use regex_syntax::hir::{Class, Hir, HirKind};
+use serde::Deserialize;
+
+/// Longest match of any rule, in bytes.
+pub const MATCH_MAX: usize = 3_000;
+/// Shortest literal.
+const LITERAL_MIN: usize = 2;
+/// Shortest key that a keyword may announce.
+const KEYWORD_MATCH_MIN: usize = 16;
+/// Shortest match for which wide runs are looked for: shorter ones are in every line of a log.
+pub const WIDE_MIN: usize = 32;
+/// Most ways in which a pattern may count at once: a repetition in a repetition multiplies.
+const NESTED_MAX: u32 = 256;
+
+type Text = Cow<'static, str>;
+
+/// How sure a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Confidence {
+    /// A wrong checksum, an example word, a weak shape.
+    Low,
+    /// Probably a key.
+    Medium,
+    /// A distinctive prefix and alphabet, or a right checksum.
+    High,
+}
+
+/// What may stand to the left of a match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Left {
+    /// Anything: the prefix speaks for itself, and `\n` before a key in JSON ends in a letter.
+    #[default]
+    Any,
+    /// No ASCII letter or digit.
+    Boundary,
+}
+
+/// What a match is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// A credential.
+    #[default]
+    Secret,
+    /// The identifier half of a credential.
+    Id,
+    /// Public by design.
+    Public,
+}
+
+/// The kinds of check digits whose arithmetic is known and verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Checksum {
+    /// GitHub: the last six characters are the CRC32 of the body before them, base62, padded
+    /// with `0` (GitHub's blog of 2021-04-05 on its token formats).
+    #[serde(rename = "crc32-base62")]
+    Crc32Base62,
+    /// leakwarden's own keys: as GitHub's, over the 30 characters before.
+    #[serde(rename = "leakwarden")]
+    Leakwarden,
+    /// Grafana: eight hex digits after the last `_`, the CRC32 of what stands before it, least
+    /// significant byte first (grafana/grafana, pkg/components/satokengen).
+    #[serde(rename = "crc32-le-hex")]
+    Crc32LeHex,
+    /// GitLab routable tokens: the last seven characters are the CRC32 of everything before them,
+    /// base36, padded with `0` (gitlabhq, lib/authn/token_field/generator/routable_token.rb).
+    #[serde(rename = "gitlab-routable")]
+    GitlabRoutable,
+}
+
+/// One rule as the file has it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Unique name, `[a-z0-9-]+`.
+    pub id: Text,
+    /// The issuer.
+    pub provider: Text,
+    /// The kind of key, in the issuer's words.
+    pub name: Text,
+    /// Literals, one of which every match holds at one of the offsets.
+    #[serde(default)]
+    pub prefixes: Vec<Text>,
+    /// Lower-case words, one of which stands near a match that has no literal.
+    #[serde(default)]
+    pub keywords: Vec<Text>,
+    /// How many bytes of the match stand before the literal.
+    #[serde(default = "no_offset")]
+    pub offsets: Vec<usize>,
+    /// The whole key, anchored at its first byte.
+    pub pattern: Text,
+    /// The issuer's check digits.
+    pub checksum: Option<Checksum>,
+    /// How sure a match is before checks.
+    pub confidence: Confidence,
+    /// What may stand before it.
+    #[serde(default)]
+    pub left: Left,
+    /// Whether it is a secret at all.
+    #[serde(default)]
+    pub kind: Kind,
+    /// Bits of Shannon entropy per character below which the confidence is low.
+    #[serde(default)]
+    pub min_entropy: f32,
+    /// Texts in which the rule matches; see the module `example`.
+    pub examples: Vec<Text>,
+    /// Texts in which it does not.
+    pub negative_examples: Vec<Text>,
+    /// Where the facts come from.
+    pub source: Text,
+}
+
+fn no_offset() -> Vec<usize> {
+    vec![0]
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RuleFile {
+    rules: Vec<Entry>,
+}
+
+/// In what every match of a rule lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Within {
+    /// A run of `[A-Za-z0-9_.-]`.
+    Runs,
+    /// A run of `[A-Za-z0-9_.+/=~-]`, of at least [`WIDE_MIN`] bytes.
+    WideRuns,
+    /// Any text.
+    Anything,
+}
+
+/// What is read off a pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Facts {
+    /// In what every match lies, so that it is enough to look there.
+    pub within: Within,
+    /// The shortest match, in bytes.
+    pub match_min: usize,
+    /// The longest.
+    pub match_max: usize,
+    /// A byte that every match holds behind its literal, and that other text rarely does: asked
+    /// for before the pattern is tried. `None` also where a match may hold a line break: the byte
+    /// is looked for in one line only.
+    pub required_byte: Option<u8>,
+}
+
+/// Whether a byte belongs to the alphabet in which runs are looked for: `[A-Za-z0-9_.-]`.
+#[must_use]
+pub fn is_run_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+/// Whether a byte belongs to the alphabet of wide runs: base64 and paths of URLs beside.
+#[must_use]
+pub fn is_wide_byte(byte: u8) -> bool {
+    is_run_byte(byte) || matches!(byte, b'+' | b'/' | b'=' | b'~')
+}
+
+/// What is wrong with a file: line (counted from 1; 0 where none can be told) and reason.
+pub(super) type Fault = (usize, String);
+
+/// Reads one file: each rule with its line and its facts, or all its faults.
+pub(super) fn parse(text: &str) -> Result<Vec<(usize, Entry, Facts)>, Vec<Fault>> {
+    let file: RuleFile = serde_yaml::from_str(text).map_err(|error| {
+        let line = error.location().map_or(0, |location| location.line());
+        vec![(line, error.to_string())]
+    })?;
+    let mut lines: Vec<(usize, &str)> = text.lines().enumerate().collect();
+    let (mut rules, mut faults) = (Vec::new(), Vec::new());
+    for entry in file.rules {
+        let line = lines.iter().position(|(_, line)| names(line, &entry.id)).map_or(0, |at| {
+            // The same id again stands further down.
+            lines.drain(..=at).last().map_or(0, |(line, _)| line + 1)
+        });
+        match entry.check() {
+            Ok(facts) => rules.push((line, entry, facts)),
+            Err(wrong) => {
+                faults.extend(wrong.into_iter().map(|f| (line, format!("{}: {f}", entry.id))))
+            }
+        }
+    }
+    if faults.is_empty() { Ok(rules) } else { Err(faults) }
+}
+
+/// Whether a line of YAML gives this id.
+fn names(line: &str, id: &str) -> bool {
+    let rest = line.trim_start().trim_start_matches('-').trim_start();
+    rest.strip_prefix("id:").is_some_and(|value| {
+        value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']) == id
+    })
+}
+
+impl Entry {
+    /// Every check that needs no matching.
+    fn check(&self) -> Result<Facts, Vec<String>> {
+        let mut faults = Vec::new();
+        let named = !self.id.is_empty()
+            && self.id.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        if !named {
+            faults.push("id: write it in a-z, 0-9 and `-`".to_owned());
+        }
+        if self.prefixes.is_empty() == self.keywords.is_empty() {
+            faults.push("give either prefixes or keywords".to_owned());
+        }
+        if self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
+            faults.push(format!("prefixes: each of {LITERAL_MIN} bytes or more"));
+        }
+        let is_word = |word: &Text| word.len() > LITERAL_MIN && word.to_lowercase() == **word;
+        if !self.keywords.iter().all(is_word) {
+            faults.push("keywords: in lower case, of 3 bytes or more".to_owned());
+        }
+        if self.offsets.is_empty() || self.offsets.iter().any(|&o| o > MATCH_MAX) {
+            faults.push(format!("offsets: at least one, none over {MATCH_MAX}"));
+        }
+        if self.examples.is_empty() || self.negative_examples.is_empty() {
+            faults.push("examples and negative_examples: at least one each".to_owned());
+        }
+        let facts = self.facts().map_err(|fault| faults.push(fault)).ok();
+        if let Some(facts) = facts.filter(|_| !self.keywords.is_empty())
+            && (facts.within == Within::Anything || facts.match_min < KEYWORD_MATCH_MIN)
+        {
+            faults.push(format!(
+                "pattern: with keywords, a match is at least {KEYWORD_MATCH_MIN} bytes of \
+                 [A-Za-z0-9_.-], or {WIDE_MIN} of [A-Za-z0-9_.+/=~-]"
+            ));
+        }
+        match facts.filter(|_| faults.is_empty()) {
+            Some(facts) => Ok(facts),
+            None => Err(faults),
+        }
+    }
+
+    /// Reads the pattern's syntax tree.
+    fn facts(&self) -> Result<Facts, String> {
+        let parser = regex_syntax::ParserBuilder::new()
+            .unicode(false)
+            .utf8(false)
+            .build()
+            .parse(&self.pattern);
+        let hir = parser.map_err(|error| format!("pattern: {error}"))?;
+        let bounds = (hir.properties().minimum_len(), hir.properties().maximum_len());
+        let (Some(match_min), Some(match_max @ 0..=MATCH_MAX)) = bounds else {
+            return Err(format!(
+                "pattern: its longest match must be at most {MATCH_MAX} bytes; bound each repetition"
+            ));
+        };
+        if nested(&hir) > NESTED_MAX {
+            return Err(
+                "pattern: repetitions within repetitions make it too costly; write it flat"
+                    .to_owned(),
+            );
+        }
+        let within = if all_bytes(&hir, is_run_byte) {
+            Within::Runs
+        } else if all_bytes(&hir, is_wide_byte) && match_min >= WIDE_MIN {
+            Within::WideRuns
+        } else {
+            Within::Anything
+        };
+        Ok(Facts { within, match_min, match_max, required_byte: self.required_byte(&hir) })
+    }
+
+    fn required_byte(&self, hir: &Hir) -> Option<u8> {
+        let HirKind::Concat(parts) = hir.kind() else { return None };
+        if !all_bytes(hir, |byte| byte != b'\n') {
+            return None;
+        }
+        parts
+            .iter()
+            .skip(1)
+            .filter_map(|part| match part.kind() {
+                HirKind::Literal(literal) => literal.0.iter().copied().find(|b| !is_wide_byte(*b)),
+                _ => None,
+            })
+            .find(|byte| !self.prefixes.iter().any(|prefix| prefix.as_bytes().contains(byte)))
+    }
+}
+
+/// The largest product of counts that stand within each other, where a text can be counted in more
+/// than one way: so many states a search may have to follow at once.
+fn nested(hir: &Hir) -> u32 {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => 1,
+        HirKind::Capture(capture) => nested(&capture.sub),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().map(nested).max().unwrap_or(1)
+        }
+        HirKind::Repetition(repetition) => {
+            let inner = nested(&repetition.sub);
+            let properties = repetition.sub.properties();
+            let (shortest, longest) = (properties.minimum_len(), properties.maximum_len());
+            let once = repetition.max.is_some_and(|most| most <= 1);
+            if once || shortest == longest || is_separated(&repetition.sub) {
+                return inner;
+            }
+            let longest = longest.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX);
+            repetition.max.unwrap_or(u32::MAX).saturating_mul(inner.max(longest))
+        }
+    }
+}
+
+/// Whether a part that stands once in each repetition holds a byte that no other part can: it
+/// tells where one ends.
+fn is_separated(hir: &Hir) -> bool {
+    let HirKind::Concat(parts) = hir.kind() else { return false };
+    parts.iter().enumerate().any(|(at, part)| {
+        let others = || parts.iter().enumerate().filter(|(other, _)| *other != at);
+        let repeats = matches!(part.kind(), HirKind::Repetition(part) if part.max != Some(1));
+        !repeats && has_foreign(part, &|byte| others().any(|(_, other)| may_hold(other, byte)))
+    })
+}
+
+/// Whether every match holds a byte that is none of `known`.
+fn has_foreign(hir: &Hir, known: &dyn Fn(u8) -> bool) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => false,
+        HirKind::Literal(literal) => literal.0.iter().any(|byte| !known(*byte)),
+        HirKind::Class(_) => (0..=u8::MAX).all(|byte| !may_hold(hir, byte) || !known(byte)),
+        HirKind::Repetition(repetition) => {
+            repetition.min > 0 && has_foreign(&repetition.sub, known)
+        }
+        HirKind::Capture(capture) => has_foreign(&capture.sub, known),
+        HirKind::Concat(parts) => parts.iter().any(|part| has_foreign(part, known)),
+        HirKind::Alternation(parts) => parts.iter().all(|part| has_foreign(part, known)),
+    }
+}
+
+/// Whether some match holds the byte.
+fn may_hold(hir: &Hir, byte: u8) -> bool {
+    match hir.kind() {
+        HirKind::Empty | HirKind::Look(_) => false,
+        HirKind::Literal(literal) => literal.0.contains(&byte),
+        HirKind::Class(Class::Bytes(class)) => {
+            class.iter().any(|range| (range.start()..=range.end()).contains(&byte))
+        }
+        HirKind::Class(Class::Unicode(class)) => {
+            class.iter().any(|range| (range.start()..=range.end()).contains(&char::from(byte)))
+        }
+        HirKind::Repetition(repetition) => may_hold(&repetition.sub, byte),
+        HirKind::Capture(capture) => may_hold(&capture.sub, byte),
+        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
+            parts.iter().any(|part| may_hold(part, byte))
+        }
+    }
+}
+
+/// Whether matches hold no other bytes.
+fn all_bytes(hir: &Hir, wanted: fn(u8) -> bool) -> bool {
+    hir.properties().look_set().is_empty()
+        && (0..=u8::MAX).all(|byte| wanted(byte) || !may_hold(hir, byte))
+}
