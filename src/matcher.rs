@@ -9,6 +9,8 @@
 //! Invariant: whether a hit at `start` is one depends on at most [`CONTEXT_MAX`] bytes before it
 //! and [`SPAN_MAX`] after it. [`Scanner`] rests on that to find the same in any split of a stream.
 
+mod groups;
+pub mod pieces;
 mod prefixes;
 mod runs;
 mod scanner;

@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 use crate::clock;
 use crate::finding::{Finding, FoundKey, Report, Skipped};
 use crate::ledger::{self, Offset, Sighting};
-use crate::matcher::{Candidate, Matcher, Scanner};
+use crate::matcher::{Candidate, Matcher, Scanner, pieces};
 use crate::registry::lookup::{Filter, Lookup};
 use crate::registry::{Registry, RegistryError};
 use crate::rule::Confidence;
@@ -194,15 +194,31 @@ impl Sink for ScanReader<'_> {
         });
     }
 
+    fn pieces(
+        &mut self,
+        item: &Item,
+        size: u64,
+        threads: usize,
+        read: &pieces::ReadAt<'_>,
+    ) -> Option<std::io::Result<()>> {
+        let (scan, part) = (self.scan, &mut self.part);
+        part.files += 1;
+        part.bytes += size;
+        let known = |bytes: &[u8]| scan.knows(bytes);
+        Some(pieces::scan(&scan.matcher, &known, (size, threads), read, &mut |candidate| {
+            collect(scan, item, part, &candidate);
+        }))
+    }
+
     fn end(&mut self, _end: End) -> ControlFlow<(), Position> {
         let (scan, part, item) = (self.scan, &mut self.part, &self.item);
-        let position =
-            self.scanner.finish(&scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
-                if let Some(item) = item {
-                    collect(scan, item, part, &candidate);
-                }
-            });
-        ControlFlow::Continue(position)
+        self.scanner.finish(&scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
+            if let Some(item) = item {
+                collect(scan, item, part, &candidate);
+            }
+        });
+        // Nobody goes on from here.
+        ControlFlow::Continue(Position::default())
     }
 
     fn skip(&mut self, path: &Path, why: String) {
@@ -355,7 +371,10 @@ impl Sink for WatchReader {
             sightings.extend(found);
         };
         let position = match end {
-            End::Done | End::Broken => scanner.finish(matcher, &known, &mut take),
+            End::Done | End::Broken => {
+                scanner.finish(matcher, &known, &mut take);
+                scanner.at_end()
+            }
             End::Pause => scanner.pause(matcher, &known, &mut take),
         };
         let offset = match (&self.item, self.filter.check()) {

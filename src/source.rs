@@ -146,6 +146,17 @@ pub trait Sink {
     fn space(&mut self) -> &mut [u8];
     /// So many bytes were read there.
     fn filled(&mut self, count: usize);
+    /// A whole file that can be read at any place, `size` bytes of it, by several threads at once:
+    /// instead of beginning, filling and ending it. `None`: this sink cannot.
+    fn pieces(
+        &mut self,
+        _item: &Item,
+        _size: u64,
+        _threads: usize,
+        _read: &(dyn Fn(u64, &mut [u8]) -> std::io::Result<usize> + Sync),
+    ) -> Option<std::io::Result<()>> {
+        None
+    }
     /// The item ends; answers up to where everything is decided. `Break`: read nothing more.
     fn end(&mut self, end: End) -> ControlFlow<(), Position>;
     /// Something could not be read.

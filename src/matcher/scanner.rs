@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::groups::Groups;
 use crate::matcher::{Hit, Known, Matcher, SPAN_MAX};
 use crate::rule::{Confidence, RuleSet};
 use crate::secret::Secret;
@@ -9,9 +10,6 @@ use crate::source::{CONTEXT_MAX, Position, marker};
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
-/// Overlapping hits that are weighed against each other; more are decided in parts.
-const GROUP_MAX: usize = 64;
-
 /// A hit, cut out of its stream.
 #[derive(Debug)]
 pub struct Candidate {
@@ -59,7 +57,7 @@ pub struct Scanner {
     counted: usize,
     /// Offset in the stream at which the line of the buffer's first byte begins.
     line_start: u64,
-    pending: Vec<Candidate>,
+    groups: Groups,
     hits: Vec<Hit>,
 }
 
@@ -81,7 +79,7 @@ impl Scanner {
             lines: 0,
             counted: 0,
             line_start: 0,
-            pending: Vec::new(),
+            groups: Groups::default(),
             hits: Vec::new(),
         }
     }
@@ -94,7 +92,7 @@ impl Scanner {
         self.lines = from.lines;
         self.counted = context;
         self.line_start = self.base;
-        self.pending.clear();
+        self.groups = Groups::default();
     }
 
     /// Where the next bytes are to be read to.
@@ -140,10 +138,9 @@ impl Scanner {
         matcher: &Matcher,
         known: &Known<'_>,
         emit: &mut dyn FnMut(Candidate),
-    ) -> Position {
+    ) {
         self.decide(self.len, matcher, known, emit);
-        self.flush(u64::MAX, emit);
-        self.position(self.len)
+        self.groups.flush(u64::MAX, emit);
     }
 
     /// The stream has no more for now. Emits what is to be seen as if it had ended; the position
@@ -162,6 +159,12 @@ impl Scanner {
         let position = self.position(resume);
         self.finish(matcher, known, emit);
         position
+    }
+
+    /// Where reading stands at the end of what was fed.
+    #[must_use]
+    pub fn at_end(&self) -> Position {
+        self.position(self.len)
     }
 
     fn text(&self) -> &[u8] {
@@ -197,11 +200,11 @@ impl Scanner {
         hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
         for hit in hits.drain(..) {
             let candidate = self.cut(&hit);
-            self.pending.push(candidate);
+            self.groups.push(candidate);
         }
         self.hits = hits;
         self.decided = upto;
-        self.flush(self.base + upto as u64, emit);
+        self.groups.flush(self.base + upto as u64, emit);
     }
 
     fn cut(&self, hit: &Hit) -> Candidate {
@@ -219,26 +222,6 @@ impl Scanner {
             confidence: hit.confidence,
             known: hit.known,
             secret: Secret::copy_of(self.text().get(start..end).unwrap_or_default()),
-        }
-    }
-
-    /// Emits the groups of overlapping candidates to which nothing can be added any more: those
-    /// that end before `decided`.
-    fn flush(&mut self, decided: u64, emit: &mut dyn FnMut(Candidate)) {
-        while let Some(first) = self.pending.first() {
-            let mut reach = first.end;
-            let mut count = 0;
-            for candidate in &self.pending {
-                if count == GROUP_MAX || (count > 0 && candidate.start >= reach) {
-                    break;
-                }
-                reach = reach.max(candidate.end);
-                count += 1;
-            }
-            if reach > decided && count < GROUP_MAX {
-                return;
-            }
-            resolve(self.pending.drain(..count).collect(), emit);
         }
     }
 
@@ -266,26 +249,4 @@ impl Drop for Scanner {
 
 fn newlines(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
-}
-
-/// Of overlapping candidates the best stay: registered ones all, then the surest, the first, the
-/// longest. A registered key found by its shape takes over the rule that sees the same bytes.
-fn resolve(mut group: Vec<Candidate>, emit: &mut dyn FnMut(Candidate)) {
-    group.sort_by_key(|c| {
-        let rank = (!c.known, std::cmp::Reverse(c.confidence), c.start);
-        (rank, std::cmp::Reverse(c.end), c.rule.is_none())
-    });
-    let mut kept: Vec<Candidate> = Vec::new();
-    for candidate in group {
-        let overlaps =
-            |other: &Candidate| other.start < candidate.end && candidate.start < other.end;
-        let same = |other: &Candidate| other.start == candidate.start && other.end == candidate.end;
-        let beaten =
-            if candidate.known { kept.iter().any(same) } else { kept.iter().any(overlaps) };
-        if !beaten {
-            kept.push(candidate);
-        }
-    }
-    kept.sort_by_key(|candidate| (candidate.start, candidate.end));
-    kept.into_iter().for_each(emit);
 }

@@ -4,12 +4,12 @@
 //! asked for by index, so that start-up does not grow with the registry.
 
 use std::collections::HashSet;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rusqlite::{Connection, OptionalExtension};
 
+use super::tags::Tags;
 use super::{Registry, Result};
 use crate::secret::{Digest, Keyring};
 use crate::shape::{Alphabet, Shape, ShapeSet};
@@ -17,33 +17,11 @@ use crate::shape::{Alphabet, Shape, ShapeSet};
 /// Candidates that are asked for by index before the filter is loaded.
 const ASKED_MAX: u32 = 1_000;
 
-/// Tags are uniform already: no need to hash them again.
-#[derive(Default)]
-pub struct TagHasher(u64);
-
-impl Hasher for TagHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
-            self.0 ^= u64::from_le_bytes(word);
-        }
-    }
-    fn write_u64(&mut self, tag: u64) {
-        self.0 = tag;
-    }
-}
-
-type Tags = HashSet<u64, BuildHasherDefault<TagHasher>>;
-
 #[derive(Clone, Default)]
 struct Loaded {
     tags: Tags,
     /// Digests of keys of which only the SHA-256 is known: these cost a hash per window.
-    untagged: HashSet<[u8; 32]>,
+    untagged: Arc<HashSet<[u8; 32]>>,
     /// The last row that is in it.
     seq: i64,
 }
@@ -152,7 +130,7 @@ impl Filter {
             return self.ask(tag, bytes);
         }
         let loaded = self.loaded();
-        loaded.tags.contains(&tag)
+        loaded.tags.contains(tag)
             || (self.untagged_lengths.contains(&bytes.len())
                 && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
     }
@@ -212,22 +190,31 @@ fn exists(
 
 /// Adds the rows behind `base.seq`.
 fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
-    let mut statement = connection.prepare(
-        "SELECT seq, tag, CASE WHEN tag IS NULL THEN digest END FROM keys WHERE seq > ?1",
-    )?;
+    let last: Option<i64> =
+        connection.query_row("SELECT max(seq) FROM keys", [], |row| row.get(0))?;
+    let rows = last.unwrap_or_default().saturating_sub(base.seq);
+    let mut added = Vec::with_capacity(usize::try_from(rows).unwrap_or_default());
+    let mut seq = base.seq;
+    // All tags stand in their index, which is a tenth of the table.
+    let mut statement = connection.prepare(if base.seq == 0 {
+        "SELECT tag, seq FROM keys INDEXED BY keys_by_tag WHERE tag IS NOT NULL AND seq > ?1"
+    } else {
+        "SELECT tag, seq FROM keys WHERE tag IS NOT NULL AND seq > ?1"
+    })?;
     let mut rows = statement.query([base.seq])?;
     while let Some(row) = rows.next()? {
-        base.seq = base.seq.max(row.get(0)?);
-        match row.get::<_, Option<i64>>(1)? {
-            Some(tag) => {
-                base.tags.insert(u64::from_le_bytes(tag.to_le_bytes()));
-            }
-            None => {
-                base.untagged.insert(row.get(2)?);
-            }
-        }
+        added.push(u64::from_le_bytes(row.get::<_, i64>(0)?.to_le_bytes()));
+        seq = seq.max(row.get(1)?);
     }
-    Ok(base)
+    let mut statement =
+        connection.prepare("SELECT digest, seq FROM keys WHERE tag IS NULL AND seq > ?1")?;
+    let mut rows = statement.query([base.seq])?;
+    while let Some(row) = rows.next()? {
+        Arc::make_mut(&mut base.untagged).insert(row.get(0)?);
+        seq = seq.max(row.get(1)?);
+    }
+    let tags = if added.is_empty() { base.tags } else { base.tags.with(added) };
+    Ok(Loaded { tags, untagged: base.untagged, seq })
 }
 
 fn shapes(connection: &Connection) -> rusqlite::Result<(ShapeSet, Vec<usize>)> {

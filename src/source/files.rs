@@ -1,6 +1,7 @@
 //! Files and folders, once: a parallel walk, each thread with a sink of its own.
 
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +9,7 @@ use globset::GlobSet;
 use ignore::{DirEntry, WalkBuilder, WalkState};
 
 use crate::source::reader::{self, Links};
-use crate::source::{End, Item, Kind, Sink, Stop};
+use crate::source::{End, Item, Kind, Sink};
 
 /// What to walk.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub fn run<S: Sink + Send>(options: &Options, make_sink: &(dyn Fn() -> S + Sync)
         match std::fs::metadata(path) {
             Err(error) => sink.skip(path, reader::describe(&error)),
             Ok(meta) if meta.is_dir() => folders.push(path),
-            Ok(_) => read(path, Links::Follow, &mut sink),
+            Ok(_) => read(path, Links::Follow, options.threads, &mut sink),
         }
     }
     drop(sink);
@@ -82,9 +83,8 @@ fn walk<S: Sink + Send>(
 
 /// `.git` itself and what the user excludes.
 fn left_out(path: &Path, exclude: &GlobSet) -> bool {
-    path.file_name().is_some_and(|name| name == ".git")
+    path.file_name().is_some_and(|name| name == ".git" || exclude.is_match(name))
         || exclude.is_match(path)
-        || path.file_name().is_some_and(|name| exclude.is_match(name))
 }
 
 fn visit(entry: &DirEntry, options: &Options, sink: &mut dyn Sink, tally: &mut Tally<'_>) {
@@ -101,16 +101,25 @@ fn visit(entry: &DirEntry, options: &Options, sink: &mut dyn Sink, tally: &mut T
             tally.entered(entry.path(), &options.exclude);
         }
     } else if kind.is_file() {
-        read(entry.path(), Links::Refuse, sink);
+        read(entry.path(), Links::Refuse, options.threads, sink);
     }
 }
 
-fn read(path: &Path, links: Links, sink: &mut dyn Sink) {
+/// Files that are longer, in bytes, are read by several threads at once.
+const LONG: u64 = 64 << 20;
+
+fn read(path: &Path, links: Links, threads: usize, sink: &mut dyn Sink) {
     let mut item = Item::whole(Kind::File, path.to_owned());
     let outcome = reader::open(path, links).and_then(|(mut file, stat)| {
         item.stat = stat;
+        if stat.size > LONG && threads > 1 {
+            let read = |offset: u64, space: &mut [u8]| file.read_at(space, offset);
+            if let Some(outcome) = sink.pieces(&item, stat.size, threads, &read) {
+                return outcome;
+            }
+        }
         sink.begin(&item);
-        let outcome = reader::pump(&mut file, sink, &Stop::new());
+        let outcome = reader::pump_file(&mut file, stat.size, sink);
         let _position = sink.end(End::Done);
         outcome
     });
@@ -155,7 +164,12 @@ impl Tally<'_> {
 
     fn entered(&self, folder: &Path, exclude: &GlobSet) {
         let Ok(entries) = std::fs::read_dir(folder) else { return };
-        let there = entries.flatten().filter(|entry| !left_out(&entry.path(), exclude)).count();
+        let kept = |entry: &std::fs::DirEntry| match exclude.is_empty() {
+            // No path is put together where only the name counts.
+            true => entry.file_name() != ".git",
+            false => !left_out(&entry.path(), exclude),
+        };
+        let there = entries.flatten().filter(kept).count();
         self.ignored.fetch_add(there as u64, Ordering::Relaxed);
     }
 

@@ -71,6 +71,24 @@ pub fn pump(from: &mut dyn Read, sink: &mut dyn Sink, stop: &Stop) -> io::Result
     Ok(false)
 }
 
+/// Reads a file of a known size, as it was when it was opened: to that size, or to its end.
+pub fn pump_file(from: &mut dyn Read, size: u64, sink: &mut dyn Sink) -> io::Result<()> {
+    let mut read = 0;
+    // What says 0 may hold more (in /proc, for one).
+    while size == 0 || read < size {
+        match from.read(sink.space()) {
+            Ok(0) => break,
+            Ok(count) => {
+                sink.filled(count);
+                read += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// A text for people: what is wrong with this file.
 #[must_use]
 pub fn describe(error: &io::Error) -> String {

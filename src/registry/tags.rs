@@ -1,0 +1,126 @@
+//! The set of tags of registered keys: 64 bits each, uniform (they are keyed hashes already).
+//!
+//! Nearly every question is answered "no" by one bit of a bitmap that is a sixteenth full; what it
+//! lets pass is looked for in sorted lists. 8 bytes a key for the lists, 2 to 4 for the bitmap.
+
+use std::sync::Arc;
+
+/// Bits of the bitmap for each tag, at least; at most twice as many.
+const BITS_PER_TAG: usize = 16;
+const WORD_BITS: usize = 64;
+
+/// Tags that can be added to, cheaply, without touching those who hold the set as it was.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tags {
+    bitmap: Arc<Vec<u64>>,
+    /// Sorted; each at least twice as long as the one behind it.
+    lists: Vec<Arc<Vec<u64>>>,
+}
+
+impl Tags {
+    /// Whether the tag is in the set.
+    #[inline]
+    pub(super) fn contains(&self, tag: u64) -> bool {
+        self.may_contain(tag) && self.lists.iter().any(|list| is_in(list, tag))
+    }
+
+    #[inline]
+    fn may_contain(&self, tag: u64) -> bool {
+        let (word, bit) = place(tag, self.bitmap.len());
+        self.bitmap.get(word).is_some_and(|word| word >> bit & 1 == 1)
+    }
+
+    /// The set with more tags in it.
+    pub(super) fn with(&self, mut added: Vec<u64>) -> Self {
+        added.sort_unstable();
+        added.dedup();
+        let mut lists = self.lists.clone();
+        // Lists are merged as long as the last is not twice as long as what comes.
+        while let Some(last) = lists.pop() {
+            if last.len() >= 2 * added.len() {
+                lists.push(last);
+                break;
+            }
+            added = merged(&last, &added);
+        }
+        lists.push(Arc::new(added));
+        let count: usize = lists.iter().map(|list| list.len()).sum();
+        let words = (count * BITS_PER_TAG).div_ceil(WORD_BITS).next_power_of_two();
+        let mut bitmap =
+            if words == self.bitmap.len() { Vec::clone(&self.bitmap) } else { vec![0; words] };
+        let fresh = if words == self.bitmap.len() { lists.last() } else { None };
+        for list in fresh.map_or(lists.as_slice(), std::slice::from_ref) {
+            for tag in list.iter() {
+                let (word, bit) = place(*tag, words);
+                if let Some(word) = bitmap.get_mut(word) {
+                    *word |= 1 << bit;
+                }
+            }
+        }
+        Self { bitmap: Arc::new(bitmap), lists }
+    }
+}
+
+/// Word and bit of a tag; the number of words is a power of two.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "as many bits as the bitmap has are wanted")]
+fn place(tag: u64, words: usize) -> (usize, u32) {
+    ((tag >> 6) as usize & words.wrapping_sub(1), (tag & 63) as u32)
+}
+
+/// Where a uniform tag should stand, give or take the square root of the length.
+fn is_in(list: &[u64], tag: u64) -> bool {
+    let expected = u128::from(tag) * list.len() as u128 >> 64;
+    let expected = usize::try_from(expected).unwrap_or_default();
+    let reach = list.len().isqrt() * 4 + 8;
+    let near = expected.saturating_sub(reach)..list.len().min(expected + reach);
+    let part = list.get(near).unwrap_or_default();
+    let outside =
+        part.first().is_none_or(|first| tag < *first) || part.last().is_none_or(|last| tag > *last);
+    if outside { list.binary_search(&tag).is_ok() } else { part.binary_search(&tag).is_ok() }
+}
+
+fn merged(a: &[u64], b: &[u64]) -> Vec<u64> {
+    let mut out = Vec::with_capacity(a.len() + b.len());
+    out.extend_from_slice(a);
+    out.extend_from_slice(b);
+    // Two sorted parts: the stable sort sees and merges them.
+    out.sort();
+    out.dedup();
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn holds_what_was_put_in_and_nothing_else(
+            batches in proptest::collection::vec(proptest::collection::vec(0u64.., 0..300), 0..12),
+            others in proptest::collection::vec(0u64.., 0..100),
+            clustered in proptest::bool::ANY,
+        ) {
+            let mut tags = Tags::default();
+            let mut model = std::collections::BTreeSet::new();
+            for batch in batches {
+                let batch: Vec<u64> = batch.into_iter().map(|t| if clustered { t % 1000 } else { t }).collect();
+                model.extend(batch.iter().copied());
+                tags = tags.with(batch);
+            }
+            for tag in model.iter().copied().chain(others).chain([0, 1, 999, u64::MAX]) {
+                proptest::prop_assert_eq!(tags.contains(tag), model.contains(&tag));
+            }
+        }
+    }
+
+    #[test]
+    fn one_by_one_the_lists_stay_few() {
+        let mut tags = Tags::default();
+        for tag in 0..2_000u64 {
+            tags = tags.with(vec![tag.wrapping_mul(0x9e37_79b9_7f4a_7c15)]);
+        }
+        assert_eq!(tags.lists.iter().map(|list| list.len()).sum::<usize>(), 2_000);
+        assert!(tags.lists.len() <= 12, "{}", tags.lists.len());
+    }
+}
