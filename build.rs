@@ -47,21 +47,26 @@ fn write(
     entry: &file::Entry,
     facts: &file::Facts,
 ) -> std::fmt::Result {
-    let file::Facts { within, match_min, match_max, required_byte } = facts;
+    let file::Facts { within, match_min, match_max, alphabet, required_byte } = facts;
     writeln!(
         code,
         "Built {{ file: {:?}, id: {:?}, provider: {:?}, name: {:?}, prefixes: &{:?}, \
-         keywords: &{:?}, offsets: &{:?}, pattern: {:?}, checksum: {}, \
-         confidence: Confidence::{:?}, left: Left::{:?}, kind: Kind::{:?}, min_entropy: {:?}, \
+         keywords: &{:?}, beside: &{:?}, before: {:?}, after: {:?}, lines: {:?}, offsets: &{:?}, \
+         pattern: {:?}, checksum: {}, confidence: Confidence::{:?}, left: Left::{:?}, \
+         right: Right::{:?}, lone: {:?}, needs: &{}, kind: Kind::{:?}, min_entropy: {:?}, \
          examples: &{:?}, negative_examples: &{:?}, source: {:?}, facts: Facts {{ \
          within: Within::{within:?}, match_min: {match_min:?}, match_max: {match_max:?}, \
-         required_byte: {required_byte:?} }} }},",
+         alphabet: {alphabet:?}, required_byte: {required_byte:?} }} }},",
         file,
         entry.id,
         entry.provider,
         entry.name,
         entry.prefixes,
         entry.keywords,
+        entry.beside,
+        entry.before,
+        entry.after,
+        entry.lines,
         entry.offsets,
         entry.pattern,
         entry
@@ -69,10 +74,18 @@ fn write(
             .map_or_else(|| "None".to_owned(), |kind| format!("Some(Checksum::{kind:?})")),
         entry.confidence,
         entry.left,
+        entry.right,
+        entry.lone,
+        listed(&entry.needs),
         entry.kind,
         entry.min_entropy,
         entry.examples,
         entry.negative_examples,
         entry.source,
     )
+}
+
+fn listed(needs: &[file::Need]) -> String {
+    let needs: Vec<String> = needs.iter().map(|need| format!("Need::{need:?}")).collect();
+    format!("[{}]", needs.join(", "))
 }

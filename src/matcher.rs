@@ -9,6 +9,7 @@
 //! Invariant: whether a hit at `start` is one depends on at most [`CONTEXT_MAX`] bytes before it
 //! and [`SPAN_MAX`] after it. [`Scanner`] rests on that to find the same in any split of a stream.
 
+mod announced;
 mod groups;
 pub mod pieces;
 mod prefixes;
@@ -26,6 +27,7 @@ use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
+use announced::Announced;
 use prefixes::Prefixes;
 use runs::{Classes, Wanted, Width};
 
@@ -71,6 +73,8 @@ struct Automata {
     owners: Vec<Vec<Owner>>,
     narrow: Option<usize>,
     wide: Option<usize>,
+    /// Rules without a literal, for whole stretches of runs.
+    announced: [Announced; 2],
     anything: Automaton,
     /// Rules whose matches all hold a byte that is rare elsewhere ([`crate::rule::Facts::required_byte`]): their
     /// literals are looked for in lines that hold it, before it.
@@ -112,9 +116,17 @@ impl Matcher {
         let (mut runs, mut anything) = (Vec::new(), Vec::new());
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
         let (mut narrow, mut wide) = (None, None);
+        let mut announced = [Announced::default(), Announced::default()];
         for (index, rule) in rules.rules().iter().enumerate() {
             let offset = rule.offsets.iter().copied().max().unwrap_or_default();
             let rest = rule.facts.match_min.saturating_sub(offset);
+            if rule.is_announced() {
+                match rule.facts.within {
+                    Within::Runs => announced[0].add(index, rule),
+                    Within::WideRuns | Within::Anything => announced[1].add(index, rule),
+                }
+                continue;
+            }
             let (shortest, least) = match rule.facts.within {
                 Within::Runs => (&mut narrow, RUN_MIN),
                 Within::WideRuns => (&mut wide, WIDE_MIN),
@@ -137,6 +149,7 @@ impl Matcher {
             owners,
             narrow,
             wide,
+            announced,
             anything: Automaton::new(&anything)?,
             before: before
                 .into_iter()
@@ -292,15 +305,18 @@ impl Search<'_> {
         // What begins before `starts` begins in its first byte's run, if it matters at all.
         let first = self.starts.start.saturating_sub(1);
         let last = self.text.len().min(self.starts.end + automata.offset);
-        let wanted = |rules: Option<usize>, stretch| {
-            let shortest = shapes.shortest(stretch);
+        let wanted = |rules: Option<usize>, announced: Option<usize>, stretch| {
+            let shortest = shapes.shortest(stretch).into_iter().chain(announced).min();
             let length = rules.into_iter().chain(shortest).min();
             Wanted { length: length.map(|l| l.min(runs::LENGTH_MAX)), whole: shortest }
         };
-        let runs = [wanted(automata.narrow, Stretch::Run), wanted(automata.wide, Stretch::WideRun)];
+        let runs = [
+            wanted(automata.narrow, automata.announced[0].shortest(), Stretch::Run),
+            wanted(automata.wide, automata.announced[1].shortest(), Stretch::WideRun),
+        ];
         let tables = (&automata.classes, &automata.prefixes.firsts);
         runs::each(self.text, first..last, tables, runs, self);
-        let words = wanted(None, Stretch::Word);
+        let words = wanted(None, None, Stretch::Word);
         if words.whole.is_some() {
             let mut words_only = Words(self);
             runs::each(
@@ -324,12 +340,26 @@ impl Search<'_> {
             let Some(span) = rule.match_at(self.text, start) else { continue };
             let found = self.text.get(span.clone()).unwrap_or_default();
             self.out.push(Hit {
+                confidence: rule.assess(self.text, &span),
                 span,
                 rule: Some(index),
-                confidence: rule.assess(found),
                 known: (self.known)(found),
             });
             break;
+        }
+    }
+
+    /// Checks a rule without a literal where one of its matches may begin.
+    fn announced(&mut self, start: usize, index: usize) {
+        let Some(rule) = self.matcher.rules.rules().get(index) else { return };
+        let Some(span) = rule.match_at(self.text, start).filter(|_| self.starts.contains(&start))
+        else {
+            return;
+        };
+        if self.matcher.rules.announces(rule, self.text, &span) {
+            let known = (self.known)(self.text.get(span.clone()).unwrap_or_default());
+            let confidence = rule.assess(self.text, &span);
+            self.out.push(Hit { span, rule: Some(index), confidence, known });
         }
     }
 
@@ -387,10 +417,12 @@ impl runs::Found for Search<'_> {
     }
 
     fn run(&mut self, width: Width, run: Range<usize>) {
-        let stretch = match width {
-            Width::Narrow => Stretch::Run,
-            Width::Wide => Stretch::WideRun,
+        let automata = &*self.matcher.automata;
+        let (stretch, announced) = match width {
+            Width::Narrow => (Stretch::Run, &automata.announced[0]),
+            Width::Wide => (Stretch::WideRun, &automata.announced[1]),
         };
+        announced.each(self.text, run.clone(), &mut |start, rule| self.announced(start, rule));
         self.shapes(stretch, run);
     }
 }

@@ -19,12 +19,11 @@ use regex::bytes::Regex;
 
 pub use checksum::Checksum;
 pub use file::{
-    Confidence, Entry, Facts, Kind, Left, MATCH_MAX, WIDE_MIN, Within, is_run_byte, is_wide_byte,
+    Confidence, Entry, Facts, Kind, Left, MATCH_MAX, Need, Right, WIDE_MIN, Within, is_run_byte,
+    is_wide_byte,
 };
 
 const REGEX_SIZE_LIMIT_BYTES: usize = 1 << 20;
-/// How far from a match a keyword may stand, in bytes.
-pub const KEYWORD_REACH: usize = 160;
 
 /// A built-in rule as the build script prepared it: read, checked, and with its facts.
 struct Built {
@@ -34,11 +33,18 @@ struct Built {
     name: &'static str,
     prefixes: &'static [&'static str],
     keywords: &'static [&'static str],
+    beside: &'static [&'static str],
+    before: usize,
+    after: usize,
+    lines: usize,
     offsets: &'static [usize],
     pattern: &'static str,
     checksum: Option<Checksum>,
     confidence: Confidence,
     left: Left,
+    right: Right,
+    lone: bool,
+    needs: &'static [Need],
     kind: Kind,
     min_entropy: f32,
     examples: &'static [&'static str],
@@ -115,40 +121,77 @@ impl RuleSet {
         files: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, RuleError> {
         let mut set = Self::builtin();
-        let mut faults = Vec::new();
+        let (mut faults, mut places) = (Vec::new(), Vec::new());
+        let own = set.rules.len();
         let mut seen: HashMap<String, String> = set
             .rules
             .iter()
             .map(|rule| (rule.id.to_string(), "the built-in rules".to_owned()))
             .collect();
         for (file, text) in files {
-            match file::parse(&text) {
-                Err(wrong) => {
-                    faults.extend(
-                        wrong.into_iter().map(|(line, why)| format!("{file}:{line}: {why}")),
-                    );
+            let parsed = file::parse(&text).unwrap_or_else(|wrong| {
+                faults.extend(wrong.into_iter().map(|(line, why)| format!("{file}:{line}: {why}")));
+                Vec::new()
+            });
+            for (line, entry, facts) in parsed {
+                let place = format!("{file}:{line}: {}", entry.id);
+                if let Some(other) = seen.insert(entry.id.to_string(), file.clone()) {
+                    faults.push(format!("{place}: the id stands in {other} already"));
                 }
-                Ok(parsed) => {
-                    for (line, entry, facts) in parsed {
-                        let rule = Rule {
-                            file: file.clone().into(),
-                            facts,
-                            entry,
-                            regex: OnceLock::new(),
-                        };
-                        let place = format!("{file}:{line}: {}", rule.id);
-                        if let Some(other) = seen.insert(rule.id.to_string(), file.clone()) {
-                            faults.push(format!("{place}: the id stands in {other} already"));
-                        }
-                        faults.extend(
-                            rule.try_examples().into_iter().map(|why| format!("{place}: {why}")),
-                        );
-                        set.rules.push(rule);
-                    }
-                }
+                places.push(place);
+                let file = file.clone().into();
+                set.rules.push(Rule { file, facts, entry, regex: OnceLock::new() });
             }
         }
+        for (rule, place) in set.rules.iter().skip(own).zip(places) {
+            let unknown = rule.beside.iter().filter(|id| !seen.contains_key(&***id));
+            faults.extend(unknown.map(|id| format!("{place}: beside: no rule has the id {id}")));
+            faults.extend(rule.try_examples(&set).into_iter().map(|why| format!("{place}: {why}")));
+        }
         if faults.is_empty() { Ok(set) } else { Err(RuleError { faults }) }
+    }
+
+    /// Every match of a rule, found the slow and simple way: what the matcher's answers are held
+    /// against.
+    #[must_use]
+    pub fn find_naively(&self, rule: &Rule, text: &[u8]) -> Vec<Range<usize>> {
+        let matches = (0..text.len()).filter_map(|start| rule.match_at(text, start));
+        matches
+            .filter(|span| {
+                let here = |offset: usize, literal: &str| {
+                    let rest = text.get(span.start + offset..).unwrap_or_default();
+                    rest.starts_with(literal.as_bytes())
+                };
+                rule.offsets.iter().any(|&at| rule.prefixes.iter().any(|p| here(at, p)))
+                    || self.announces(rule, text, span)
+            })
+            .collect()
+    }
+
+    /// Whether one of the rule's keywords stands near a match, upper and lower case alike, or one
+    /// of the rules that it names matches there.
+    #[must_use]
+    pub fn announces(&self, rule: &Rule, text: &[u8], span: &Range<usize>) -> bool {
+        let before = text.get(span.start.saturating_sub(rule.before)..span.start);
+        let after = text.get(span.end..text.len().min(span.end + rule.after));
+        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+        let breaks = |newline: Option<usize>, otherwise| newline.unwrap_or(otherwise);
+        let first = breaks(memchr::memrchr_iter(b'\n', before).nth(rule.lines), 0);
+        let last = breaks(memchr::memchr_iter(b'\n', after).nth(rule.lines), after.len());
+        let near = [before.get(first..), after.get(..last)];
+        near.into_iter().flatten().any(|near| {
+            let lower = near.to_ascii_lowercase();
+            let holds = |word: &str| memchr::memmem::find(&lower, word.as_bytes()).is_some();
+            rule.keywords.iter().any(|word| holds(word))
+                || self.rules.iter().filter(|other| rule.beside.contains(&other.id)).any(|other| {
+                    let literals = other
+                        .prefixes
+                        .iter()
+                        .filter(|prefix| memchr::memmem::find(near, prefix.as_bytes()).is_some());
+                    literals.count() > 0
+                        && (0..near.len()).any(|start| other.match_at(near, start).is_some())
+                })
+        })
     }
 
     /// The rules, in the order of their files.
@@ -177,11 +220,18 @@ impl Rule {
             name: built.name.into(),
             prefixes: texts(built.prefixes),
             keywords: texts(built.keywords),
+            beside: texts(built.beside),
+            before: built.before,
+            after: built.after,
+            lines: built.lines,
             offsets: built.offsets.to_vec(),
             pattern: built.pattern.into(),
             checksum: built.checksum,
             confidence: built.confidence,
             left: built.left,
+            right: built.right,
+            lone: built.lone,
+            needs: built.needs.to_vec(),
             kind: built.kind,
             min_entropy: built.min_entropy,
             examples: texts(built.examples),
@@ -222,48 +272,34 @@ impl Rule {
     /// there, or at least [`MATCH_MAX`] + 1 bytes behind the start.
     #[must_use]
     pub fn match_at(&self, text: &[u8], start: usize) -> Option<Range<usize>> {
-        let before = start.checked_sub(1).and_then(|at| text.get(at));
-        if self.left == Left::Boundary && before.is_some_and(u8::is_ascii_alphanumeric) {
+        if self.left == Left::Boundary && !is_boundary(text.get(..start)?) {
             return None;
         }
         let end = text.len().min(start + self.facts.match_max + 1);
         let found = self.regex()?.find(text.get(start..end)?)?;
-        let end = start + found.end();
-        (!text.get(end).is_some_and(u8::is_ascii_alphanumeric)).then_some(start..end)
+        let span = start..start + found.end();
+        let after = text.get(span.end).copied().unwrap_or_default();
+        let ends = self.right == Right::Any || !after.is_ascii_alphanumeric();
+        (ends && (!self.is_announced() || self.stands_alone(text, &span))).then_some(span)
     }
 
-    /// Every match, found the slow and simple way: what the matcher's answers are held against.
-    #[must_use]
-    pub fn find_naively(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let mut found = Vec::new();
-        for start in 0..text.len() {
-            let Some(span) = self.match_at(text, start) else { continue };
-            let here = |offset: usize, literal: &str| {
-                text.get(start + offset..).is_some_and(|rest| rest.starts_with(literal.as_bytes()))
-            };
-            let wanted = self.offsets.iter().any(|&at| self.prefixes.iter().any(|p| here(at, p)));
-            if wanted || self.is_announced(text, &span) {
-                found.push(span);
-            }
-        }
-        found
-    }
-
-    /// Whether one of the rule's keywords stands near a match, upper and lower case alike.
-    #[must_use]
-    pub fn is_announced(&self, text: &[u8], span: &Range<usize>) -> bool {
-        let near =
-            span.start.saturating_sub(KEYWORD_REACH)..text.len().min(span.end + KEYWORD_REACH);
-        let around = [near.start..span.start, span.end..near.end];
-        around.into_iter().filter_map(|part| text.get(part)).any(|part| {
-            let lower = part.to_ascii_lowercase();
-            self.keywords.iter().any(|word| memchr::memmem::find(&lower, word.as_bytes()).is_some())
-        })
+    /// Whether the neighbours are of another alphabet, and no letter, digit or `+`.
+    fn stands_alone(&self, text: &[u8], span: &Range<usize>) -> bool {
+        let joins = |byte: &u8| {
+            byte.is_ascii_alphanumeric()
+                || *byte == b'+'
+                || self.facts.alphabet >> (byte & 127) & 1 == 1
+        };
+        let before = span.start.checked_sub(1).and_then(|at| text.get(at));
+        let after = text.get(span.end);
+        // What is given a value is no part of it.
+        let joined = before.is_some_and(|byte| joins(byte) && *byte != b'=')
+            && !text.get(..span.start).is_some_and(is_boundary_of_escape);
+        !joined && !after.is_some_and(joins)
     }
 
     /// What is wrong with the rule's examples.
-    #[must_use]
-    pub fn try_examples(&self) -> Vec<String> {
+    fn try_examples(&self, set: &RuleSet) -> Vec<String> {
         if let Err(error) = self.compile() {
             return vec![format!("pattern: {error}")];
         }
@@ -275,11 +311,8 @@ impl Rule {
             match example::expand(template, &self.prefixes, self.checksum) {
                 Err(why) => faults.push(why),
                 Ok(text) => {
-                    let found = self.find_naively(&text);
-                    let best = found
-                        .iter()
-                        .filter_map(|span| Some(self.assess(text.get(span.clone())?)))
-                        .max();
+                    let found = set.find_naively(self, &text);
+                    let best = found.iter().map(|span| self.assess(&text, span)).max();
                     match (best, wanted) {
                         (None, true) => {
                             faults.push(format!("not found in its example `{template}`"))
@@ -300,7 +333,8 @@ impl Rule {
 
     /// The confidence of one match, in the order of the checks' price.
     #[must_use]
-    pub fn assess(&self, matched: &[u8]) -> Confidence {
+    pub fn assess(&self, text: &[u8], span: &Range<usize>) -> Confidence {
+        let matched = text.get(span.clone()).unwrap_or_default();
         match self.checksum.map(|checksum| checksum.verify(matched)) {
             Some(true) => return Confidence::High,
             Some(false) => return Confidence::Low,
@@ -308,15 +342,73 @@ impl Rule {
         }
         let weak = self.kind == Kind::Public
             || is_example(matched)
-            || (self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy);
+            || (self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy)
+            || !self.needs.iter().all(|need| need.is_met(matched))
+            || (self.lone && is_in_base64(text, span));
         if weak { Confidence::Low } else { self.confidence }
     }
 }
 
+impl Need {
+    fn is_met(self, matched: &[u8]) -> bool {
+        matched.iter().any(match self {
+            Self::Digit => u8::is_ascii_digit,
+            Self::Upper => u8::is_ascii_uppercase,
+            Self::Lower => u8::is_ascii_lowercase,
+        })
+    }
+}
+
+fn is_in_base64(text: &[u8], span: &Range<usize>) -> bool {
+    let joins = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    span.start.checked_sub(1).and_then(|at| text.get(at)).is_some_and(joins)
+        || text.get(span.end).is_some_and(|byte| joins(byte) || *byte == b'=')
+}
+
+/// Whether a word may begin behind this text: no letter or digit stands there, or one that ends an
+/// escape.
+fn is_boundary(before: &[u8]) -> bool {
+    !before.last().is_some_and(u8::is_ascii_alphanumeric) || is_boundary_of_escape(before)
+}
+
+/// Whether the text ends in an escape, so that its last letter is no part of a word: `\n`, `%3D`,
+/// `\x3d`, `\u003d`, `ESC[32m`.
+fn is_boundary_of_escape(before: &[u8]) -> bool {
+    let tail = |count: usize| {
+        before.len().checked_sub(count).and_then(|at| before.get(at..)).unwrap_or_default()
+    };
+    let hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
+    matches!(tail(2), [b'\\', b'n' | b'r' | b't' | b'b' | b'f' | b'v' | b'0'])
+        || matches!(tail(3), [b'%', rest @ ..] if hex(rest))
+        || matches!(tail(4), [b'\\', b'x', rest @ ..] if hex(rest))
+        || matches!(tail(6), [b'\\', b'u', rest @ ..] if hex(rest))
+        || before.strip_suffix(b"m").is_some_and(|rest| {
+            let code = |byte: &&u8| byte.is_ascii_digit() || **byte == b';';
+            let codes = rest.iter().rev().take(16).take_while(code).count();
+            rest.get(..rest.len() - codes).is_some_and(|start| start.ends_with(b"\x1b["))
+        })
+}
+
 /// Words that mark an example in documents.
 fn is_example(matched: &[u8]) -> bool {
-    const WORDS: [&[u8]; 6] =
-        [b"example", b"sample", b"dummy", b"changeme", b"xxxxxx", b"000000000000"];
+    const WORDS: [&[u8]; 15] = [
+        b"example",
+        b"sample",
+        b"dummy",
+        b"changeme",
+        b"xxxxxx",
+        b"000000000000",
+        b"abcdefgh",
+        // jwt.io's, in base64.
+        b"ixmjm0nty3odkwi",
+        b":password",
+        b"password@",
+        b"passwd@",
+        b"pass@",
+        b"secret@",
+        b":postgres@",
+        b":guest@",
+    ];
     let lower = matched.to_ascii_lowercase();
     WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
 }
@@ -361,7 +453,11 @@ rules:
         told("{32}", "{32,}", "t.yaml:3: acme-key: pattern: its longest match must be at most");
         told("{32}", "{32", "t.yaml:3: acme-key: pattern: regex parse error");
         told("acme_[0-9a-f]{32}", "acme_(?:[a-z]{1,90}-?){1,20}", "repetitions within repetitions");
-        told("prefixes: [\"acme_\"]", "prefixes: []", "give either prefixes or keywords");
+        told(
+            "prefixes: [\"acme_\"]",
+            "prefixes: []",
+            "give either prefixes, or keywords or beside",
+        );
         told("prefixes: [\"acme_\"]", "prefixes: [\"a\"]", "prefixes: each of 2 bytes or more");
         told(
             "<hex:32>",

@@ -28,12 +28,13 @@ impl Checksum {
                 crate::secret::to_hex(&crc32fast::hash(body).to_le_bytes()).into_bytes()
             }
             Self::GitlabRoutable => padded(crc32fast::hash(before), BASE36, 7),
+            Self::Bech32 => bech32(before),
         }
     }
 
     fn width(self) -> usize {
         match self {
-            Self::Crc32Base62 | Self::Leakwarden => 6,
+            Self::Crc32Base62 | Self::Leakwarden | Self::Bech32 => 6,
             Self::Crc32LeHex => 8,
             Self::GitlabRoutable => 7,
         }
@@ -54,6 +55,33 @@ fn padded(crc: u32, alphabet: &[u8], width: usize) -> Vec<u8> {
     out
 }
 
+const BECH32: &[u8; 32] = b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
+
+/// The checksum of BIP-173: a remainder of polynomials over the bits of the characters.
+fn bech32(before: &[u8]) -> Vec<u8> {
+    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
+    let one = before.iter().rposition(|&byte| byte == b'1').unwrap_or(before.len());
+    let (human, data) = before.split_at(one);
+    let human = human.to_ascii_lowercase();
+    let value =
+        |byte: &u8| (0u32..).zip(BECH32).find(|(_, c)| *c == byte).map_or(0, |(value, _)| value);
+    let values = human
+        .iter()
+        .map(|byte| u32::from(byte >> 5))
+        .chain([0])
+        .chain(human.iter().map(|byte| u32::from(byte & 31)))
+        .chain(data.iter().skip(1).map(value))
+        .chain([0; 6]);
+    let step = |sum: u32, value| {
+        let next = (sum & 0x1ff_ffff) << 5 ^ value;
+        let taken = (0..).zip(GENERATOR).filter(|(bit, _)| sum >> 25 >> bit & 1 == 1);
+        taken.fold(next, |next, (_, generator)| next ^ generator)
+    };
+    let sum = values.fold(1, step) ^ 1;
+    let digit = |at: u32| BECH32.get(usize::try_from(sum >> (5 * at) & 31).ok()?).copied();
+    (0..6).rev().filter_map(digit).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +99,15 @@ mod tests {
         let token = ["ghp_", "zQWBuTSOoRi4A9spHcVY5ncnsDkxkJ", "0mLq17"].concat();
         assert!(Checksum::Crc32Base62.verify(token.as_bytes()));
         assert!(!Checksum::Crc32Base62.verify(token.to_lowercase().as_bytes()));
+    }
+
+    /// The first valid string of BIP-173, and age's key of zeros.
+    #[test]
+    fn bech32_as_published() {
+        assert!(Checksum::Bech32.verify(b"A12UEL5L"));
+        assert!(!Checksum::Bech32.verify(b"A12UEL5Q"));
+        let zeros = ["AGE-SECRET-KEY-1", &"Q".repeat(52)].concat();
+        assert_eq!(Checksum::Bech32.digits(zeros.as_bytes()), b"8H00W3");
     }
 
     #[test]

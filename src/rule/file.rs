@@ -10,8 +10,11 @@ use serde::Deserialize;
 pub const MATCH_MAX: usize = 3_000;
 /// Shortest literal.
 const LITERAL_MIN: usize = 2;
-/// Shortest key that a keyword may announce.
-const KEYWORD_MATCH_MIN: usize = 16;
+/// Shortest and longest key that a keyword may announce.
+const ANNOUNCED_MIN: usize = 16;
+const ANNOUNCED_MAX: usize = 127;
+/// How far from its key a keyword may stand: within what is kept of a stream before and behind.
+const NEAR_MAX: usize = 1_000;
 /// Shortest match for which wide runs are looked for: shorter ones are in every line of a log.
 pub const WIDE_MIN: usize = 32;
 /// Most ways in which a pattern may count at once: a repetition in a repetition multiplies.
@@ -55,6 +58,29 @@ pub enum Kind {
     Public,
 }
 
+/// What may stand to the right of a match.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Right {
+    /// No ASCII letter or digit: where a key is longer than the pattern, it is none.
+    #[default]
+    Boundary,
+    /// Anything: the pattern covers the beginning of a key without a bound.
+    Any,
+}
+
+/// Characters that nearly every key of a kind holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Need {
+    /// `0-9`
+    Digit,
+    /// `A-Z`
+    Upper,
+    /// `a-z`
+    Lower,
+}
+
 /// The kinds of check digits whose arithmetic is known and verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub enum Checksum {
@@ -73,6 +99,9 @@ pub enum Checksum {
     /// base36, padded with `0` (gitlabhq, lib/authn/token_field/generator/routable_token.rb).
     #[serde(rename = "gitlab-routable")]
     GitlabRoutable,
+    /// age: bech32 over the lower-case prefix and the data (BIP-173), in upper case.
+    #[serde(rename = "bech32")]
+    Bech32,
 }
 
 /// One rule as the file has it.
@@ -91,6 +120,18 @@ pub struct Entry {
     /// Lower-case words, one of which stands near a match that has no literal.
     #[serde(default)]
     pub keywords: Vec<Text>,
+    /// Or ids of other rules, one of which matches near it.
+    #[serde(default)]
+    pub beside: Vec<Text>,
+    /// How far before a match that is looked for, in bytes.
+    #[serde(default = "usual_before")]
+    pub before: usize,
+    /// How far behind it.
+    #[serde(default)]
+    pub after: usize,
+    /// How many line breaks may stand between, on each side.
+    #[serde(default)]
+    pub lines: usize,
     /// How many bytes of the match stand before the literal.
     #[serde(default = "no_offset")]
     pub offsets: Vec<usize>,
@@ -103,6 +144,15 @@ pub struct Entry {
     /// What may stand before it.
     #[serde(default)]
     pub left: Left,
+    /// What may stand behind it.
+    #[serde(default)]
+    pub right: Right,
+    /// In the midst of base64 the confidence is low.
+    #[serde(default)]
+    pub lone: bool,
+    /// Without all of these the confidence is low.
+    #[serde(default)]
+    pub needs: Vec<Need>,
     /// Whether it is a secret at all.
     #[serde(default)]
     pub kind: Kind,
@@ -115,6 +165,10 @@ pub struct Entry {
     pub negative_examples: Vec<Text>,
     /// Where the facts come from.
     pub source: Text,
+}
+
+fn usual_before() -> usize {
+    80
 }
 
 fn no_offset() -> Vec<usize> {
@@ -147,6 +201,8 @@ pub struct Facts {
     pub match_min: usize,
     /// The longest.
     pub match_max: usize,
+    /// The ASCII characters of which matches are made, a bit each.
+    pub alphabet: u128,
     /// A byte that every match holds behind its literal, and that other text rarely does: asked
     /// for before the pattern is tried. `None` also where a match may hold a line break: the byte
     /// is looked for in one line only.
@@ -200,6 +256,12 @@ fn names(line: &str, id: &str) -> bool {
 }
 
 impl Entry {
+    /// Whether matches are recognised by what stands near them.
+    #[must_use]
+    pub fn is_announced(&self) -> bool {
+        !self.keywords.is_empty() || !self.beside.is_empty()
+    }
+
     /// Every check that needs no matching.
     fn check(&self) -> Result<Facts, Vec<String>> {
         let mut faults = Vec::new();
@@ -208,8 +270,11 @@ impl Entry {
         if !named {
             faults.push("id: write it in a-z, 0-9 and `-`".to_owned());
         }
-        if self.prefixes.is_empty() == self.keywords.is_empty() {
-            faults.push("give either prefixes or keywords".to_owned());
+        if self.prefixes.is_empty() != self.is_announced() {
+            faults.push("give either prefixes, or keywords or beside".to_owned());
+        }
+        if self.before > NEAR_MAX || self.after > NEAR_MAX {
+            faults.push(format!("before, after: at most {NEAR_MAX}"));
         }
         if self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
             faults.push(format!("prefixes: each of {LITERAL_MIN} bytes or more"));
@@ -225,12 +290,14 @@ impl Entry {
             faults.push("examples and negative_examples: at least one each".to_owned());
         }
         let facts = self.facts().map_err(|fault| faults.push(fault)).ok();
-        if let Some(facts) = facts.filter(|_| !self.keywords.is_empty())
-            && (facts.within == Within::Anything || facts.match_min < KEYWORD_MATCH_MIN)
+        if let Some(facts) = facts.filter(|_| self.is_announced())
+            && (facts.within == Within::Anything
+                || facts.match_min < ANNOUNCED_MIN
+                || facts.match_max > ANNOUNCED_MAX)
         {
             faults.push(format!(
-                "pattern: with keywords, a match is at least {KEYWORD_MATCH_MIN} bytes of \
-                 [A-Za-z0-9_.-], or {WIDE_MIN} of [A-Za-z0-9_.+/=~-]"
+                "pattern: with keywords, a match is {ANNOUNCED_MIN} to {ANNOUNCED_MAX} bytes of \
+                 [A-Za-z0-9_.-], or at least {WIDE_MIN} of [A-Za-z0-9_.+/=~-]"
             ));
         }
         match facts.filter(|_| faults.is_empty()) {
@@ -266,7 +333,11 @@ impl Entry {
         } else {
             Within::Anything
         };
-        Ok(Facts { within, match_min, match_max, required_byte: self.required_byte(&hir) })
+        let alphabet = (0..128u8)
+            .filter(|byte| may_hold(&hir, *byte))
+            .fold(0, |alphabet, byte| alphabet | 1 << byte);
+        let required_byte = self.required_byte(&hir);
+        Ok(Facts { within, match_min, match_max, alphabet, required_byte })
     }
 
     fn required_byte(&self, hir: &Hir) -> Option<u8> {
@@ -308,15 +379,48 @@ fn nested(hir: &Hir) -> u32 {
     }
 }
 
-/// Whether a part that stands once in each repetition holds a byte that no other part can: it
-/// tells where one ends.
+/// Whether a part of each repetition holds a byte that no other part can: it tells where one ends.
 fn is_separated(hir: &Hir) -> bool {
-    let HirKind::Concat(parts) = hir.kind() else { return false };
+    let parts = match hir.kind() {
+        HirKind::Capture(capture) => return is_separated(&capture.sub),
+        HirKind::Alternation(parts) => return is_code(parts),
+        HirKind::Concat(parts) => parts,
+        _ => return false,
+    };
     parts.iter().enumerate().any(|(at, part)| {
         let others = || parts.iter().enumerate().filter(|(other, _)| *other != at);
+        // One that repeats must have something else between its last and its next.
         let repeats = matches!(part.kind(), HirKind::Repetition(part) if part.max != Some(1));
-        !repeats && has_foreign(part, &|byte| others().any(|(_, other)| may_hold(other, byte)))
+        let between = others().any(|(_, other)| other.properties().minimum_len() > Some(0));
+        (!repeats || between)
+            && has_foreign(part, &|byte| others().any(|(_, other)| may_hold(other, byte)))
     })
+}
+
+/// Whether the first byte tells which of the alternatives it is, and so how long it is.
+fn is_code(parts: &[Hir]) -> bool {
+    let fixed = |part: &Hir| {
+        let properties = part.properties();
+        properties.minimum_len() > Some(0) && properties.minimum_len() == properties.maximum_len()
+    };
+    parts.iter().all(fixed)
+        && (0..=u8::MAX)
+            .all(|byte| parts.iter().filter(|part| may_begin_with(part, byte)).count() <= 1)
+}
+
+/// Whether some match begins with the byte; of what may be empty, no is not said.
+fn may_begin_with(hir: &Hir, byte: u8) -> bool {
+    match hir.kind() {
+        HirKind::Literal(literal) => literal.0.first() == Some(&byte),
+        HirKind::Capture(capture) => may_begin_with(&capture.sub, byte),
+        HirKind::Concat(parts) => parts.first().is_none_or(|part| may_begin_with(part, byte)),
+        HirKind::Alternation(parts) => parts.iter().any(|part| may_begin_with(part, byte)),
+        HirKind::Repetition(repetition) if repetition.min > 0 => {
+            may_begin_with(&repetition.sub, byte)
+        }
+        HirKind::Class(_) => may_hold(hir, byte),
+        HirKind::Empty | HirKind::Look(_) | HirKind::Repetition(_) => true,
+    }
 }
 
 /// Whether every match holds a byte that is none of `known`.
