@@ -68,11 +68,60 @@ impl fmt::Display for Confidence {
     }
 }
 
+impl Kind {
+    /// The word in rule files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Id => "id",
+            Self::Public => "public",
+        }
+    }
+}
+
+impl Left {
+    /// The word in rule files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Boundary => "boundary",
+        }
+    }
+}
+
+/// What makes a match doubtful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Its check digits are wrong.
+    Checksum,
+    /// Such keys are public by design.
+    Public,
+    /// A word in it marks an example.
+    Example,
+    /// It is too regular to be random.
+    Entropy,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Checksum => "its check digits are wrong",
+            Self::Public => "such keys are public by design",
+            Self::Example => "a word in it marks an example",
+            Self::Entropy => "its entropy is under the rule's min_entropy",
+        })
+    }
+}
+
 /// One rule: what its file says, what was read off it, and its pattern.
 #[derive(Debug)]
 pub struct Rule {
     /// The file it comes from; built-in ones lie in `rules/`.
     pub file: Cow<'static, str>,
+    /// Whether it comes with leakwarden.
+    pub builtin: bool,
     /// What is read off the pattern.
     pub facts: Facts,
     entry: Entry,
@@ -114,6 +163,20 @@ impl RuleSet {
     pub fn with_files(
         files: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, RuleError> {
+        Self::load(files, Rule::try_examples)
+    }
+
+    /// The same, with the examples left to the caller.
+    pub fn with_untried_files(
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, RuleError> {
+        Self::load(files, |_| Vec::new())
+    }
+
+    fn load(
+        files: impl IntoIterator<Item = (String, String)>,
+        try_examples: fn(&Rule) -> Vec<String>,
+    ) -> Result<Self, RuleError> {
         let mut set = Self::builtin();
         let mut faults = Vec::new();
         let mut seen: HashMap<String, String> = set
@@ -132,6 +195,7 @@ impl RuleSet {
                     for (line, entry, facts) in parsed {
                         let rule = Rule {
                             file: file.clone().into(),
+                            builtin: false,
                             facts,
                             entry,
                             regex: OnceLock::new(),
@@ -141,7 +205,7 @@ impl RuleSet {
                             faults.push(format!("{place}: the id stands in {other} already"));
                         }
                         faults.extend(
-                            rule.try_examples().into_iter().map(|why| format!("{place}: {why}")),
+                            try_examples(&rule).into_iter().map(|why| format!("{place}: {why}")),
                         );
                         set.rules.push(rule);
                     }
@@ -188,7 +252,13 @@ impl Rule {
             negative_examples: texts(built.negative_examples),
             source: built.source.into(),
         };
-        Self { file: built.file.into(), facts: built.facts, entry, regex: OnceLock::new() }
+        Self {
+            file: built.file.into(),
+            builtin: true,
+            facts: built.facts,
+            entry,
+            regex: OnceLock::new(),
+        }
     }
 
     /// The compiled pattern, anchored at the start of what it is given; `None` cannot happen for a
@@ -282,7 +352,7 @@ impl Rule {
                         .max();
                     match (best, wanted) {
                         (None, true) => {
-                            faults.push(format!("not found in its example `{template}`"))
+                            faults.push(format!("not found in its example `{template}`"));
                         }
                         (Some(_), false) => {
                             faults.push(format!("found in its negative example `{template}`"));
@@ -301,15 +371,27 @@ impl Rule {
     /// The confidence of one match, in the order of the checks' price.
     #[must_use]
     pub fn assess(&self, matched: &[u8]) -> Confidence {
-        match self.checksum.map(|checksum| checksum.verify(matched)) {
-            Some(true) => return Confidence::High,
-            Some(false) => return Confidence::Low,
-            None => {}
+        match self.doubt(matched) {
+            Some(_) => Confidence::Low,
+            None if self.checksum.is_some() => Confidence::High,
+            None => self.confidence,
         }
-        let weak = self.kind == Kind::Public
-            || is_example(matched)
-            || (self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy);
-        if weak { Confidence::Low } else { self.confidence }
+    }
+
+    /// Why the confidence of one match is low whatever the rule's is, if it is.
+    #[must_use]
+    pub fn doubt(&self, matched: &[u8]) -> Option<Doubt> {
+        if let Some(checksum) = self.checksum {
+            return (!checksum.verify(matched)).then_some(Doubt::Checksum);
+        }
+        if self.kind == Kind::Public {
+            return Some(Doubt::Public);
+        }
+        if is_example(matched) {
+            return Some(Doubt::Example);
+        }
+        let flat = self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy;
+        flat.then_some(Doubt::Entropy)
     }
 }
 
