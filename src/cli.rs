@@ -40,6 +40,9 @@ pub enum Command {
     /// Review leaks: what was seen, what was done, what waits
     #[command(subcommand)]
     Leak(Leak),
+    /// Look at rules, check rule files, try rules on their examples or on a text
+    #[command(subcommand)]
+    Rule(Rule),
 }
 
 /// Where the registry is.
@@ -406,6 +409,72 @@ pub enum Leak {
         #[command(flatten)]
         registry: RegistryArg,
     },
+}
+
+/// Own rules beside the built-in ones.
+#[derive(Debug, Args)]
+pub struct RulesArg {
+    /// Add rules from the .yaml files of a folder
+    #[arg(long, value_name = "DIR")]
+    pub rules: Vec<PathBuf>,
+}
+
+/// `rule`.
+#[derive(Debug, Subcommand)]
+pub enum Rule {
+    /// List the rules
+    List {
+        /// Only rules with this word in their id, provider or name; of several words, with all
+        #[arg(value_name = "WORD")]
+        words: Vec<String>,
+        /// Only rules that do not come with leakwarden
+        #[arg(long)]
+        own: bool,
+        /// Which
+        #[command(flatten)]
+        rules: RulesArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Show everything about one rule
+    Show {
+        /// Its id
+        id: String,
+        /// Which
+        #[command(flatten)]
+        rules: RulesArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Check rule files and try their examples; exit code 2: a fault
+    Check {
+        /// Rule files, or folders of them (default: the built-in rules)
+        #[arg(value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
+    /// Try rules on their examples, or on a text
+    #[command(after_help = "Exit codes: 0 every example is right, or a rule matches the text; \
+    1 an example is wrong, or no rule matches; 2 usage error, or a fault in a rule file.")]
+    Test(RuleTest),
+}
+
+/// `rule test`.
+#[derive(Debug, Args)]
+pub struct RuleTest {
+    /// Rule files, or folders of them, beside the built-in rules
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Which
+    #[command(flatten)]
+    pub rules: RulesArg,
+    /// Try one rule only
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Instead of the examples, say what the rules see in standard input, and why they doubt it
+    #[arg(long)]
+    pub stdin: bool,
 }
 
 fn leak_action(word: &str) -> Result<LeakAction, String> {

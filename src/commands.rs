@@ -7,6 +7,7 @@ mod init;
 mod key;
 mod leak;
 mod output;
+mod rule;
 mod scan;
 mod watch;
 
@@ -84,6 +85,7 @@ fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
         Command::Init(init) => init::run(&init),
         Command::Key(key) => key::run(key),
         Command::Leak(leak) => leak::run(&leak),
+        Command::Rule(rule) => rule::run(&rule),
     }
 }
 
@@ -110,12 +112,16 @@ fn own_address() -> String {
 
 /// A matcher with the built-in rules and those of some folders.
 fn matcher(folders: &[PathBuf]) -> anyhow::Result<Matcher> {
+    Ok(Matcher::new(Arc::new(rules(folders)?), ShapeSet::default())?)
+}
+
+/// The built-in rules and those of some folders.
+fn rules(folders: &[PathBuf]) -> anyhow::Result<RuleSet> {
     let mut files = Vec::new();
     for folder in folders {
         files.extend(rule_files(folder)?);
     }
-    let rules = RuleSet::with_files(files).context("rules")?;
-    Ok(Matcher::new(Arc::new(rules), ShapeSet::default())?)
+    RuleSet::with_files(files).context("rules")
 }
 
 fn rule_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {

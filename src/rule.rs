@@ -4,6 +4,7 @@
 //! and checks that give a confidence. Invariant: a rule that got past [`RuleSet`] is bounded: its
 //! longest match is at most [`MATCH_MAX`] bytes, so that matching needs no more than a window.
 
+mod assess;
 pub mod checksum;
 pub mod example;
 
@@ -17,6 +18,7 @@ use std::sync::OnceLock;
 
 use regex::bytes::Regex;
 
+pub use assess::Doubt;
 pub use checksum::Checksum;
 pub use file::{
     Confidence, Entry, Facts, Kind, Left, MATCH_MAX, Need, Right, WIDE_MIN, Within, is_run_byte,
@@ -74,11 +76,59 @@ impl fmt::Display for Confidence {
     }
 }
 
+impl Kind {
+    /// The word in rule files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Id => "id",
+            Self::Public => "public",
+        }
+    }
+}
+
+impl Right {
+    /// The word in rule files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Boundary => "boundary",
+            Self::Any => "any",
+        }
+    }
+}
+
+impl Need {
+    /// The word in rule files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Digit => "digit",
+            Self::Upper => "upper",
+            Self::Lower => "lower",
+        }
+    }
+}
+
+impl Left {
+    /// The word in rule files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Boundary => "boundary",
+        }
+    }
+}
+
 /// One rule: what its file says, what was read off it, and its pattern.
 #[derive(Debug)]
 pub struct Rule {
     /// The file it comes from; built-in ones lie in `rules/`.
     pub file: Cow<'static, str>,
+    /// Whether it comes with leakwarden.
+    pub builtin: bool,
     /// What is read off the pattern.
     pub facts: Facts,
     entry: Entry,
@@ -120,6 +170,20 @@ impl RuleSet {
     pub fn with_files(
         files: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, RuleError> {
+        Self::load(files, Rule::try_examples)
+    }
+
+    /// The same, with the examples left to the caller.
+    pub fn with_untried_files(
+        files: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, RuleError> {
+        Self::load(files, |_, _| Vec::new())
+    }
+
+    fn load(
+        files: impl IntoIterator<Item = (String, String)>,
+        try_examples: fn(&Rule, &Self) -> Vec<String>,
+    ) -> Result<Self, RuleError> {
         let mut set = Self::builtin();
         let (mut faults, mut places) = (Vec::new(), Vec::new());
         let own = set.rules.len();
@@ -140,13 +204,14 @@ impl RuleSet {
                 }
                 places.push(place);
                 let file = file.clone().into();
-                set.rules.push(Rule { file, facts, entry, regex: OnceLock::new() });
+                set.rules.push(Rule { file, builtin: false, facts, entry, regex: OnceLock::new() });
             }
         }
         for (rule, place) in set.rules.iter().skip(own).zip(places) {
             let unknown = rule.beside.iter().filter(|id| !seen.contains_key(&***id));
             faults.extend(unknown.map(|id| format!("{place}: beside: no rule has the id {id}")));
-            faults.extend(rule.try_examples(&set).into_iter().map(|why| format!("{place}: {why}")));
+            faults
+                .extend(try_examples(rule, &set).into_iter().map(|why| format!("{place}: {why}")));
         }
         if faults.is_empty() { Ok(set) } else { Err(RuleError { faults }) }
     }
@@ -238,7 +303,13 @@ impl Rule {
             negative_examples: texts(built.negative_examples),
             source: built.source.into(),
         };
-        Self { file: built.file.into(), facts: built.facts, entry, regex: OnceLock::new() }
+        Self {
+            file: built.file.into(),
+            builtin: true,
+            facts: built.facts,
+            entry,
+            regex: OnceLock::new(),
+        }
     }
 
     /// The compiled pattern, anchored at the start of what it is given; `None` cannot happen for a
@@ -272,7 +343,7 @@ impl Rule {
     /// there, or at least [`MATCH_MAX`] + 1 bytes behind the start.
     #[must_use]
     pub fn match_at(&self, text: &[u8], start: usize) -> Option<Range<usize>> {
-        if self.left == Left::Boundary && !is_boundary(text.get(..start)?) {
+        if self.left == Left::Boundary && !assess::is_boundary(text.get(..start)?) {
             return None;
         }
         let end = text.len().min(start + self.facts.match_max + 1);
@@ -294,12 +365,12 @@ impl Rule {
         let after = text.get(span.end);
         // What is given a value is no part of it.
         let joined = before.is_some_and(|byte| joins(byte) && *byte != b'=')
-            && !text.get(..span.start).is_some_and(is_boundary_of_escape);
+            && !text.get(..span.start).is_some_and(assess::ends_in_escape);
         !joined && !after.is_some_and(joins)
     }
 
     /// What is wrong with the rule's examples.
-    fn try_examples(&self, set: &RuleSet) -> Vec<String> {
+    pub fn try_examples(&self, set: &RuleSet) -> Vec<String> {
         if let Err(error) = self.compile() {
             return vec![format!("pattern: {error}")];
         }
@@ -315,7 +386,7 @@ impl Rule {
                     let best = found.iter().map(|span| self.assess(&text, span)).max();
                     match (best, wanted) {
                         (None, true) => {
-                            faults.push(format!("not found in its example `{template}`"))
+                            faults.push(format!("not found in its example `{template}`"));
                         }
                         (Some(_), false) => {
                             faults.push(format!("found in its negative example `{template}`"));
@@ -330,87 +401,6 @@ impl Rule {
         }
         faults
     }
-
-    /// The confidence of one match, in the order of the checks' price.
-    #[must_use]
-    pub fn assess(&self, text: &[u8], span: &Range<usize>) -> Confidence {
-        let matched = text.get(span.clone()).unwrap_or_default();
-        match self.checksum.map(|checksum| checksum.verify(matched)) {
-            Some(true) => return Confidence::High,
-            Some(false) => return Confidence::Low,
-            None => {}
-        }
-        let weak = self.kind == Kind::Public
-            || is_example(matched)
-            || (self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy)
-            || !self.needs.iter().all(|need| need.is_met(matched))
-            || (self.lone && is_in_base64(text, span));
-        if weak { Confidence::Low } else { self.confidence }
-    }
-}
-
-impl Need {
-    fn is_met(self, matched: &[u8]) -> bool {
-        matched.iter().any(match self {
-            Self::Digit => u8::is_ascii_digit,
-            Self::Upper => u8::is_ascii_uppercase,
-            Self::Lower => u8::is_ascii_lowercase,
-        })
-    }
-}
-
-fn is_in_base64(text: &[u8], span: &Range<usize>) -> bool {
-    let joins = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    span.start.checked_sub(1).and_then(|at| text.get(at)).is_some_and(joins)
-        || text.get(span.end).is_some_and(|byte| joins(byte) || *byte == b'=')
-}
-
-/// Whether a word may begin behind this text: no letter or digit stands there, or one that ends an
-/// escape.
-fn is_boundary(before: &[u8]) -> bool {
-    !before.last().is_some_and(u8::is_ascii_alphanumeric) || is_boundary_of_escape(before)
-}
-
-/// Whether the text ends in an escape, so that its last letter is no part of a word: `\n`, `%3D`,
-/// `\x3d`, `\u003d`, `ESC[32m`.
-fn is_boundary_of_escape(before: &[u8]) -> bool {
-    let tail = |count: usize| {
-        before.len().checked_sub(count).and_then(|at| before.get(at..)).unwrap_or_default()
-    };
-    let hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
-    matches!(tail(2), [b'\\', b'n' | b'r' | b't' | b'b' | b'f' | b'v' | b'0'])
-        || matches!(tail(3), [b'%', rest @ ..] if hex(rest))
-        || matches!(tail(4), [b'\\', b'x', rest @ ..] if hex(rest))
-        || matches!(tail(6), [b'\\', b'u', rest @ ..] if hex(rest))
-        || before.strip_suffix(b"m").is_some_and(|rest| {
-            let code = |byte: &&u8| byte.is_ascii_digit() || **byte == b';';
-            let codes = rest.iter().rev().take(16).take_while(code).count();
-            rest.get(..rest.len() - codes).is_some_and(|start| start.ends_with(b"\x1b["))
-        })
-}
-
-/// Words that mark an example in documents.
-fn is_example(matched: &[u8]) -> bool {
-    const WORDS: [&[u8]; 15] = [
-        b"example",
-        b"sample",
-        b"dummy",
-        b"changeme",
-        b"xxxxxx",
-        b"000000000000",
-        b"abcdefgh",
-        // jwt.io's, in base64.
-        b"ixmjm0nty3odkwi",
-        b":password",
-        b"password@",
-        b"passwd@",
-        b"pass@",
-        b"secret@",
-        b":postgres@",
-        b":guest@",
-    ];
-    let lower = matched.to_ascii_lowercase();
-    WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
 }
 
 #[cfg(test)]

@@ -21,10 +21,15 @@ pub enum Alphabet {
 }
 
 /// By byte: a bit for each alphabet that holds it.
+#[expect(
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "run by the compiler"
+)]
 static ALPHABETS: [u8; 256] = {
     let mut table = [0; 256];
     let mut at = 0;
-    while at < 256 {
+    while at < table.len() {
         table[at] = alphabets_of(at as u8);
         at += 1;
     }
@@ -32,24 +37,16 @@ static ALPHABETS: [u8; 256] = {
 };
 
 const fn alphabets_of(byte: u8) -> u8 {
-    let letter = byte.is_ascii_alphanumeric();
+    let (letter, hex) = (byte.is_ascii_alphanumeric(), byte.is_ascii_hexdigit());
     let dash = matches!(byte, b'_' | b'-');
-    let mut bits = 0;
-    let holds = [
-        byte.is_ascii_hexdigit(),
-        letter,
-        byte.is_ascii_hexdigit() || byte == b'-',
-        letter || dash,
-        letter || dash || byte == b'.',
-        letter || matches!(byte, b'+' | b'/' | b'='),
-        byte.is_ascii_graphic(),
-    ];
-    let mut at = 0;
-    while at < holds.len() {
-        bits |= (holds[at] as u8) << at;
-        at += 1;
-    }
-    bits
+    let base64 = matches!(byte, b'+' | b'/' | b'=');
+    Alphabet::Hex.bit_if(hex)
+        | Alphabet::Alphanumeric.bit_if(letter)
+        | Alphabet::Uuid.bit_if(hex || byte == b'-')
+        | Alphabet::Base64Url.bit_if(letter || dash)
+        | Alphabet::Dotted.bit_if(letter || dash || byte == b'.')
+        | Alphabet::Base64.bit_if(letter || base64)
+        | Alphabet::Graphic.bit_if(byte.is_ascii_graphic())
 }
 
 impl Alphabet {
@@ -66,6 +63,10 @@ impl Alphabet {
 
     const fn bit(self) -> u8 {
         1 << self as u8
+    }
+
+    const fn bit_if(self, holds: bool) -> u8 {
+        if holds { self.bit() } else { 0 }
     }
 
     /// Whether the byte belongs to it.

@@ -63,14 +63,14 @@ impl Tags {
 
 /// Word and bit of a tag; the number of words is a power of two.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "as many bits as the bitmap has are wanted")]
-fn place(tag: u64, words: usize) -> (usize, u32) {
-    ((tag >> 6) as usize & words.wrapping_sub(1), (tag & 63) as u32)
+fn place(tag: u64, words: usize) -> (usize, u64) {
+    let word = usize::try_from(tag >> 6).unwrap_or_default() & words.wrapping_sub(1);
+    (word, tag & 63)
 }
 
 /// Where a uniform tag should stand, give or take the square root of the length.
 fn is_in(list: &[u64], tag: u64) -> bool {
-    let expected = u128::from(tag) * list.len() as u128 >> 64;
+    let expected = (u128::from(tag) * list.len() as u128) >> 64;
     let expected = usize::try_from(expected).unwrap_or_default();
     let reach = list.len().isqrt() * 4 + 8;
     let near = expected.saturating_sub(reach)..list.len().min(expected + reach);

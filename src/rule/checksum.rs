@@ -6,6 +6,18 @@ const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 const BASE36: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 impl Checksum {
+    /// The word in rule files.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Crc32Base62 => "crc32-base62",
+            Self::Leakwarden => "leakwarden",
+            Self::Crc32LeHex => "crc32-le-hex",
+            Self::GitlabRoutable => "gitlab-routable",
+            Self::Bech32 => "bech32",
+        }
+    }
+
     /// Whether a whole key carries the right check digits.
     #[must_use]
     pub fn verify(self, key: &[u8]) -> bool {

@@ -235,12 +235,12 @@ pub(super) fn parse(text: &str) -> Result<Vec<(usize, Entry, Facts)>, Vec<Fault>
     for entry in file.rules {
         let line = lines.iter().position(|(_, line)| names(line, &entry.id)).map_or(0, |at| {
             // The same id again stands further down.
-            lines.drain(..=at).last().map_or(0, |(line, _)| line + 1)
+            lines.drain(..=at).next_back().map_or(0, |(line, _)| line + 1)
         });
         match entry.check() {
             Ok(facts) => rules.push((line, entry, facts)),
             Err(wrong) => {
-                faults.extend(wrong.into_iter().map(|f| (line, format!("{}: {f}", entry.id))))
+                faults.extend(wrong.into_iter().map(|f| (line, format!("{}: {f}", entry.id))));
             }
         }
     }

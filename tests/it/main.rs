@@ -21,6 +21,7 @@ mod keys;
 mod layers;
 mod mail;
 mod matching;
+mod rule;
 mod rules;
 mod scan;
 mod secrecy;

@@ -1,0 +1,182 @@
+use super::*;
+use crate::rule::{is_run_byte, is_wide_byte};
+
+/// Places from which a run goes on, and runs: what [`Found`] is told.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    starts: Vec<usize>,
+    narrow: Vec<Range<usize>>,
+    wide: Vec<Range<usize>>,
+}
+
+impl Found for Seen {
+    fn starts(&mut self, at: usize, bits: u64) {
+        assert_ne!(bits, 0);
+        self.starts.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
+    }
+    fn run(&mut self, width: Width, run: Range<usize>) {
+        let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
+        runs.push(run);
+    }
+}
+
+/// `ab`, `abc_`, `k+` and `xyz.` in three sets.
+fn firsts() -> Firsts {
+    let mut firsts = Firsts { low: [[0; 16]; FIRST], high: [[0; 16]; FIRST] };
+    for (set, prefix) in [(0, "ab"), (0, "abc_"), (3, "k+"), (7, "xyz.")] {
+        for at in 0..FIRST {
+            let bytes = match prefix.as_bytes().get(at) {
+                Some(byte) => *byte..=*byte,
+                None => 0..=127,
+            };
+            for byte in bytes {
+                firsts.low[at][usize::from(byte & 15)] |= 1 << set;
+                firsts.high[at][usize::from(byte >> 4)] |= 1 << set;
+            }
+        }
+    }
+    firsts
+}
+
+/// A byte at a time.
+fn naive(text: &[u8], places: Range<usize>, firsts: &Firsts, wanted: [Wanted; 2]) -> Seen {
+    let mut seen = Seen::default();
+    let classes: [fn(u8) -> bool; 2] = [is_run_byte, is_wide_byte];
+    let after =
+        |at: usize, class: usize| text[at..].iter().take_while(|b| classes[class](**b)).count();
+    let passes = |at: usize| {
+        let sets = (0..FIRST).map(|position| {
+            let byte = text.get(at + position).copied().unwrap_or_default();
+            firsts.low[position][usize::from(byte & 15)]
+                & firsts.high[position][usize::from(byte >> 4)]
+        });
+        sets.fold(u8::MAX, |all, sets| all & sets) != 0
+    };
+    // Whole blocks are looked at: up to 63 places more may be told.
+    let last = (places.start + places.len().div_ceil(BLOCK) * BLOCK).min(text.len());
+    for at in places.start..last {
+        let long =
+            |class: usize| wanted[class].length.is_some_and(|length| after(at, class) >= length);
+        if (long(0) || long(1)) && passes(at) {
+            seen.starts.push(at);
+        }
+        for class in 0..2 {
+            let begins = at == places.start || !classes[class](text[at - 1]);
+            let told = wanted[class].whole.is_some_and(|whole| after(at, class) >= whole);
+            if told && long(class) && begins {
+                let runs = if class == 0 { &mut seen.narrow } else { &mut seen.wide };
+                runs.push(at..at + after(at, class));
+            }
+        }
+    }
+    seen
+}
+
+type Each = fn(&[u8], Range<usize>, (&Classes, &Firsts), [Wanted; 2], &mut Seen);
+
+/// Every implementation this machine can run.
+fn all() -> Vec<(&'static str, Each)> {
+    let mut all: Vec<(&'static str, Each)> = vec![("portable", portable_blocks), ("chosen", each)];
+    #[cfg(target_arch = "x86_64")]
+    {
+        if std::arch::is_x86_feature_detected!("ssse3") {
+            #[expect(unsafe_code, reason = "the feature was detected")]
+            all.push(("ssse3", |text, places, tables, wanted, seen| {
+                // SAFETY: the processor has SSSE3, as was just asked.
+                unsafe { x86::each_ssse3(text, places, tables, wanted, seen) }
+            }));
+        }
+        if has_avx2() && std::arch::is_x86_feature_detected!("avx512bw") {
+            #[expect(unsafe_code, reason = "the features were detected")]
+            all.push(("avx512", |text, places, tables, wanted, seen| {
+                // SAFETY: the processor has AVX-512 BW, AVX2, BMI1 and BMI2, as was just asked.
+                unsafe { x86::each_avx512(text, places, tables, wanted, seen) }
+            }));
+        }
+        if has_avx2() {
+            #[expect(unsafe_code, reason = "the features were detected")]
+            all.push(("avx2", |text, places, tables, wanted, seen| {
+                // SAFETY: the processor has AVX2, BMI1 and BMI2, as was just asked.
+                unsafe { x86::each_avx2(text, places, tables, wanted, seen) }
+            }));
+        }
+    }
+    all
+}
+
+fn check(text: &[u8], places: Range<usize>, wanted: [Wanted; 2]) {
+    let classes = Classes::new(is_run_byte, is_wide_byte);
+    // Some prefixes, and any.
+    let ascii = std::array::from_fn(|half| u8::from(half < 8));
+    for firsts in [firsts(), Firsts { low: [[1; 16]; FIRST], high: [ascii; FIRST] }] {
+        let expected = naive(text, places.clone(), &firsts, wanted);
+        for (name, each) in all() {
+            let mut seen = Seen::default();
+            each(text, places.clone(), (&classes, &firsts), wanted, &mut seen);
+            assert_eq!(seen, expected, "{name}, {} bytes, {places:?}, {wanted:?}", text.len());
+        }
+    }
+}
+
+fn both(length: usize) -> [Wanted; 2] {
+    [Wanted { length: Some(length), whole: Some(length) }; 2]
+}
+
+#[test]
+fn every_byte_is_classed_as_it_should() {
+    for byte in 0..=u8::MAX {
+        check(&[byte], 0..1, both(1));
+        check(&[byte; 200], 0..200, both(17));
+    }
+    let classes = Classes::new(|b| b.is_ascii_graphic(), |b| b.is_ascii_graphic());
+    for byte in 0..=u8::MAX {
+        assert_eq!(classes.bits(byte), if byte.is_ascii_graphic() { 3 } else { 0 });
+    }
+}
+
+#[test]
+fn every_length_and_every_alignment() {
+    let text: Vec<u8> = (0..400u32)
+        .map(|at| {
+            if at % 53 == 52 {
+                b' '
+            } else if at % 31 == 30 {
+                b'/'
+            } else {
+                b'k'
+            }
+        })
+        .collect();
+    for length in 0..=320 {
+        for start in 0..64.min(length + 1) {
+            check(&text[..length], start..length, both(20));
+        }
+    }
+    for wanted in 1..=LENGTH_MAX {
+        check(&text, 0..text.len(), both(wanted));
+        check(&[b'k'; 300], 7..300, both(wanted));
+        let wide = Wanted { length: Some(wanted), whole: Some(wanted + 9) };
+        check(&text, 0..text.len(), [Wanted::default(), wide]);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn the_same_as_looking_at_every_byte(
+        parts in proptest::collection::vec(("[abckxyz_.+]{0,90}", "[ =\\n\u{e9}]{0,3}"), 0..12),
+        from in 0usize..20,
+        upto in 0usize..400,
+        lengths in (1usize..=LENGTH_MAX, 1usize..=LENGTH_MAX),
+        whole in proptest::option::of(0usize..90),
+    ) {
+        let text: String = parts.iter().map(|(run, gap)| format!("{run}{gap}")).collect();
+        let upto = upto.min(text.len());
+        let wanted = [lengths.0, lengths.1].map(|l| Wanted { length: Some(l), whole: whole.map(|w| w.max(l)) });
+        check(text.as_bytes(), from.min(upto)..upto, wanted);
+    }
+
+    #[test]
+    fn on_random_bytes(bytes in proptest::collection::vec(0u8..=255, 0..400), length in 1usize..8) {
+        check(&bytes, 0..bytes.len(), both(length));
+    }
+}

@@ -1,0 +1,134 @@
+//! What a match is worth, by its own bytes and its neighbours.
+
+use std::fmt;
+use std::ops::Range;
+
+use super::{Confidence, Kind, Need, Rule};
+
+/// What makes a match doubtful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// Its check digits are wrong.
+    Checksum,
+    /// Such keys are public by design.
+    Public,
+    /// A word in it marks an example.
+    Example,
+    /// It is too regular to be random.
+    Entropy,
+    /// It holds no digit, no capital or no small letter, as nearly every key of its kind does.
+    Needs,
+    /// It is a part of longer base64.
+    Base64,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Checksum => "its check digits are wrong",
+            Self::Public => "such keys are public by design",
+            Self::Example => "a word in it marks an example",
+            Self::Entropy => "its entropy is under the rule's min_entropy",
+            Self::Needs => "it lacks characters that the rule needs",
+            Self::Base64 => "it is a part of longer base64",
+        })
+    }
+}
+
+impl Rule {
+    /// The confidence of one match, in the order of the checks' price.
+    #[must_use]
+    pub fn assess(&self, text: &[u8], span: &Range<usize>) -> Confidence {
+        match self.doubt(text, span) {
+            Some(_) => Confidence::Low,
+            None if self.checksum.is_some() => Confidence::High,
+            None => self.confidence,
+        }
+    }
+
+    /// Why the confidence of one match is low whatever the rule's is, if it is.
+    #[must_use]
+    pub fn doubt(&self, text: &[u8], span: &Range<usize>) -> Option<Doubt> {
+        let matched = text.get(span.clone()).unwrap_or_default();
+        if let Some(checksum) = self.checksum {
+            return (!checksum.verify(matched)).then_some(Doubt::Checksum);
+        }
+        if self.kind == Kind::Public {
+            return Some(Doubt::Public);
+        }
+        if is_example(matched) {
+            return Some(Doubt::Example);
+        }
+        if self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy {
+            return Some(Doubt::Entropy);
+        }
+        if !self.needs.iter().all(|need| need.is_met(matched)) {
+            return Some(Doubt::Needs);
+        }
+        (self.lone && is_in_base64(text, span)).then_some(Doubt::Base64)
+    }
+}
+
+impl Need {
+    fn is_met(self, matched: &[u8]) -> bool {
+        matched.iter().any(match self {
+            Self::Digit => u8::is_ascii_digit,
+            Self::Upper => u8::is_ascii_uppercase,
+            Self::Lower => u8::is_ascii_lowercase,
+        })
+    }
+}
+
+fn is_in_base64(text: &[u8], span: &Range<usize>) -> bool {
+    let joins = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    span.start.checked_sub(1).and_then(|at| text.get(at)).is_some_and(joins)
+        || text.get(span.end).is_some_and(|byte| joins(byte) || *byte == b'=')
+}
+
+/// Whether a word may begin behind this text: no letter or digit stands there, or one that ends an
+/// escape.
+pub(super) fn is_boundary(before: &[u8]) -> bool {
+    !before.last().is_some_and(u8::is_ascii_alphanumeric) || ends_in_escape(before)
+}
+
+/// Whether the text ends in an escape, so that its last letter is no part of a word: `\n`, `%3D`,
+/// `\x3d`, `\u003d`, `ESC[32m`.
+pub(super) fn ends_in_escape(before: &[u8]) -> bool {
+    let tail = |count: usize| {
+        before.len().checked_sub(count).and_then(|at| before.get(at..)).unwrap_or_default()
+    };
+    let hex = |part: &[u8]| part.iter().all(u8::is_ascii_hexdigit);
+    matches!(tail(2), [b'\\', b'n' | b'r' | b't' | b'b' | b'f' | b'v' | b'0'])
+        || matches!(tail(3), [b'%', rest @ ..] if hex(rest))
+        || matches!(tail(4), [b'\\', b'x', rest @ ..] if hex(rest))
+        || matches!(tail(6), [b'\\', b'u', rest @ ..] if hex(rest))
+        || before.strip_suffix(b"m").is_some_and(|rest| {
+            let code = |byte: &&u8| byte.is_ascii_digit() || **byte == b';';
+            let codes = rest.iter().rev().take(16).take_while(code).count();
+            rest.get(..rest.len() - codes).is_some_and(|start| start.ends_with(b"\x1b["))
+        })
+}
+
+/// Words that mark an example in documents.
+fn is_example(matched: &[u8]) -> bool {
+    const WORDS: [&[u8]; 15] = [
+        b"example",
+        b"sample",
+        b"dummy",
+        b"changeme",
+        b"xxxxxx",
+        b"000000000000",
+        b"abcdefgh",
+        // jwt.io's, in base64.
+        b"ixmjm0nty3odkwi",
+        b":password",
+        b"password@",
+        b"passwd@",
+        b"pass@",
+        b"secret@",
+        b":postgres@",
+        b":guest@",
+    ];
+    let lower = matched.to_ascii_lowercase();
+    WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
+}
