@@ -74,7 +74,7 @@ struct Automata {
     narrow: Option<usize>,
     wide: Option<usize>,
     /// Rules without a literal, for whole stretches of runs.
-    announced: [Announced; 2],
+    announced: Announced,
     anything: Automaton,
     /// Rules whose matches all hold a byte that is rare elsewhere ([`crate::rule::Facts::required_byte`]): their
     /// literals are looked for in lines that hold it, before it.
@@ -116,17 +116,10 @@ impl Matcher {
         let (mut runs, mut anything) = (Vec::new(), Vec::new());
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
         let (mut narrow, mut wide) = (None, None);
-        let mut announced = [Announced::default(), Announced::default()];
-        for (index, rule) in rules.rules().iter().enumerate() {
+        let literal = rules.rules().iter().enumerate().filter(|(_, rule)| !rule.is_announced());
+        for (index, rule) in literal {
             let offset = rule.offsets.iter().copied().max().unwrap_or_default();
             let rest = rule.facts.match_min.saturating_sub(offset);
-            if rule.is_announced() {
-                match rule.facts.within {
-                    Within::Runs => announced[0].add(index, rule),
-                    Within::WideRuns | Within::Anything => announced[1].add(index, rule),
-                }
-                continue;
-            }
             let (shortest, least) = match rule.facts.within {
                 Within::Runs => (&mut narrow, RUN_MIN),
                 Within::WideRuns => (&mut wide, WIDE_MIN),
@@ -149,7 +142,7 @@ impl Matcher {
             owners,
             narrow,
             wide,
-            announced,
+            announced: Announced::new(&rules)?,
             anything: Automaton::new(&anything)?,
             before: before
                 .into_iter()
@@ -311,8 +304,8 @@ impl Search<'_> {
             Wanted { length: length.map(|l| l.min(runs::LENGTH_MAX)), whole: shortest }
         };
         let runs = [
-            wanted(automata.narrow, automata.announced[0].shortest(), Stretch::Run),
-            wanted(automata.wide, automata.announced[1].shortest(), Stretch::WideRun),
+            wanted(automata.narrow, automata.announced.shortest(Width::Narrow), Stretch::Run),
+            wanted(automata.wide, automata.announced.shortest(Width::Wide), Stretch::WideRun),
         ];
         let tables = (&automata.classes, &automata.prefixes.firsts);
         runs::each(self.text, first..last, tables, runs, self);
@@ -418,11 +411,13 @@ impl runs::Found for Search<'_> {
 
     fn run(&mut self, width: Width, run: Range<usize>) {
         let automata = &*self.matcher.automata;
-        let (stretch, announced) = match width {
-            Width::Narrow => (Stretch::Run, &automata.announced[0]),
-            Width::Wide => (Stretch::WideRun, &automata.announced[1]),
+        let stretch = match width {
+            Width::Narrow => Stretch::Run,
+            Width::Wide => Stretch::WideRun,
         };
-        announced.each(self.text, run.clone(), &mut |start, rule| self.announced(start, rule));
+        automata.announced.each(self.text, width, run.clone(), &mut |start, rule| {
+            self.announced(start, rule);
+        });
         self.shapes(stretch, run);
     }
 }
