@@ -311,7 +311,8 @@ impl Search<'_> {
         }
     }
 
-    /// Checks one rule at one literal.
+    /// Checks one rule at one literal, at each of its offsets: which of them lie within `starts`
+    /// must make no difference to the others.
     fn check(&mut self, literal: usize, index: usize) {
         let Some(rule) = self.matcher.rules.rules().get(index) else { return };
         for &offset in &rule.offsets {
@@ -327,7 +328,6 @@ impl Search<'_> {
                 confidence: rule.assess(found),
                 known: (self.known)(found),
             });
-            break;
         }
     }
 
