@@ -2,10 +2,10 @@
 #![no_main]
 
 // Shared with the tests, which run the seeds through it.
-#[expect(dead_code, reason = "each target uses one body")]
+#[allow(dead_code, reason = "each target uses one body")]
 #[path = "../../tests/it/fuzzing.rs"]
 mod fuzzing;
-#[expect(dead_code, reason = "each target uses a part of it")]
+#[allow(dead_code, reason = "each body uses a part of it")]
 #[path = "../../tests/it/naive.rs"]
 mod naive;
 

@@ -105,7 +105,7 @@ rules:
   - {id: own-far, provider: A, name: n, prefixes: ["QzQz"], offsets: [40, 300], pattern: '(?:[a-z]{40}|[a-z]{300})QzQz[0-9a-z]{12}', examples: ["<lower:300>QzQz<base36:12>"], negative_examples: ["QzQz"], confidence: medium, source: s}
   - {id: own-after, provider: A, name: n, prefixes: ["Abcd"], offsets: [6], pattern: '[a-z]{5}:Abcd[0-9]{20}', examples: ["<lower:5>:Abcd<digits:20>"], negative_examples: ["Abcd"], confidence: high, source: s}
   - {id: own-url, provider: A, name: n, prefixes: ["own://", "ownssl://", "jdbc:own://"], pattern: '(?:jdbc:)?own(?:ssl)?://[a-z]{2,8}:[!-?A-~]{6,20}@[a-z]{2,20}', examples: ["ownssl://<lower:5>:<base62:9>@<lower:5>", "jdbc:own://<lower:5>:a:/<base62:9>@<lower:5>"], negative_examples: ["own://"], confidence: medium, source: s}
-  - {id: own-any-url, provider: A, name: n, prefixes: ["oak://"], pattern: 'o[a-z]{2}://[0-9]{6}', examples: ["oak://<digits:6>"], negative_examples: ["own://<lower:6>"], confidence: medium, source: s}
+  - {id: own-any-url, provider: A, name: n, prefixes: ["oak://"], pattern: 'o[a-z]{2}://[0-9]{6}', examples: ["oak://<digits:6>"], negative_examples: ["own://<digits:6>"], confidence: medium, source: s}
   - {id: own-lines, provider: A, name: n, prefixes: ["-----BEGIN OWN-----", "-----BEGIN "], pattern: '-----BEGIN OWN-----\s{1,4}[A-Za-z0-9+/]{10,90}@\s{0,2}-----END', examples: ["-----BEGIN OWN-----\n<base64:50>@\n-----END"], negative_examples: ["-----BEGIN "], confidence: high, source: s}
   - {id: own-short, provider: A, name: n, prefixes: ["k9"], pattern: 'k9[0-9]{6}', left: boundary, examples: ["k9<digits:6>"], negative_examples: ["xk9<digits:6>"], confidence: low, source: s}
   - {id: own-wide, provider: A, name: n, prefixes: ["W/", "W/+=", "~~"], offsets: [0, 3], pattern: '(?:[a-z+]{3}~~|W/)[A-Za-z0-9+/=~]{40,44}', examples: ["W/<base64:44>", "W/+=<base64:40>", "<lower:3>~~<base64:42>"], negative_examples: ["W/"], confidence: medium, source: s}
@@ -185,6 +185,27 @@ fn in_long_lines() {
             found.retain(|(_, _, rule, _, _)| rule.is_none());
             naive::assert_same(&matcher, &text, &expected, &found);
             assert!(!deep || found.len() >= keys.len(), "between {unit:?}: {}", found.len());
+        }
+    }
+}
+
+/// Letters on both sides leave no edge: such a key is found by looking at every window only.
+#[test]
+fn keys_between_letters_are_found_by_looking_deep() {
+    let keys = fuzzing::keys();
+    let known = |bytes: &[u8]| keys.iter().any(|key| key == bytes);
+    let shapes = ShapeSet::new(fuzzing::shapes(&keys));
+    let deep = builtin().with_shapes(shapes).with_deep(true);
+    for key in &keys {
+        for (before, after) in [("a", "f"), ("7", "7"), ("Word", "Word"), ("x", "0"), ("", "z")] {
+            for far in [0, 1, 31, 64, 5_000] {
+                let (before, after) = (before.repeat(far + 1), after.repeat(far + 1));
+                let text = [before.as_bytes(), key, after.as_bytes()].concat();
+                let wanted = before.len()..before.len() + key.len();
+                let found = naive::matched(&deep, &text, 0..text.len(), &known);
+                let seen = found.iter().any(|found| (found.0..found.1) == wanted && found.4);
+                assert!(seen, "{} in {far} times {before:.9}…", key.escape_ascii());
+            }
         }
     }
 }
