@@ -39,7 +39,7 @@ impl Piece {
     fn put(&self, fragments: &[Vec<u8>], out: &mut Vec<u8>) {
         match self {
             Self::Fragment(which) => {
-                out.extend_from_slice(&fragments[which.index(fragments.len())])
+                out.extend_from_slice(&fragments[which.index(fragments.len())]);
             }
             Self::Beginning(which, upto) => {
                 let fragment = &fragments[which.index(fragments.len())];
@@ -139,6 +139,11 @@ proptest! {
         let text = put(&pieces, &fragments);
         fuzzing::same_as_naive(&matcher, 0, &text, cut.index(text.len() + 1));
     }
+}
+
+proptest! {
+    // Few rules are quick to look for, and there are many ways to be found.
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn any_runs(data in vec(prop_oneof![
@@ -149,11 +154,6 @@ proptest! {
     ], 4..700)) {
         fuzzing::runs(&data);
     }
-}
-
-proptest! {
-    // The rules are few and quick, and their ways to be found many.
-    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn texts_of_other_rules(pieces in pieces(), cut: Index) {

@@ -66,7 +66,7 @@ pub fn shapes(keys: &[Vec<u8>]) -> Vec<Shape> {
 pub fn runs(data: &[u8]) {
     let Some((&[alphabets, length, step, salt], text)) = data.split_first_chunk() else { return };
     let text = &text[..text.len().min(TEXT_MAX)];
-    let lengths = [length, length.wrapping_add(step)].map(|byte| usize::from(byte % 96) + 1);
+    let lengths = [length, length.wrapping_add(step)].map(|byte| usize::from(byte % 48) + 1);
     let shapes: Vec<Shape> = Alphabet::ALL
         .into_iter()
         .zip(0..)
