@@ -127,7 +127,7 @@ fn every_example_of_other_rules() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
     fn texts_of_examples_and_keys(pieces in pieces(), cut: Index) {
@@ -142,8 +142,7 @@ proptest! {
 }
 
 proptest! {
-    // Few rules are quick to look for, and there are many ways to be found.
-    #![proptest_config(ProptestConfig::with_cases(256))]
+    #![proptest_config(ProptestConfig::with_cases(512))]
 
     #[test]
     fn any_runs(data in vec(prop_oneof![

@@ -14,6 +14,11 @@ pub type Found = (usize, usize, Option<usize>, Confidence, bool);
 pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &Known<'_>) -> BTreeSet<Found> {
     let mut found = BTreeSet::new();
     for (index, rule) in rules.rules().iter().enumerate().skip(from) {
+        // A shortcut, not an assumption: without one of its literals no rule matches by definition.
+        let stands = |prefix: &str| text.windows(prefix.len()).any(|at| at == prefix.as_bytes());
+        if rule.keywords.is_empty() && !rule.prefixes.iter().any(|prefix| stands(prefix)) {
+            continue;
+        }
         for span in rule.find_naively(text) {
             let key = &text[span.clone()];
             found.insert((span.start, span.end, Some(index), rule.assess(key), known(key)));
