@@ -322,9 +322,15 @@ impl Search<'_> {
         }
     }
 
-    /// Checks one rule at one literal.
+    /// Checks one rule at one literal, at each of its offsets: which of them lie within `starts`
+    /// must make no difference to the others.
     fn check(&mut self, literal: usize, index: usize) {
         let Some(rule) = self.matcher.rules.rules().get(index) else { return };
+        // Of a literal that was looked for by a shared needle, no more than that stands here.
+        let rest = self.text.get(literal..).unwrap_or_default();
+        if !rule.prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes())) {
+            return;
+        }
         for &offset in &rule.offsets {
             let Some(start) = literal.checked_sub(offset) else { continue };
             if !self.starts.contains(&start) {
@@ -338,7 +344,6 @@ impl Search<'_> {
                 rule: Some(index),
                 known: (self.known)(found),
             });
-            break;
         }
     }
 

@@ -18,7 +18,7 @@ use std::sync::OnceLock;
 
 use regex::bytes::Regex;
 
-pub use assess::Doubt;
+pub use assess::{Doubt, ends_in_escape};
 pub use checksum::Checksum;
 pub use file::{
     Confidence, Entry, Facts, Kind, Left, MATCH_MAX, Need, Right, WIDE_MIN, Within, is_run_byte,
@@ -354,19 +354,20 @@ impl Rule {
         (ends && (!self.is_announced() || self.stands_alone(text, &span))).then_some(span)
     }
 
-    /// Whether the neighbours are of another alphabet, and no letter, digit or `+`.
+    /// Whether a match without a literal holds a digit, and is no part of a longer word or of
+    /// base64: names and other text must not become candidates.
     fn stands_alone(&self, text: &[u8], span: &Range<usize>) -> bool {
-        let joins = |byte: &u8| {
-            byte.is_ascii_alphanumeric()
-                || *byte == b'+'
-                || self.facts.alphabet >> (byte & 127) & 1 == 1
-        };
-        let before = span.start.checked_sub(1).and_then(|at| text.get(at));
-        let after = text.get(span.end);
-        // What is given a value is no part of it.
-        let joined = before.is_some_and(|byte| joins(byte) && *byte != b'=')
-            && !text.get(..span.start).is_some_and(assess::ends_in_escape);
-        !joined && !after.is_some_and(joins)
+        let holds = |byte: u8| byte < 128 && self.facts.alphabet >> byte & 1 == 1;
+        let joins = |byte: u8| byte.is_ascii_alphanumeric() || holds(byte);
+        let base64 = |byte| matches!(byte, b'+' | b'/');
+        let matched = text.get(span.clone()).unwrap_or_default();
+        let left = text.get(..span.start).unwrap_or_default();
+        let before = left.last().copied().unwrap_or_default();
+        let after = text.get(span.end).copied().unwrap_or_default();
+        // What is given a value by a `=` is no part of it.
+        let joined = joins(before) && before != b'=' && !ends_in_escape(left);
+        let within = base64(before) && (base64(after) || after == b'=');
+        !joined && !joins(after) && !within && matched.iter().any(u8::is_ascii_digit)
     }
 
     /// What is wrong with the rule's examples.

@@ -9,8 +9,10 @@ use aho_corasick::BuildError;
 
 use super::prefixes::Prefixes;
 use super::runs::{self, Classes, Found, Wanted, Width};
-use crate::rule::{Rule, RuleSet, Within};
+use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
+/// Letters and digits of an escape.
+const ESCAPE_MAX: usize = 5;
 /// Characters that pad base64.
 const PADDING_MAX: usize = 2;
 
@@ -198,9 +200,10 @@ impl Groups {
                     continue;
                 }
                 let end = (start + group.shortest..run.end).find(outside).unwrap_or(run.end);
-                let length = end - start;
-                if length < 128 && group.lengths >> length & 1 == 1 && !is_glued(text, start..end) {
-                    found(group, start..end);
+                for start in starts(text, start).filter(|start| *start < end) {
+                    if group.has(end - start) && !is_glued(text, start..end) {
+                        found(group, start..end);
+                    }
                 }
                 start = end + 1;
             }
@@ -209,9 +212,23 @@ impl Groups {
 }
 
 impl Group {
+    fn has(&self, length: usize) -> bool {
+        length < 128 && self.lengths >> length & 1 == 1
+    }
+
     fn holds(&self, byte: u8) -> bool {
         byte < 128 && self.alphabet >> byte & 1 == 1
     }
+}
+
+/// Where a key at the beginning of a stretch may begin: the first letters may belong to an escape.
+fn starts(text: &[u8], start: usize) -> impl Iterator<Item = usize> {
+    let before = start.checked_sub(1).and_then(|at| text.get(at)).copied().unwrap_or_default();
+    let longest = if matches!(before, b'\\' | b'%' | b'[' | b';') { ESCAPE_MAX } else { 0 };
+    let ends = move |skipped: usize| text.get(..start + skipped).is_some_and(ends_in_escape);
+    (0..=longest)
+        .filter(move |skipped| *skipped == 0 || ends(*skipped))
+        .map(move |skipped| start + skipped)
 }
 
 /// Whether a stretch is a part of a longer word, or of base64. The pattern's own check is narrower;

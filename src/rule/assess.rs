@@ -93,7 +93,8 @@ pub(super) fn is_boundary(before: &[u8]) -> bool {
 
 /// Whether the text ends in an escape, so that its last letter is no part of a word: `\n`, `%3D`,
 /// `\x3d`, `\u003d`, `ESC[32m`.
-pub(super) fn ends_in_escape(before: &[u8]) -> bool {
+#[must_use]
+pub fn ends_in_escape(before: &[u8]) -> bool {
     let tail = |count: usize| {
         before.len().checked_sub(count).and_then(|at| before.get(at..)).unwrap_or_default()
     };

@@ -342,6 +342,10 @@ impl Entry {
 
     fn required_byte(&self, hir: &Hir) -> Option<u8> {
         let HirKind::Concat(parts) = hir.kind() else { return None };
+        // Where the literal is not at the beginning, the byte may stand before it.
+        if self.offsets.iter().any(|&offset| offset > 0) {
+            return None;
+        }
         if !all_bytes(hir, |byte| byte != b'\n') {
             return None;
         }

@@ -10,20 +10,26 @@
     reason = "helpers of tests are tests: what fails must fail loudly"
 )]
 
+mod fuzzing;
+mod naive;
 mod world;
 
 mod config;
 mod crash;
 mod decide;
 mod demo;
+mod differential;
 mod hook;
 mod keys;
 mod layers;
 mod mail;
 mod matching;
+mod misses;
 mod rule;
 mod rules;
 mod scan;
 mod secrecy;
+mod seeds;
+mod splits;
 mod systemd;
 mod watch;

@@ -1,0 +1,210 @@
+//! The matcher against the naive search: no difference, whatever the text.
+
+use std::sync::Arc;
+
+use leakwarden::matcher::Matcher;
+use leakwarden::rule::{RuleSet, example};
+use leakwarden::shape::ShapeSet;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::{fuzzing, naive};
+
+fn builtin() -> Matcher {
+    Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default()).unwrap()
+}
+
+/// All examples of the rules from `first` on, with and without a key in them.
+fn examples(matcher: &Matcher, first: usize) -> Vec<Vec<u8>> {
+    let rules = matcher.rules().rules().iter().skip(first);
+    rules
+        .flat_map(|rule| {
+            let templates = rule.examples.iter().chain(&rule.negative_examples);
+            templates.map(|t| example::expand(t, &rule.prefixes, rule.checksum).unwrap())
+        })
+        .collect()
+}
+
+/// A piece of a text. Whole fragments, their beginnings and ends are chosen by index.
+#[derive(Clone, Debug)]
+enum Piece {
+    Fragment(Index),
+    Beginning(Index, Index),
+    End(Index, Index),
+    Bytes(Vec<u8>),
+}
+
+impl Piece {
+    fn put(&self, fragments: &[Vec<u8>], out: &mut Vec<u8>) {
+        match self {
+            Self::Fragment(which) => {
+                out.extend_from_slice(&fragments[which.index(fragments.len())]);
+            }
+            Self::Beginning(which, upto) => {
+                let fragment = &fragments[which.index(fragments.len())];
+                out.extend_from_slice(&fragment[..upto.index(fragment.len() + 1)]);
+            }
+            Self::End(which, from) => {
+                let fragment = &fragments[which.index(fragments.len())];
+                out.extend_from_slice(&fragment[from.index(fragment.len() + 1)..]);
+            }
+            Self::Bytes(bytes) => out.extend_from_slice(bytes),
+        }
+    }
+}
+
+/// What stands between and around keys: separators, words, runs, base64, URLs, any bytes.
+fn filler() -> impl Strategy<Value = Vec<u8>> {
+    let text = prop_oneof![
+        4 => "",
+        4 => "[ =:/\"'\\n_.@-]{1,3}",
+        2 => "[a-zA-Z0-9]{1,8}",
+        1 => "[a-f0-9-]{1,80}",
+        1 => "[A-Za-z0-9+/=~]{1,120}",
+        1 => "[a-z]{3,10}://[a-z]{2,9}:[!-~]{2,30}@[a-z.]{3,20}/",
+        1 => "[!-~]{1,90}",
+    ];
+    prop_oneof![
+        8 => text.prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 1..20),
+        1 => Just("é\u{feff}".as_bytes().to_vec()),
+    ]
+}
+
+fn pieces() -> impl Strategy<Value = Vec<Piece>> {
+    let piece = prop_oneof![
+        3 => any::<Index>().prop_map(Piece::Fragment),
+        1 => any::<(Index, Index)>().prop_map(|(which, upto)| Piece::Beginning(which, upto)),
+        1 => any::<(Index, Index)>().prop_map(|(which, from)| Piece::End(which, from)),
+        4 => filler().prop_map(Piece::Bytes),
+    ];
+    vec(piece, 1..8)
+}
+
+fn put(pieces: &[Piece], fragments: &[Vec<u8>]) -> Vec<u8> {
+    let mut text = Vec::new();
+    pieces.iter().for_each(|piece| piece.put(fragments, &mut text));
+    text
+}
+
+#[test]
+fn every_example() {
+    let matcher = builtin();
+    for text in examples(&matcher, 0) {
+        fuzzing::same_as_naive(&matcher, 0, &text, text.len() / 2);
+    }
+}
+
+/// Rules that nobody built in: literals behind the start, one that begins another, ones that share
+/// a needle, bytes that must be there, matches that are short, wide or of several lines.
+const OWN_RULES: &str = r#"
+rules:
+  - {id: own-begun, provider: A, name: n, prefixes: ["ow", "own_"], pattern: 'own?_?[0-9a-f]{32}', examples: ["ow<hex:32>", "own_<hex:32>"], negative_examples: ["own"], confidence: high, source: s}
+  - {id: own-behind, provider: A, name: n, prefixes: ["_AK_"], offsets: [4, 5, 6], pattern: '[0-9]{4,6}_AK_[0-9A-Za-z]{20,22}', examples: ["<digits:6>_AK_<base62:21>"], negative_examples: ["_AK_"], confidence: medium, source: s}
+  - {id: own-far, provider: A, name: n, prefixes: ["QzQz"], offsets: [40, 300], pattern: '(?:[a-z]{40}|[a-z]{300})QzQz[0-9a-z]{12}', examples: ["<lower:300>QzQz<base36:12>"], negative_examples: ["QzQz"], confidence: medium, source: s}
+  - {id: own-after, provider: A, name: n, prefixes: ["Abcd"], offsets: [6], pattern: '[a-z]{5}:Abcd[0-9]{20}', examples: ["<lower:5>:Abcd<digits:20>"], negative_examples: ["Abcd"], confidence: high, source: s}
+  - {id: own-url, provider: A, name: n, prefixes: ["own://", "ownssl://", "jdbc:own://"], pattern: '(?:jdbc:)?own(?:ssl)?://[a-z]{2,8}:[!-?A-~]{6,20}@[a-z]{2,20}', examples: ["ownssl://<lower:5>:<base62:9>@<lower:5>", "jdbc:own://<lower:5>:a:/<base62:9>@<lower:5>"], negative_examples: ["own://"], confidence: medium, source: s}
+  - {id: own-any-url, provider: A, name: n, prefixes: ["oak://"], pattern: 'o[a-z]{2}://[0-9]{6}', examples: ["oak://<digits:6>"], negative_examples: ["own://<digits:6>"], confidence: medium, source: s}
+  - {id: own-lines, provider: A, name: n, prefixes: ["-----BEGIN OWN-----", "-----BEGIN "], pattern: '-----BEGIN OWN-----\s{1,4}[A-Za-z0-9+/]{10,90}@\s{0,2}-----END', examples: ["-----BEGIN OWN-----\n<base64:50>@\n-----END"], negative_examples: ["-----BEGIN "], confidence: high, source: s}
+  - {id: own-short, provider: A, name: n, prefixes: ["k9"], pattern: 'k9[0-9]{6}', left: boundary, examples: ["k9<digits:6>"], negative_examples: ["xk9<digits:6>"], confidence: low, source: s}
+  - {id: own-wide, provider: A, name: n, prefixes: ["W/", "W/+=", "~~"], offsets: [0, 3], pattern: '(?:[a-z+]{3}~~|W/)[A-Za-z0-9+/=~]{40,44}', examples: ["W/<base64:44>", "W/+=<base64:40>", "<lower:3>~~<base64:42>"], negative_examples: ["W/"], confidence: medium, source: s}
+  - {id: own-byte, provider: A, name: n, prefixes: ["sig"], pattern: 'sig[a-z@]{0,30}@[a-z]{2,4}#[0-9]{8,20}', examples: ["sig<lower:9>@<lower:3>#<digits:12>"], negative_examples: ["sig#"], confidence: medium, source: s}
+"#;
+
+fn own() -> Result<Matcher, String> {
+    let rules = RuleSet::with_files([("own.yaml".to_owned(), OWN_RULES.to_owned())])
+        .map_err(|error| error.to_string())?;
+    Ok(Matcher::new(Arc::new(rules), ShapeSet::default()).unwrap())
+}
+
+#[test]
+fn every_example_of_other_rules() {
+    let (matcher, first) = (own().unwrap(), RuleSet::builtin().rules().len());
+    for text in examples(&matcher, first) {
+        fuzzing::same_as_naive(&matcher, first, &text, text.len() / 2);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn texts_of_examples_and_keys(pieces in pieces(), cut: Index) {
+        let matcher = builtin();
+        let mut fragments = examples(&matcher, 0);
+        // As many keys as examples, about: half the fragments are the one, half the other.
+        let keys = fuzzing::keys();
+        fragments.extend(keys.iter().cycle().take(fragments.len()).cloned().collect::<Vec<_>>());
+        let text = put(&pieces, &fragments);
+        fuzzing::same_as_naive(&matcher, 0, &text, cut.index(text.len() + 1));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn any_runs(data in vec(prop_oneof![
+        6 => prop::sample::select(b"abcdef0123ABCDEF".to_vec()),
+        2 => prop::sample::select(b"gxyzGXYZ".to_vec()),
+        2 => prop::sample::select(b"-_.+/=~".to_vec()),
+        1 => any::<u8>(),
+    ], 4..700)) {
+        fuzzing::runs(&data);
+    }
+
+    #[test]
+    fn texts_of_other_rules(pieces in pieces(), cut: Index) {
+        static OWN: std::sync::LazyLock<Matcher> = std::sync::LazyLock::new(|| own().unwrap());
+        let first = RuleSet::builtin().rules().len();
+        let text = put(&pieces, &examples(&OWN, first));
+        fuzzing::same_as_naive(&OWN, first, &text, cut.index(text.len() + 1));
+    }
+}
+
+/// A long line of one class of bytes, with keys and tokens far from its ends.
+#[test]
+fn in_long_lines() {
+    let matcher = builtin();
+    let shapes = fuzzing::shapes(&fuzzing::keys());
+    for unit in ["a", "0f", "x_", "+/", "a.b", "%7B", "=", " "] {
+        let mut text = unit.repeat(700).into_bytes();
+        for key in fuzzing::keys() {
+            text.extend_from_slice(&key);
+            text.extend_from_slice(unit.repeat(40).as_bytes());
+        }
+        let keys = fuzzing::keys();
+        let known = |bytes: &[u8]| keys.iter().any(|key| key == bytes);
+        for deep in [false, true] {
+            let matcher =
+                matcher.with_shapes(ShapeSet::new(shapes.iter().copied())).with_deep(deep);
+            let expected = naive::by_shapes(&shapes, deep, &text, &known);
+            let mut found = naive::matched(&matcher, &text, 0..text.len(), &known);
+            found.retain(|(_, _, rule, _, _)| rule.is_none());
+            naive::assert_same(&matcher, &text, &expected, &found);
+            assert!(!deep || found.len() >= keys.len(), "between {unit:?}: {}", found.len());
+        }
+    }
+}
+
+/// Letters on both sides leave no edge: such a key is found by looking at every window only.
+#[test]
+fn keys_between_letters_are_found_by_looking_deep() {
+    let keys = fuzzing::keys();
+    let known = |bytes: &[u8]| keys.iter().any(|key| key == bytes);
+    let shapes = ShapeSet::new(fuzzing::shapes(&keys));
+    let deep = builtin().with_shapes(shapes).with_deep(true);
+    for key in &keys {
+        for (before, after) in [("a", "f"), ("7", "7"), ("Word", "Word"), ("x", "0"), ("", "z")] {
+            for far in [0, 1, 31, 64, 5_000] {
+                let (before, after) = (before.repeat(far + 1), after.repeat(far + 1));
+                let text = [before.as_bytes(), key, after.as_bytes()].concat();
+                let wanted = before.len()..before.len() + key.len();
+                let found = naive::matched(&deep, &text, 0..text.len(), &known);
+                let seen = found.iter().any(|found| (found.0..found.1) == wanted && found.4);
+                assert!(seen, "{} in {far} times {before:.9}…", key.escape_ascii());
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What the matcher ought to find, worked out from the definitions in `docs/rules.md`, the slow and
+//! simple way: every start, every rule, every registered length. Fuzz targets include this file.
+
+use std::collections::BTreeSet;
+
+use leakwarden::matcher::{Hit, Known, Matcher};
+use leakwarden::rule::{Confidence, RuleSet};
+use leakwarden::shape::{Alphabet, Shape};
+
+/// First byte, end, rule (`None`: by shape), confidence, and whether the key is known.
+pub type Found = (usize, usize, Option<usize>, Confidence, bool);
+
+/// All hits by rules; those before the rule `from` are left out.
+pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &Known<'_>) -> BTreeSet<Found> {
+    let mut found = BTreeSet::new();
+    for (index, rule) in rules.rules().iter().enumerate().skip(from) {
+        // A shortcut, not an assumption: without one of its literals no rule matches by definition.
+        let stands = |prefix: &str| text.windows(prefix.len()).any(|at| at == prefix.as_bytes());
+        if !rule.is_announced() && !rule.prefixes.iter().any(|prefix| stands(prefix)) {
+            continue;
+        }
+        for span in rules.find_naively(rule, text) {
+            let key = &text[span.clone()];
+            found.insert((span.start, span.end, Some(index), rule.assess(text, &span), known(key)));
+        }
+    }
+    found
+}
+
+/// All hits by shape: windows of a registered shape that are known and have an edge.
+pub fn by_shapes(shapes: &[Shape], deep: bool, text: &[u8], known: &Known<'_>) -> BTreeSet<Found> {
+    let mut found = BTreeSet::new();
+    let lengths: BTreeSet<usize> = shapes.iter().map(|shape| shape.len).collect();
+    for start in 0..text.len() {
+        for len in lengths.iter().copied().filter(|len| start + len <= text.len()) {
+            let end = start + len;
+            let key = &text[start..end];
+            let Some(alphabet) = Alphabet::of(key) else { break };
+            let left = start.checked_sub(1).map(|at| text[at]);
+            let edge = is_edge(alphabet, left) || is_edge(alphabet, text.get(end).copied());
+            if (deep || edge) && shapes.contains(&Shape { alphabet, len }) && known(key) {
+                found.insert((start, end, None, Confidence::High, true));
+            }
+        }
+    }
+    found
+}
+
+/// Whether a neighbour (`None`: the text ends) cannot be a part of a longer word.
+fn is_edge(alphabet: Alphabet, neighbour: Option<u8>) -> bool {
+    neighbour.is_none_or(|byte| !byte.is_ascii_alphanumeric() || !alphabet.holds(byte))
+}
+
+/// What the matcher finds whose starts lie in `starts`.
+pub fn matched(
+    matcher: &Matcher,
+    text: &[u8],
+    starts: std::ops::Range<usize>,
+    known: &Known<'_>,
+) -> BTreeSet<Found> {
+    let mut hits: Vec<Hit> = Vec::new();
+    matcher.find(text, starts, known, &mut hits);
+    hits.into_iter()
+        .map(|hit| (hit.span.start, hit.span.end, hit.rule, hit.confidence, hit.known))
+        .collect()
+}
+
+/// Panics with the differences between what the matcher ought to find and what it did find.
+pub fn assert_same(
+    matcher: &Matcher,
+    text: &[u8],
+    expected: &BTreeSet<Found>,
+    found: &BTreeSet<Found>,
+) {
+    if expected == found {
+        return;
+    }
+    let told = |(start, end, rule, confidence, known): &Found| {
+        let rule = rule.map(|index| matcher.rules().rules()[index].id.to_string());
+        let key = text[*start..*end].escape_ascii();
+        format!("{start}..{end} by {rule:?}, {confidence}, known {known}: {key}")
+    };
+    let missed: Vec<String> = expected.difference(found).map(told).collect();
+    let added: Vec<String> = found.difference(expected).map(told).collect();
+    panic!("in {:?}\nmissed: {missed:#?}\nadded: {added:#?}", text.escape_ascii().to_string());
+}
