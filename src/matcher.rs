@@ -138,7 +138,7 @@ impl Matcher {
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
             words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
-            prefixes: Prefixes::new(&prefixes)?,
+            prefixes: Prefixes::new(&prefixes, false)?,
             owners,
             narrow,
             wide,

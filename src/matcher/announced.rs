@@ -8,7 +8,7 @@ use std::ops::Range;
 use aho_corasick::BuildError;
 
 use super::prefixes::Prefixes;
-use super::runs::{self, Classes, Found, Wanted, Width};
+use super::runs::{self, Width};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
 /// Letters and digits of an escape.
@@ -17,8 +17,15 @@ const ESCAPE_MAX: usize = 5;
 const PADDING_MAX: usize = 2;
 
 /// Rules whose matches lie in runs of one class.
-#[derive(Default)]
-struct Groups(Vec<Group>);
+struct Groups {
+    groups: Vec<Group>,
+    /// A bit for each length of a match of any rule.
+    lengths: u128,
+    /// Their runs are narrow: `_`, `-` and `.` alone stand between words.
+    narrow: bool,
+    /// `+` and `/` belong to the alphabets of all.
+    slashed: bool,
+}
 
 /// Rules with the same alphabet.
 struct Group {
@@ -41,24 +48,25 @@ struct Member {
 pub(super) struct Announced {
     narrow: Groups,
     wide: Groups,
-    /// The words of all of them, folded.
+    /// The words of all of them.
     words: Prefixes,
-    /// By word: the rules that it announces.
-    owners: Vec<Vec<usize>>,
-    any: Classes,
+    /// By word: what it announces.
+    owners: Vec<Vec<Owner>>,
 }
 
-/// Letters without their case, by the one bit that makes it. What it does to other characters is
-/// done to those of the words too.
-fn fold(byte: u8) -> u8 {
-    byte | 0x20
+/// A rule that a word announces.
+struct Owner {
+    rule: usize,
+    /// The literal of another rule, where capitals count: in small letters, hex digits are full of
+    /// some of them.
+    literal: Option<String>,
 }
 
 impl Announced {
     /// Takes the rules without a literal out of a set.
     pub(super) fn new(set: &RuleSet) -> Result<Self, BuildError> {
-        let (mut narrow, mut wide) = (Groups::default(), Groups::default());
-        let mut words: Vec<(String, usize)> = Vec::new();
+        let (mut narrow, mut wide) = (Groups::new(true), Groups::new(false));
+        let mut words: Vec<(String, usize, Option<String>)> = Vec::new();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
         {
             match rule.facts.within {
@@ -67,21 +75,23 @@ impl Announced {
             }
             let beside = set.rules().iter().filter(|other| rule.beside.contains(&other.id));
             let ids = beside.flat_map(|other| other.prefixes.iter());
-            let folded = |word: &str| word.bytes().map(|byte| char::from(fold(byte))).collect();
-            words.extend(rule.keywords.iter().chain(ids).map(|word| (folded(word), index)));
+            let ids = ids.map(|id| (id.to_ascii_lowercase(), index, Some(id.to_string())));
+            words.extend(
+                rule.keywords.iter().map(|word| (word.to_string(), index, None)).chain(ids),
+            );
         }
         words.sort_unstable();
-        let mut texts: Vec<String> = words.iter().map(|(word, _)| word.clone()).collect();
+        let mut texts: Vec<String> = words.iter().map(|(word, ..)| word.clone()).collect();
         texts.dedup();
         let owners = texts
             .iter()
             .map(|text| {
-                let own = words.iter().filter(|(word, _)| text.starts_with(word.as_str()));
-                own.map(|(_, rule)| *rule).collect()
+                let own = words.iter().filter(|(word, ..)| text.starts_with(word.as_str()));
+                own.map(|(_, rule, literal)| Owner { rule: *rule, literal: literal.clone() })
+                    .collect()
             })
             .collect();
-        let any = Classes::new(|byte| byte < 0x80, |byte| byte < 0x80);
-        Ok(Self { narrow, wide, words: Prefixes::new(&texts)?, owners, any })
+        Ok(Self { narrow, wide, words: Prefixes::new(&texts, true)?, owners })
     }
 
     fn groups(&self, width: Width) -> &Groups {
@@ -93,7 +103,7 @@ impl Announced {
 
     /// Shortest match of any rule: shorter runs need no look.
     pub(super) fn shortest(&self, width: Width) -> Option<usize> {
-        self.groups(width).0.iter().map(|group| group.shortest).min()
+        self.groups(width).groups.iter().map(|group| group.shortest).min()
     }
 
     /// Calls with each place in the run at which a match may begin, and the rule.
@@ -104,71 +114,52 @@ impl Announced {
         run: Range<usize>,
         found: &mut dyn FnMut(usize, usize),
     ) {
-        let bytes = text.get(run.clone()).unwrap_or_default();
-        // Names in source text are nearly all without.
-        if !bytes.iter().fold(false, |digit, byte| digit | byte.is_ascii_digit()) {
-            return;
-        }
         self.groups(width).each(text, run, &mut |group, stretch| {
-            for rule in self.near(text, group, &stretch) {
-                found(stretch.start, rule);
-            }
+            let start = stretch.start;
+            self.near(text, group, stretch, &mut |rule| found(start, rule));
         });
     }
 
-    /// The rules of a group that have a match of that length, and one of whose words stands near.
-    fn near(&self, text: &[u8], group: &Group, stretch: &Range<usize>) -> Vec<usize> {
+    /// Calls with the rules of a group that have a match of that length, and one of whose words
+    /// stands near; maybe more than once.
+    fn near(
+        &self,
+        text: &[u8],
+        group: &Group,
+        stretch: Range<usize>,
+        found: &mut dyn FnMut(usize),
+    ) {
         let fits = |member: &&Member| member.lengths >> stretch.len() & 1 == 1;
         let members = || group.rules.iter().filter(fits);
         let before = members().map(|member| member.before).max().unwrap_or_default();
         let after = members().map(|member| member.after).max().unwrap_or_default();
-        let mut announced = Announcing { words: self, text: Vec::new(), rules: Vec::new() };
         let sides = [
             stretch.start.saturating_sub(before)..stretch.start,
             stretch.end..text.len().min(stretch.end + after),
         ];
-        for side in sides {
-            let side = text.get(side).unwrap_or_default();
-            announced.text.clear();
-            announced.text.extend(side.iter().map(|byte| fold(*byte)));
-            let wanted = [Wanted { length: Some(1), whole: None }, Wanted::default()];
-            let folded = std::mem::take(&mut announced.text);
-            let tables = (&self.any, &self.words.firsts);
-            let mut seen = Seen { announced: &mut announced, text: &folded };
-            runs::each(&folded, 0..folded.len(), tables, wanted, &mut seen);
-            announced.text = folded;
+        for side in sides.into_iter().filter(|side| !side.is_empty()) {
+            let near = text.get(..side.end).unwrap_or_default();
+            runs::each_first(near, side, &self.words.firsts, &mut |at, bits| {
+                self.words.each(near, at, bits, &mut |place, word| {
+                    let here = near.get(place..).unwrap_or_default();
+                    for owner in self.owners.get(word).into_iter().flatten() {
+                        let literal = owner.literal.as_deref().unwrap_or_default();
+                        let stands = here.starts_with(literal.as_bytes());
+                        if stands && members().any(|member| member.rule == owner.rule) {
+                            found(owner.rule);
+                        }
+                    }
+                });
+            });
         }
-        announced.rules.retain(|rule| members().any(|member| member.rule == *rule));
-        announced.rules.sort_unstable();
-        announced.rules.dedup();
-        announced.rules
     }
-}
-
-/// Collects the rules whose words are seen.
-struct Announcing<'a> {
-    words: &'a Announced,
-    text: Vec<u8>,
-    rules: Vec<usize>,
-}
-
-struct Seen<'a, 'b> {
-    announced: &'a mut Announcing<'b>,
-    text: &'a [u8],
-}
-
-impl Found for Seen<'_, '_> {
-    fn starts(&mut self, at: usize, bits: u64) {
-        let words = self.announced.words;
-        words.words.each(self.text, at, bits, &mut |_, word| {
-            self.announced.rules.extend(words.owners.get(word).into_iter().flatten());
-        });
-    }
-
-    fn run(&mut self, _width: Width, _run: Range<usize>) {}
 }
 
 impl Groups {
+    fn new(narrow: bool) -> Self {
+        Self { groups: Vec::new(), lengths: 0, narrow, slashed: true }
+    }
+
     fn add(&mut self, index: usize, rule: &Rule) {
         let facts = rule.facts;
         // What is given a value by a `=` is no part of it, so padding is left out of stretches.
@@ -177,54 +168,90 @@ impl Groups {
         let shortest = facts.match_min.saturating_sub(padding);
         let lengths = (shortest..=facts.match_max.min(127)).fold(0, |all, len| all | 1 << len);
         let member = Member { rule: index, lengths, before: rule.before, after: rule.after };
-        match self.0.iter_mut().find(|group| group.alphabet == alphabet) {
+        self.lengths |= lengths;
+        let slashes = 1 << b'+' | 1 << b'/';
+        self.slashed &= alphabet & slashes == slashes;
+        match self.groups.iter_mut().find(|group| group.alphabet == alphabet) {
             Some(group) => {
                 group.shortest = group.shortest.min(shortest);
                 group.lengths |= lengths;
                 group.rules.push(member);
             }
-            None => self.0.push(Group { alphabet, shortest, lengths, rules: vec![member] }),
+            None => self.groups.push(Group { alphabet, shortest, lengths, rules: vec![member] }),
         }
+    }
+
+    /// Whether a run is of one word: a match is then all of it, or nothing.
+    fn is_word(&self, run: &[u8]) -> bool {
+        memchr::memchr3(b'_', b'-', b'.', run).is_none()
+            && (self.narrow || memchr::memchr2(b'=', b'~', run).is_none())
+            && (self.narrow || self.slashed || memchr::memchr2(b'+', b'/', run).is_none())
     }
 
     /// Calls with each maximal stretch of a group's alphabet that is as long as one of its matches.
     fn each(&self, text: &[u8], run: Range<usize>, found: &mut dyn FnMut(&Group, Range<usize>)) {
-        for group in &self.0 {
-            let outside = |at: &usize| !text.get(*at).is_some_and(|byte| group.holds(*byte));
-            let mut start = run.start;
-            while start + group.shortest <= run.end {
-                // From the far end: where stretches are short, most bytes are never looked at.
-                let near = (start..start + group.shortest).rev().find(outside);
-                if let Some(at) = near {
-                    start = at + 1;
-                    continue;
-                }
-                let end = (start + group.shortest..run.end).find(outside).unwrap_or(run.end);
-                for start in starts(text, start).filter(|start| *start < end) {
-                    if group.has(end - start) && !is_glued(text, start..end) {
-                        found(group, start..end);
-                    }
-                }
-                start = end + 1;
+        let bytes = text.get(run.clone()).unwrap_or_default();
+        // Whatever is a match ends where words end, and most runs are one word.
+        if self.is_word(bytes) && !after_escape(text, run.start) {
+            if !has(self.lengths, run.len()) || is_glued(text, run.clone()) {
+                return;
             }
+            let seen = bytes.iter().fold(0, |seen, byte| seen | 1u128 << (byte & 127));
+            let fit = |group: &&Group| seen & !group.alphabet == 0 && has(group.lengths, run.len());
+            self.groups.iter().filter(fit).for_each(|group| found(group, run.clone()));
+            return;
+        }
+        // Names in source text are nearly all without.
+        if !bytes.iter().fold(false, |digit, byte| digit | byte.is_ascii_digit()) {
+            return;
+        }
+        for group in &self.groups {
+            group.each(text, run.clone(), found);
         }
     }
 }
 
 impl Group {
-    fn has(&self, length: usize) -> bool {
-        length < 128 && self.lengths >> length & 1 == 1
+    fn each(&self, text: &[u8], run: Range<usize>, found: &mut dyn FnMut(&Self, Range<usize>)) {
+        let [low, high] = [self.alphabet & u128::from(u64::MAX), self.alphabet >> 64]
+            .map(|half| u64::try_from(half).unwrap_or_default());
+        let outside = |at: &usize| {
+            let byte = text.get(*at).copied().unwrap_or_default();
+            let half = if byte < 64 { low } else { high };
+            byte >= 128 || half >> (byte & 63) & 1 == 0
+        };
+        let mut start = run.start;
+        while start + self.shortest <= run.end {
+            // From the far end: where stretches are short, most bytes are never looked at.
+            let near = (start..start + self.shortest).rev().find(outside);
+            if let Some(at) = near {
+                start = at + 1;
+                continue;
+            }
+            let end = (start + self.shortest..run.end).find(outside).unwrap_or(run.end);
+            for start in starts(text, start).filter(|start| *start < end) {
+                if has(self.lengths, end - start) && !is_glued(text, start..end) {
+                    found(self, start..end);
+                }
+            }
+            start = end + 1;
+        }
     }
+}
 
-    fn holds(&self, byte: u8) -> bool {
-        byte < 128 && self.alphabet >> byte & 1 == 1
-    }
+fn has(lengths: u128, length: usize) -> bool {
+    length < 128 && lengths >> length & 1 == 1
+}
+
+/// Whether what stands before may be the beginning of an escape.
+fn after_escape(text: &[u8], start: usize) -> bool {
+    let before = start.checked_sub(1).and_then(|at| text.get(at)).copied().unwrap_or_default();
+    matches!(before, b'\\' | b'%' | b'[' | b';')
 }
 
 /// Where a key at the beginning of a stretch may begin: the first letters may belong to an escape.
 fn starts(text: &[u8], start: usize) -> impl Iterator<Item = usize> {
-    let before = start.checked_sub(1).and_then(|at| text.get(at)).copied().unwrap_or_default();
-    let longest = if matches!(before, b'\\' | b'%' | b'[' | b';') { ESCAPE_MAX } else { 0 };
+    let longest = if after_escape(text, start) { ESCAPE_MAX } else { 0 };
     let ends = move |skipped: usize| text.get(..start + skipped).is_some_and(ends_in_escape);
     (0..=longest)
         .filter(move |skipped| *skipped == 0 || ends(*skipped))

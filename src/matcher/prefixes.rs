@@ -18,11 +18,16 @@ fn member() -> impl Iterator<Item = u8> {
 }
 
 /// The set of the first bytes of all prefixes, as a bitmap: yes may be wrong, no never is.
-struct Gate(Box<[u64; BITS / 64]>);
+struct Gate {
+    bits: Box<[u64; BITS / 64]>,
+    /// What is set in each byte before it is hashed: the bit of the case, where it does not matter.
+    fold: u32,
+}
 
 impl Gate {
-    fn new(prefixes: &[String]) -> Self {
-        let mut gate = Self(Box::new([0; BITS / 64]));
+    fn new(prefixes: &[String], any_case: bool) -> Self {
+        let fold = if any_case { 0x2020_2020 } else { 0 };
+        let mut gate = Self { bits: Box::new([0; BITS / 64]), fold };
         for prefix in prefixes {
             match *prefix.as_bytes() {
                 [] => {}
@@ -35,8 +40,8 @@ impl Gate {
     }
 
     fn add(&mut self, bytes: [u8; 4]) {
-        let slot = Self::slot(bytes);
-        if let Some(word) = self.0.get_mut(slot >> 6) {
+        let slot = self.slot(bytes);
+        if let Some(word) = self.bits.get_mut(slot >> 6) {
             *word |= 1 << (slot & 63);
         }
     }
@@ -44,8 +49,8 @@ impl Gate {
     /// The fourth byte makes no difference: four are one load.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the innermost loop")]
-    fn slot(bytes: [u8; 4]) -> usize {
-        let gram = u32::from_le_bytes(bytes) << 8;
+    fn slot(&self, bytes: [u8; 4]) -> usize {
+        let gram = (u32::from_le_bytes(bytes) | self.fold) << 8;
         (gram.wrapping_mul(0x9e37_79b1) >> 16) as usize
     }
 
@@ -57,14 +62,14 @@ impl Gate {
             bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
             bytes
         });
-        let slot = Self::slot(bytes);
-        self.0.get(slot >> 6).is_some_and(|word| word >> (slot & 63) & 1 == 1)
+        let slot = self.slot(bytes);
+        self.bits.get(slot >> 6).is_some_and(|word| word >> (slot & 63) & 1 == 1)
     }
 }
 
 /// Divides prefixes into sets, each next one to where it lets the fewest places more pass: a place
 /// of random text passes a set with the product of the shares of bytes that pass each position.
-fn firsts(prefixes: &[String]) -> Firsts {
+fn firsts(prefixes: &[String], any_case: bool) -> Firsts {
     /// By position: which low halves, which high halves.
     type Halves = [(u16, u16); FIRST];
     // By high half: the low halves of key characters.
@@ -89,6 +94,9 @@ fn firsts(prefixes: &[String]) -> Firsts {
                 Some(byte) => {
                     *lows |= 1 << (byte & 15);
                     *highs |= 1 << (byte >> 4);
+                    if any_case && byte.is_ascii_alphabetic() {
+                        *highs |= 1 << ((byte ^ 0x20) >> 4);
+                    }
                 }
                 None => (*lows, *highs) = (u16::MAX, 0xff),
             }
@@ -127,17 +135,23 @@ pub(super) struct Prefixes {
 }
 
 impl Prefixes {
-    /// The index of a prefix is that in `prefixes`.
-    pub(super) fn new(prefixes: &[String]) -> Result<Self, BuildError> {
+    /// The index of a prefix is that in `prefixes`. `any_case`: capitals and small letters alike.
+    pub(super) fn new(prefixes: &[String], any_case: bool) -> Result<Self, BuildError> {
         let automaton = AhoCorasick::builder()
             // Built in no time; it is asked too rarely for a faster one to show.
             .kind(Some(AhoCorasickKind::NoncontiguousNFA))
             .start_kind(StartKind::Anchored)
             .match_kind(MatchKind::LeftmostLongest)
             .prefilter(false)
+            .ascii_case_insensitive(any_case)
             .build(prefixes)?;
         let longest = prefixes.iter().map(String::len).max().unwrap_or_default();
-        Ok(Self { firsts: firsts(prefixes), gate: Gate::new(prefixes), automaton, longest })
+        Ok(Self {
+            firsts: firsts(prefixes, any_case),
+            gate: Gate::new(prefixes, any_case),
+            automaton,
+            longest,
+        })
     }
 
     /// Of the places `bits` of the 64 from `at` on, calls with those at which a prefix stands, and
@@ -178,7 +192,7 @@ mod tests {
             let bits = if text.len() < 64 { bits & ((1 << (text.len() - 2)) - 1) } else { bits };
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
-            let ours = Prefixes::new(&prefixes).unwrap();
+            let ours = Prefixes::new(&prefixes, false).unwrap();
             ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
             let naive = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)

@@ -184,6 +184,36 @@ pub(super) fn each<F: Found>(
     portable_blocks(text, places, tables, wanted, found);
 }
 
+/// Calls with the places of `range` that pass, a bit each, 64 at a time; wherever they stand.
+pub(super) fn each_first(
+    text: &[u8],
+    range: Range<usize>,
+    firsts: &Firsts,
+    found: &mut dyn FnMut(usize, u64),
+) {
+    for at in range.clone().step_by(BLOCK) {
+        let rest = text.get(at..).unwrap_or_default();
+        let passed = match rest.first_chunk() {
+            Some(window) => passing(window, firsts),
+            None => passing(&padded(rest), firsts),
+        };
+        let within = u64::MAX >> (BLOCK - (range.end - at).min(BLOCK));
+        if passed & within != 0 {
+            found(at, passed & within);
+        }
+    }
+}
+
+fn passing(window: &Window, firsts: &Firsts) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        #[expect(unsafe_code, reason = "the features were detected")]
+        // SAFETY: the processor has AVX2, as was just asked.
+        return unsafe { x86::pass_avx2(window, firsts) };
+    }
+    portable_firsts(window, firsts)
+}
+
 fn portable_blocks<F: Found>(
     text: &[u8],
     places: Range<usize>,

@@ -168,7 +168,7 @@ pub struct Entry {
 }
 
 fn usual_before() -> usize {
-    80
+    60
 }
 
 fn no_offset() -> Vec<usize> {

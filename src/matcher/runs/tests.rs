@@ -38,26 +38,27 @@ fn firsts() -> Firsts {
     firsts
 }
 
+/// Whether a place passes.
+fn passes(text: &[u8], at: usize, firsts: &Firsts) -> bool {
+    let sets = (0..FIRST).map(|position| {
+        let byte = text.get(at + position).copied().unwrap_or_default();
+        firsts.low[position][usize::from(byte & 15)] & firsts.high[position][usize::from(byte >> 4)]
+    });
+    sets.fold(u8::MAX, |all, sets| all & sets) != 0
+}
+
 /// A byte at a time.
 fn naive(text: &[u8], places: Range<usize>, firsts: &Firsts, wanted: [Wanted; 2]) -> Seen {
     let mut seen = Seen::default();
     let classes: [fn(u8) -> bool; 2] = [is_run_byte, is_wide_byte];
     let after =
         |at: usize, class: usize| text[at..].iter().take_while(|b| classes[class](**b)).count();
-    let passes = |at: usize| {
-        let sets = (0..FIRST).map(|position| {
-            let byte = text.get(at + position).copied().unwrap_or_default();
-            firsts.low[position][usize::from(byte & 15)]
-                & firsts.high[position][usize::from(byte >> 4)]
-        });
-        sets.fold(u8::MAX, |all, sets| all & sets) != 0
-    };
     // Whole blocks are looked at: up to 63 places more may be told.
     let last = (places.start + places.len().div_ceil(BLOCK) * BLOCK).min(text.len());
     for at in places.start..last {
         let long =
             |class: usize| wanted[class].length.is_some_and(|length| after(at, class) >= length);
-        if (long(0) || long(1)) && passes(at) {
+        if (long(0) || long(1)) && passes(text, at, firsts) {
             seen.starts.push(at);
         }
         for class in 0..2 {
@@ -106,6 +107,12 @@ fn all() -> Vec<(&'static str, Each)> {
 
 fn check(text: &[u8], places: Range<usize>, wanted: [Wanted; 2]) {
     let classes = Classes::new(is_run_byte, is_wide_byte);
+    let mut firsts_alone = Vec::new();
+    each_first(text, places.clone(), &firsts(), &mut |at, bits| {
+        firsts_alone.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
+    });
+    let expected: Vec<usize> = places.clone().filter(|at| passes(text, *at, &firsts())).collect();
+    assert_eq!(firsts_alone, expected);
     // Some prefixes, and any.
     let ascii = std::array::from_fn(|half| u8::from(half < 8));
     for firsts in [firsts(), Firsts { low: [[1; 16]; FIRST], high: [ascii; FIRST] }] {

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 };
 use std::ops::Range;
 
-use super::{BLOCK, Classes, Firsts, Found, Rows, Wanted, Window, blocks};
+use super::{BLOCK, Classes, FIRST, Firsts, Found, Rows, Wanted, Window, blocks};
 
 fn load(half: &[u8; 16]) -> __m128i {
     // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
@@ -49,12 +49,35 @@ pub(super) fn each_avx2<F: Found>(
         let (first, second) = (half(first), half(second));
         [first[0] | second[0] << 32, first[1] | second[1] << 32]
     };
-    let lows = firsts.low.map(|table| _mm256_broadcastsi128_si256(load(&table)));
-    let highs = firsts.high.map(|table| _mm256_broadcastsi128_si256(load(&table)));
-    let pass = |window: &Window| {
+    let firsts = Firsts256::of(firsts);
+    let pass = |window: &Window| firsts.pass(window);
+    let rows = InRow::of(wanted);
+    blocks(text, places, classes, wanted, (bitmaps, |bits| rows.look(bits), pass), found);
+}
+
+/// [`Firsts`], each table twice in a register.
+struct Firsts256 {
+    lows: [__m256i; FIRST],
+    highs: [__m256i; FIRST],
+}
+
+impl Firsts256 {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of(firsts: &Firsts) -> Self {
+        Self {
+            lows: firsts.low.map(|table| _mm256_broadcastsi128_si256(load(&table))),
+            highs: firsts.high.map(|table| _mm256_broadcastsi128_si256(load(&table))),
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn pass(&self, window: &Window) -> u64 {
+        let (nibble, most) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x7f));
         let half = |from: usize| -> u64 {
             let mut sets = _mm256_set1_epi8(-1);
-            for (position, (low, high)) in lows.iter().zip(&highs).enumerate() {
+            for (position, (low, high)) in self.lows.iter().zip(&self.highs).enumerate() {
                 // SAFETY: 32 bytes from the byte `from` (0 or 32) + `position` (0 to 3) of the
                 // 67 bytes of the window.
                 let bytes = unsafe {
@@ -69,9 +92,13 @@ pub(super) fn each_avx2<F: Found>(
             u64::from(_mm256_movemask_epi8(_mm256_adds_epu8(sets, most)).cast_unsigned())
         };
         half(0) | half(32) << 32
-    };
-    let rows = InRow::of(wanted);
-    blocks(text, places, classes, wanted, (bitmaps, |bits| rows.look(bits), pass), found);
+    }
+}
+
+/// The places of one window that pass.
+#[target_feature(enable = "avx2")]
+pub(super) fn pass_avx2(window: &Window, firsts: &Firsts) -> u64 {
+    Firsts256::of(firsts).pass(window)
 }
 
 /// [`Rows`] with the four bitmaps in one register.
