@@ -11,26 +11,32 @@ use super::prefixes::Prefixes;
 use super::runs::{self, Width};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
+/// Joins that lengths are looked at for; rules with others are looked for in every run.
+const JOINS_MAX: usize = 8;
 /// Letters and digits of an escape.
 const ESCAPE_MAX: usize = 5;
 /// Characters that pad base64.
 const PADDING_MAX: usize = 2;
 
 /// Rules whose matches lie in runs of one class.
+#[derive(Default)]
 struct Groups {
     groups: Vec<Group>,
+    /// By what else than letters and digits belongs to an alphabet: the alphabets that there are. A
+    /// match is made of whole words, and what joins them.
+    joins: Vec<u8>,
     /// A bit for each length of a match of any rule.
-    lengths: u128,
+    any_length: u128,
     /// Their runs are narrow: `_`, `-` and `.` alone stand between words.
     narrow: bool,
-    /// `+` and `/` belong to the alphabets of all.
-    slashed: bool,
 }
 
 /// Rules with the same alphabet.
 struct Group {
     /// A bit for each ASCII character.
     alphabet: u128,
+    /// Which of the joins.
+    join: usize,
     shortest: usize,
     /// A bit for each length of a match, of any of the rules.
     lengths: u128,
@@ -65,7 +71,8 @@ struct Owner {
 impl Announced {
     /// Takes the rules without a literal out of a set.
     pub(super) fn new(set: &RuleSet) -> Result<Self, BuildError> {
-        let (mut narrow, mut wide) = (Groups::new(true), Groups::new(false));
+        let (mut narrow, mut wide) =
+            (Groups { narrow: true, ..Groups::default() }, Groups::default());
         let mut words: Vec<(String, usize, Option<String>)> = Vec::new();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
         {
@@ -114,23 +121,27 @@ impl Announced {
         run: Range<usize>,
         found: &mut dyn FnMut(usize, usize),
     ) {
-        self.groups(width).each(text, run, &mut |group, stretch| {
-            let start = stretch.start;
-            self.near(text, group, stretch, &mut |rule| found(start, rule));
-        });
+        let mut stretches: Vec<(Range<usize>, &Group)> = Vec::new();
+        self.groups(width).each(text, run, &mut |group, stretch| stretches.push((stretch, group)));
+        // Several alphabets may see the same.
+        for same in stretches.chunk_by(|(one, _), (other, _)| one == other) {
+            let Some((stretch, _)) = same.first() else { continue };
+            let members = || {
+                let all = same.iter().flat_map(|(_, group)| &group.rules);
+                all.filter(|member| has(member.lengths, stretch.len()))
+            };
+            self.near(text, stretch, &members, &mut |rule| found(stretch.start, rule));
+        }
     }
 
-    /// Calls with the rules of a group that have a match of that length, and one of whose words
-    /// stands near; maybe more than once.
-    fn near(
+    /// Calls with those of the rules one of whose words stands near; maybe more than once.
+    fn near<'a, M: Iterator<Item = &'a Member>>(
         &self,
         text: &[u8],
-        group: &Group,
-        stretch: Range<usize>,
+        stretch: &Range<usize>,
+        members: &dyn Fn() -> M,
         found: &mut dyn FnMut(usize),
     ) {
-        let fits = |member: &&Member| member.lengths >> stretch.len() & 1 == 1;
-        let members = || group.rules.iter().filter(fits);
         let before = members().map(|member| member.before).max().unwrap_or_default();
         let after = members().map(|member| member.after).max().unwrap_or_default();
         let sides = [
@@ -156,10 +167,6 @@ impl Announced {
 }
 
 impl Groups {
-    fn new(narrow: bool) -> Self {
-        Self { groups: Vec::new(), lengths: 0, narrow, slashed: true }
-    }
-
     fn add(&mut self, index: usize, rule: &Rule) {
         let facts = rule.facts;
         // What is given a value by a `=` is no part of it, so padding is left out of stretches.
@@ -168,51 +175,93 @@ impl Groups {
         let shortest = facts.match_min.saturating_sub(padding);
         let lengths = (shortest..=facts.match_max.min(127)).fold(0, |all, len| all | 1 << len);
         let member = Member { rule: index, lengths, before: rule.before, after: rule.after };
-        self.lengths |= lengths;
-        let slashes = 1 << b'+' | 1 << b'/';
-        self.slashed &= alphabet & slashes == slashes;
-        match self.groups.iter_mut().find(|group| group.alphabet == alphabet) {
-            Some(group) => {
-                group.shortest = group.shortest.min(shortest);
-                group.lengths |= lengths;
-                group.rules.push(member);
-            }
-            None => self.groups.push(Group { alphabet, shortest, lengths, rules: vec![member] }),
+        self.any_length |= lengths;
+        if let Some(group) = self.groups.iter_mut().find(|group| group.alphabet == alphabet) {
+            group.shortest = group.shortest.min(shortest);
+            group.lengths |= lengths;
+            group.rules.push(member);
+            return;
         }
-    }
-
-    /// Whether a run is of one word: a match is then all of it, or nothing.
-    fn is_word(&self, run: &[u8]) -> bool {
-        memchr::memchr3(b'_', b'-', b'.', run).is_none()
-            && (self.narrow || memchr::memchr2(b'=', b'~', run).is_none())
-            && (self.narrow || self.slashed || memchr::memchr2(b'+', b'/', run).is_none())
+        let joining = (0..128u8).filter(|byte| alphabet >> byte & 1 == 1);
+        let joining = joining.fold(0, |joining, byte| joining | separator(byte));
+        let join = self.joins.iter().position(|known| *known == joining).unwrap_or_else(|| {
+            self.joins.push(joining);
+            self.joins.len() - 1
+        });
+        self.groups.push(Group { alphabet, join, shortest, lengths, rules: vec![member] });
     }
 
     /// Calls with each maximal stretch of a group's alphabet that is as long as one of its matches.
-    fn each(&self, text: &[u8], run: Range<usize>, found: &mut dyn FnMut(&Group, Range<usize>)) {
+    fn each<'a>(
+        &'a self,
+        text: &[u8],
+        run: Range<usize>,
+        found: &mut dyn FnMut(&'a Group, Range<usize>),
+    ) {
         let bytes = text.get(run.clone()).unwrap_or_default();
-        // Whatever is a match ends where words end, and most runs are one word.
         if self.is_word(bytes) && !after_escape(text, run.start) {
-            if !has(self.lengths, run.len()) || is_glued(text, run.clone()) {
-                return;
+            if has(self.any_length, run.len()) && !is_glued(text, run.clone()) {
+                let seen = bytes.iter().fold(0, |seen, byte| seen | 1u128 << (byte & 127));
+                let fits =
+                    |group: &&Group| seen & !group.alphabet == 0 && has(group.lengths, run.len());
+                self.groups.iter().filter(fits).for_each(|group| found(group, run.clone()));
             }
-            let seen = bytes.iter().fold(0, |seen, byte| seen | 1u128 << (byte & 127));
-            let fit = |group: &&Group| seen & !group.alphabet == 0 && has(group.lengths, run.len());
-            self.groups.iter().filter(fit).for_each(|group| found(group, run.clone()));
             return;
         }
-        // Names in source text are nearly all without.
-        if !bytes.iter().fold(false, |digit, byte| digit | byte.is_ascii_digit()) {
-            return;
-        }
-        for group in &self.groups {
+        let lengths = self.lengths(text, run.clone());
+        let fits = |group: &&Group| {
+            lengths.get(group.join).is_none_or(|lengths| lengths & group.lengths != 0)
+        };
+        for group in self.groups.iter().filter(fits) {
             group.each(text, run.clone(), found);
         }
+    }
+
+    /// Whether a run, as most are, is of one word for all groups: a match is all of it, or nothing.
+    fn is_word(&self, run: &[u8]) -> bool {
+        let joined = |byte: u8| self.joins.iter().all(|join| join & separator(byte) != 0);
+        memchr::memchr3(b'_', b'-', b'.', run).is_none()
+            && (self.narrow || memchr::memchr2(b'=', b'~', run).is_none())
+            && (self.narrow
+                || (joined(b'+') && joined(b'/'))
+                || memchr::memchr2(b'+', b'/', run).is_none())
+    }
+
+    /// By join: a bit for each length of joined words.
+    fn lengths(&self, text: &[u8], run: Range<usize>) -> [u128; JOINS_MAX] {
+        let (mut lengths, mut begun) = ([0; JOINS_MAX], [run.start; JOINS_MAX]);
+        let mut ends = |at: usize, separator: u8| {
+            for ((join, lengths), begun) in self.joins.iter().zip(&mut lengths).zip(&mut begun) {
+                if join & separator == 0 {
+                    *lengths |= 1 << (at - *begun).min(127);
+                    *begun = at + 1;
+                }
+            }
+        };
+        let bytes = text.get(run.clone()).unwrap_or_default();
+        for (at, byte) in bytes.iter().enumerate() {
+            let separator = separator(*byte);
+            if separator != 0 {
+                ends(run.start + at, separator);
+            }
+        }
+        ends(run.end, 0);
+        if after_escape(text, run.start) {
+            for lengths in &mut lengths {
+                *lengths = (0..=ESCAPE_MAX).fold(0, |all, less| all | *lengths >> less);
+            }
+        }
+        lengths
     }
 }
 
 impl Group {
-    fn each(&self, text: &[u8], run: Range<usize>, found: &mut dyn FnMut(&Self, Range<usize>)) {
+    fn each<'a>(
+        &'a self,
+        text: &[u8],
+        run: Range<usize>,
+        found: &mut dyn FnMut(&'a Self, Range<usize>),
+    ) {
         let [low, high] = [self.alphabet & u128::from(u64::MAX), self.alphabet >> 64]
             .map(|half| u64::try_from(half).unwrap_or_default());
         let outside = |at: &usize| {
@@ -239,6 +288,32 @@ impl Group {
     }
 }
 
+/// What stands between words: a bit for each, none for letters and digits.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+static SEPARATORS: [u8; 256] = {
+    let mut table = [128; 256];
+    let mut byte = 0u8;
+    while byte < 128 {
+        table[byte as usize] = match byte {
+            b'_' => 1,
+            b'-' => 2,
+            b'.' => 4,
+            b'+' => 8,
+            b'/' => 16,
+            b'=' => 32,
+            b'~' => 64,
+            _ if byte.is_ascii_alphanumeric() => 0,
+            _ => 128,
+        };
+        byte += 1;
+    }
+    table
+};
+
+fn separator(byte: u8) -> u8 {
+    SEPARATORS.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
 fn has(lengths: u128, length: usize) -> bool {
     length < 128 && lengths >> length & 1 == 1
 }
@@ -258,12 +333,14 @@ fn starts(text: &[u8], start: usize) -> impl Iterator<Item = usize> {
         .map(move |skipped| start + skipped)
 }
 
-/// Whether a stretch is a part of a longer word, or of base64. The pattern's own check is narrower;
-/// this one is asked first.
+/// Whether a stretch is a part of a longer word, or of base64, or without a digit. The rule's own
+/// check is narrower; this one is asked first.
 fn is_glued(text: &[u8], stretch: Range<usize>) -> bool {
     let before = stretch.start.checked_sub(1).and_then(|at| text.get(at)).copied();
     let after = text.get(stretch.end).copied().unwrap_or_default();
     let base64 = |byte| matches!(byte, b'+' | b'/');
+    let bytes = text.get(stretch).unwrap_or_default();
     after.is_ascii_alphanumeric()
+        || !bytes.iter().any(u8::is_ascii_digit)
         || before.is_some_and(|before| base64(before) && (base64(after) || after == b'='))
 }

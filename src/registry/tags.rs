@@ -1,7 +1,8 @@
 //! The set of tags of registered keys: 64 bits each, uniform (they are keyed hashes already).
 //!
-//! Nearly every question is answered "no" by one bit of a bitmap that is a sixteenth full; what it
-//! lets pass is looked for in sorted lists. 8 bytes a key for the lists, 2 to 4 for the bitmap.
+//! Nearly every question is answered "no" by three bits in one word of a bitmap (a Bloom filter with
+//! one access to memory); what it lets pass, one in some hundreds, is looked for in sorted lists. 8
+//! bytes a key for the lists, 2 to 4 for the bitmap.
 
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ impl Tags {
 
     #[inline]
     fn may_contain(&self, tag: u64) -> bool {
-        let (word, bit) = place(tag, self.bitmap.len());
-        self.bitmap.get(word).is_some_and(|word| word >> bit & 1 == 1)
+        let (word, bits) = place(tag, self.bitmap.len());
+        self.bitmap.get(word).is_some_and(|word| word & bits == bits)
     }
 
     /// The set with more tags in it.
@@ -51,9 +52,9 @@ impl Tags {
         let fresh = if words == self.bitmap.len() { lists.last() } else { None };
         for list in fresh.map_or(lists.as_slice(), std::slice::from_ref) {
             for tag in list.iter() {
-                let (word, bit) = place(*tag, words);
+                let (word, bits) = place(*tag, words);
                 if let Some(word) = bitmap.get_mut(word) {
-                    *word |= 1 << bit;
+                    *word |= bits;
                 }
             }
         }
@@ -61,11 +62,12 @@ impl Tags {
     }
 }
 
-/// Word and bit of a tag; the number of words is a power of two.
+/// Word and bits of a tag; the number of words is a power of two. The lists are sorted by the upper
+/// bits, so the lower ones are taken.
 #[inline]
 fn place(tag: u64, words: usize) -> (usize, u64) {
-    let word = usize::try_from(tag >> 6).unwrap_or_default() & words.wrapping_sub(1);
-    (word, tag & 63)
+    let word = usize::try_from(tag >> 18).unwrap_or_default() & words.wrapping_sub(1);
+    (word, 1 << (tag & 63) | 1 << (tag >> 6 & 63) | 1 << (tag >> 12 & 63))
 }
 
 /// Where a uniform tag should stand, give or take the square root of the length.
