@@ -21,7 +21,6 @@ use clap::Parser;
 use crate::cli::{Cli, Command, RegistryArg};
 use crate::matcher::Matcher;
 use crate::registry::Registry;
-use crate::registry::lookup::Lookup;
 use crate::rule::{Confidence, RuleSet};
 use crate::shape::{KEY_MIN, ShapeSet};
 
@@ -148,15 +147,20 @@ fn open(registry: &RegistryArg) -> anyhow::Result<Registry> {
     let Some(dir) = &registry.registry else {
         bail!("no registry: give --registry DIR, or set LEAKWARDEN_REGISTRY");
     };
-    let registry = Registry::open(dir)?;
-    let filter = Lookup::new(&registry, false)?.filter();
-    for word in std::env::args_os().skip(1) {
-        let word = word.as_encoded_bytes();
-        if word.len() >= KEY_MIN && filter.knows(word) {
-            bail!(KEY_IN_ARGUMENT);
+    let mut registry = Registry::open(dir)?;
+    let words: Vec<_> = std::env::args_os().skip(1).filter(|word| word.len() >= KEY_MIN).collect();
+    let is_key = registry.read(|tx| {
+        for word in &words {
+            let digest = tx.keyring().digest(word.as_encoded_bytes());
+            if tx.key_by_digest(&digest)?.is_some() {
+                return Ok(true);
+            }
         }
+        Ok(false)
+    })?;
+    if is_key {
+        bail!(KEY_IN_ARGUMENT);
     }
-    filter.check()?;
     Ok(registry)
 }
 

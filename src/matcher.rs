@@ -138,11 +138,11 @@ impl Matcher {
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
             words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
-            prefixes: Prefixes::new(&prefixes, false)?,
+            prefixes: Prefixes::new(prefixes, false),
             owners,
             narrow,
             wide,
-            announced: Announced::new(&rules)?,
+            announced: Announced::new(&rules),
             anything: Automaton::new(&anything)?,
             before: before
                 .into_iter()
@@ -216,15 +216,17 @@ impl Matcher {
 const SHARED_NEEDLES: [&str; 2] = ["://", "-----BEGIN "];
 
 /// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with.
-fn grouped(wanted: &[(&str, Owner)]) -> (Vec<String>, Vec<Vec<Owner>>) {
+fn grouped<T: Clone>(wanted: &[(&str, T)]) -> (Vec<String>, Vec<Vec<T>>) {
     let mut needles: Vec<&str> = wanted.iter().map(|(needle, _)| *needle).collect();
     needles.dedup();
+    let of = |needle: &str| -> Vec<T> {
+        let first = wanted.partition_point(|(other, _)| *other < needle);
+        let rest = wanted.get(first..).unwrap_or_default().iter();
+        rest.take_while(|(other, _)| *other == needle).map(|(_, owner)| owner.clone()).collect()
+    };
     let owners = needles
         .iter()
-        .map(|needle| {
-            let own = wanted.iter().filter(|(other, _)| needle.starts_with(other));
-            own.map(|(_, owner)| *owner).collect()
-        })
+        .map(|needle| (1..=needle.len()).filter_map(|end| needle.get(..end)).flat_map(of).collect())
         .collect();
     (needles.into_iter().map(str::to_owned).collect(), owners)
 }

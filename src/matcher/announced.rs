@@ -5,8 +5,6 @@
 
 use std::ops::Range;
 
-use aho_corasick::BuildError;
-
 use super::prefixes::Prefixes;
 use super::runs::{self, Width};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
@@ -61,6 +59,7 @@ pub(super) struct Announced {
 }
 
 /// A rule that a word announces.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Owner {
     rule: usize,
     /// The literal of another rule, where capitals count: in small letters, hex digits are full of
@@ -70,35 +69,28 @@ struct Owner {
 
 impl Announced {
     /// Takes the rules without a literal out of a set.
-    pub(super) fn new(set: &RuleSet) -> Result<Self, BuildError> {
+    pub(super) fn new(set: &RuleSet) -> Self {
         let (mut narrow, mut wide) =
             (Groups { narrow: true, ..Groups::default() }, Groups::default());
-        let mut words: Vec<(String, usize, Option<String>)> = Vec::new();
+        let mut words: Vec<(String, Owner)> = Vec::new();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
         {
             match rule.facts.within {
                 Within::Runs => narrow.add(index, rule),
                 Within::WideRuns | Within::Anything => wide.add(index, rule),
             }
+            let own = rule.keywords.iter().map(|word| (word.to_string(), None));
             let beside = set.rules().iter().filter(|other| rule.beside.contains(&other.id));
             let ids = beside.flat_map(|other| other.prefixes.iter());
-            let ids = ids.map(|id| (id.to_ascii_lowercase(), index, Some(id.to_string())));
-            words.extend(
-                rule.keywords.iter().map(|word| (word.to_string(), index, None)).chain(ids),
-            );
+            let ids = ids.map(|id| (id.to_ascii_lowercase(), Some(id.to_string())));
+            let owner = |literal| Owner { rule: index, literal };
+            words.extend(own.chain(ids).map(|(word, literal)| (word, owner(literal))));
         }
         words.sort_unstable();
-        let mut texts: Vec<String> = words.iter().map(|(word, ..)| word.clone()).collect();
-        texts.dedup();
-        let owners = texts
-            .iter()
-            .map(|text| {
-                let own = words.iter().filter(|(word, ..)| text.starts_with(word.as_str()));
-                own.map(|(_, rule, literal)| Owner { rule: *rule, literal: literal.clone() })
-                    .collect()
-            })
-            .collect();
-        Ok(Self { narrow, wide, words: Prefixes::new(&texts, true)?, owners })
+        let words: Vec<(&str, Owner)> =
+            words.iter().map(|(word, owner)| (word.as_str(), owner.clone())).collect();
+        let (texts, owners) = super::grouped(&words);
+        Self { narrow, wide, words: Prefixes::new(texts, true), owners }
     }
 
     fn groups(&self, width: Width) -> &Groups {

@@ -6,9 +6,9 @@
 
 use super::runs::{FIRST, Firsts, SETS};
 use crate::rule::is_wide_byte;
-use aho_corasick::{
-    AhoCorasick, AhoCorasickKind, Anchored, BuildError, Input, MatchKind, StartKind,
-};
+use std::sync::OnceLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
 
 const BITS: usize = 1 << 16;
 
@@ -67,30 +67,29 @@ impl Gate {
     }
 }
 
-/// Divides prefixes into sets, each next one to where it lets the fewest places more pass: a place
-/// of random text passes a set with the product of the shares of bytes that pass each position.
+/// By position: which low halves a set of prefixes has there, and which high halves.
+type Halves = [(u16, u16); FIRST];
+
+/// How many of the key characters pass each position, and so, multiplied, how much of random text.
+fn passing(halves: &Halves, alphabet: &[u16; 8]) -> u32 {
+    let share = |(lows, highs): &(u16, u16)| -> u32 {
+        let rows = alphabet.iter().enumerate().filter(|(high, _)| highs >> high & 1 == 1);
+        rows.map(|(_, row)| (row & lows).count_ones()).sum()
+    };
+    halves.iter().map(share).product()
+}
+
+/// Divides prefixes into sets, each next one to where it lets the fewest places more pass.
 fn firsts(prefixes: &[String], any_case: bool) -> Firsts {
-    /// By position: which low halves, which high halves.
-    type Halves = [(u16, u16); FIRST];
     // By high half: the low halves of key characters.
-    let alphabet: [u16; 16] = std::array::from_fn(|high| {
+    let alphabet: [u16; 8] = std::array::from_fn(|high| {
         (0..16)
             .filter(|low| u8::try_from(high << 4 | low).is_ok_and(is_wide_byte))
             .fold(0, |lows, low| lows | 1 << low)
     });
-    let passing = |halves: &Halves| -> u64 {
-        halves
-            .iter()
-            .map(|(lows, highs)| {
-                let members =
-                    alphabet.iter().enumerate().filter(|(high, _)| highs >> high & 1 == 1);
-                members.map(|(_, row)| u64::from((row & lows).count_ones())).sum::<u64>()
-            })
-            .product()
-    };
-    let with = |mut halves: Halves, prefix: &str| {
+    let with = |mut halves: Halves, first: &[u8]| {
         for (at, (lows, highs)) in halves.iter_mut().enumerate() {
-            match prefix.as_bytes().get(at) {
+            match first.get(at) {
                 Some(byte) => {
                     *lows |= 1 << (byte & 15);
                     *highs |= 1 << (byte >> 4);
@@ -103,16 +102,24 @@ fn firsts(prefixes: &[String], any_case: bool) -> Firsts {
         }
         halves
     };
-    let mut sets = [Halves::default(); SETS];
-    for prefix in prefixes {
-        let costs = sets.iter().map(|set| passing(&with(*set, prefix)) - passing(set));
-        let cheapest = costs.enumerate().min_by_key(|(_, cost)| *cost);
-        if let Some(set) = cheapest.and_then(|(index, _)| sets.get_mut(index)) {
-            *set = with(*set, prefix);
+    let first = |prefix: &String| prefix.bytes().take(FIRST).collect::<Vec<u8>>();
+    let mut beginnings: Vec<Vec<u8>> = prefixes.iter().map(first).collect();
+    beginnings.sort_unstable();
+    beginnings.dedup();
+    let mut sets = [(Halves::default(), 0); SETS];
+    for first in beginnings {
+        let grown = sets.map(|(set, cost)| {
+            let grown = with(set, &first);
+            let passes = passing(&grown, &alphabet);
+            (grown, passes, passes - cost)
+        });
+        let cheapest = grown.iter().zip(&mut sets).min_by_key(|((_, _, more), _)| *more);
+        if let Some(((grown, passes, _), set)) = cheapest {
+            *set = (*grown, *passes);
         }
     }
     let mut firsts = Firsts { low: [[0; 16]; FIRST], high: [[0; 16]; FIRST] };
-    for (bit, set) in sets.iter().enumerate() {
+    for (bit, (set, _)) in sets.iter().enumerate() {
         for (position, (lows, highs)) in set.iter().enumerate() {
             for (tables, halves) in [(&mut firsts.low, lows), (&mut firsts.high, highs)] {
                 let entries = tables.get_mut(position).into_iter().flatten().enumerate();
@@ -130,28 +137,56 @@ pub(super) struct Prefixes {
     /// For the run finder.
     pub(super) firsts: Firsts,
     gate: Gate,
-    automaton: AhoCorasick,
+    prefixes: Vec<String>,
+    any_case: bool,
     longest: usize,
+    /// Made when first asked: most files have nothing that gets here. `None`: too large to make.
+    automaton: OnceLock<Option<AhoCorasick>>,
 }
 
 impl Prefixes {
     /// The index of a prefix is that in `prefixes`. `any_case`: capitals and small letters alike.
-    pub(super) fn new(prefixes: &[String], any_case: bool) -> Result<Self, BuildError> {
-        let automaton = AhoCorasick::builder()
-            // Built in no time; it is asked too rarely for a faster one to show.
-            .kind(Some(AhoCorasickKind::NoncontiguousNFA))
-            .start_kind(StartKind::Anchored)
-            .match_kind(MatchKind::LeftmostLongest)
-            .prefilter(false)
-            .ascii_case_insensitive(any_case)
-            .build(prefixes)?;
-        let longest = prefixes.iter().map(String::len).max().unwrap_or_default();
-        Ok(Self {
-            firsts: firsts(prefixes, any_case),
-            gate: Gate::new(prefixes, any_case),
-            automaton,
-            longest,
-        })
+    pub(super) fn new(prefixes: Vec<String>, any_case: bool) -> Self {
+        Self {
+            firsts: firsts(&prefixes, any_case),
+            gate: Gate::new(&prefixes, any_case),
+            longest: prefixes.iter().map(String::len).max().unwrap_or_default(),
+            prefixes,
+            any_case,
+            automaton: OnceLock::new(),
+        }
+    }
+
+    /// The index of the longest prefix at the beginning of a text.
+    fn longest_at(&self, text: &[u8]) -> Option<usize> {
+        let text = text.get(..self.longest.min(text.len()))?;
+        let automaton = self.automaton.get_or_init(|| {
+            AhoCorasick::builder()
+                // Built in no time; it is asked too rarely for a faster one to show.
+                .kind(Some(AhoCorasickKind::NoncontiguousNFA))
+                .start_kind(StartKind::Anchored)
+                .match_kind(MatchKind::LeftmostLongest)
+                .prefilter(false)
+                .ascii_case_insensitive(self.any_case)
+                .build(&self.prefixes)
+                .ok()
+        });
+        match automaton {
+            Some(automaton) => {
+                let found = automaton.find(Input::new(text).anchored(Anchored::Yes));
+                found.map(|hit| hit.pattern().as_usize())
+            }
+            None => self.longest_slowly(text),
+        }
+    }
+
+    fn longest_slowly(&self, text: &[u8]) -> Option<usize> {
+        let stands = |prefix: &String| match text.get(..prefix.len()) {
+            Some(here) if self.any_case => here.eq_ignore_ascii_case(prefix.as_bytes()),
+            here => here == Some(prefix.as_bytes()),
+        };
+        let standing = self.prefixes.iter().enumerate().filter(|(_, prefix)| stands(prefix));
+        standing.max_by_key(|(_, prefix)| prefix.len()).map(|(index, _)| index)
     }
 
     /// Of the places `bits` of the 64 from `at` on, calls with those at which a prefix stands, and
@@ -170,10 +205,8 @@ impl Prefixes {
             if !self.gate.passes(text, place) {
                 continue;
             }
-            let end = text.len().min(place + self.longest);
-            let input = Input::new(text).range(place..end).anchored(Anchored::Yes);
-            if let Some(hit) = self.automaton.find(input) {
-                found(place, hit.pattern().as_usize());
+            if let Some(prefix) = self.longest_at(text.get(place..).unwrap_or_default()) {
+                found(place, prefix);
             }
         }
     }
@@ -192,7 +225,7 @@ mod tests {
             let bits = if text.len() < 64 { bits & ((1 << (text.len() - 2)) - 1) } else { bits };
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
-            let ours = Prefixes::new(&prefixes, false).unwrap();
+            let ours = Prefixes::new(prefixes.to_vec(), false);
             ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
             let naive = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)
@@ -206,6 +239,10 @@ mod tests {
                     naive.find(input).map(|hit| (at, hit.pattern().as_usize()))
                 })
                 .collect();
+            for (at, index) in &expected {
+                let rest = &text.as_bytes()[*at..];
+                proptest::prop_assert_eq!(ours.longest_slowly(rest), Some(*index));
+            }
             proptest::prop_assert_eq!(found, expected);
         }
     }
