@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use leakwarden::matcher::{Matcher, Scanner};
+use leakwarden::registry::tags::Tags;
 use leakwarden::rule::RuleSet;
-use leakwarden::shape::{Shape, ShapeSet};
+use leakwarden::secret::Keyring;
+use leakwarden::shape::{Alphabet, Shape, ShapeSet};
 use rusqlite::{Connection, OpenFlags};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_leakwarden");
@@ -68,16 +70,32 @@ fn source() -> Vec<u8> {
     text
 }
 
+/// Random bytes in base64, 76 characters a line.
+fn base64() -> Vec<u8> {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut seed = 7u64;
+    let mut next = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        DIGITS[usize::try_from(seed >> 58).unwrap()]
+    };
+    (0..CORPUS_BYTES).map(|at| if at % 77 == 76 { b'\n' } else { next() }).collect()
+}
+
 /// Shapes as a registry with keys of four forms has them.
-fn matcher() -> Matcher {
+fn shapes() -> ShapeSet {
     let keys: [&[u8]; 4] = [
         b"lw_user_0a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R",
         b"-a1B2c3D4e5F6g7H8i9J_0k1L2m3N4o5P6q7R8s9T0u_",
         b"3f2b8c1d-9e4a-4f6b-8d7c-1a2b3c4d5e6f",
         b"9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     ];
-    let shapes = ShapeSet::new(keys.iter().map(|key| Shape::of(key).unwrap()));
-    Matcher::new(Arc::new(RuleSet::builtin()), shapes).unwrap()
+    // A quarter of random base64url keys has neither `_` nor `-`.
+    let plain = Shape { alphabet: Alphabet::Alphanumeric, len: 44 };
+    ShapeSet::new(keys.iter().map(|key| Shape::of(key).unwrap()).chain([plain]))
+}
+
+fn matcher() -> Matcher {
+    Matcher::new(Arc::new(RuleSet::builtin()), shapes()).unwrap()
 }
 
 fn scan(matcher: &Matcher, text: &[u8]) -> usize {
@@ -98,7 +116,10 @@ fn scan(matcher: &Matcher, text: &[u8]) -> usize {
 
 fn throughput(criterion: &mut Criterion) {
     let matcher = matcher();
-    for (name, text) in [("log", log()), ("source", source())] {
+    let mut few = RuleSet::builtin();
+    few.truncate(60);
+    let few = Matcher::new(Arc::new(few), shapes()).unwrap();
+    for (name, text) in [("log", log()), ("source", source()), ("base64", base64())] {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(10);
         group.bench_function("floor: count newlines", |bencher| {
@@ -107,8 +128,38 @@ fn throughput(criterion: &mut Criterion) {
         group.bench_function("match: all rules, four shapes", |bencher| {
             bencher.iter(|| scan(&matcher, black_box(&text)));
         });
+        group.bench_function("match: 60 rules, four shapes", |bencher| {
+            bencher.iter(|| scan(&few, black_box(&text)));
+        });
         group.finish();
     }
+}
+
+/// A tag that is in no filter, from the filter of ten million keys; and the hashing before it.
+fn filter(criterion: &mut Criterion) {
+    let mut seed = 3u64;
+    let mut next = move || {
+        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (seed ^ seed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb)
+    };
+    let keyring = Keyring::generate().unwrap();
+    let mut group = criterion.benchmark_group("filter");
+    group.sample_size(20);
+    for keys in [100_000, 10_000_000] {
+        let tags = Tags::default().with((0..keys).map(|_| next()).collect());
+        group.bench_function(format!("a miss among {keys} keys"), |bencher| {
+            bencher.iter(|| tags.contains(black_box(next())));
+        });
+    }
+    let key = b"-a1B2c3D4e5F6g7H8i9J_0k1L2m3N4o5P6q7R8s9T0u_";
+    group.bench_function("the tag of 44 bytes", |bencher| {
+        bencher.iter(|| keyring.tag(black_box(key)));
+    });
+    group.bench_function("the digest of 44 bytes, for keys known by their SHA-256", |bencher| {
+        bencher.iter(|| keyring.digest(black_box(key)));
+    });
+    group.finish();
 }
 
 fn run(folder: &Path, arguments: &[&str]) {
@@ -221,5 +272,5 @@ fn leak_to_action(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, throughput, start_up, leak_to_action);
+criterion_group!(benches, throughput, filter, start_up, leak_to_action);
 criterion_main!(benches);

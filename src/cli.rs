@@ -152,7 +152,10 @@ pub struct Scan {
     /// Read also what .gitignore names
     #[arg(long)]
     pub no_ignore: bool,
-    /// Files that are read at once (default: one per core)
+    /// Find registered keys also where letters or digits touch them on both sides; slower
+    #[arg(long)]
+    pub deep: bool,
+    /// Files, or parts of a long file, that are read at once (default: one per core)
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// How to report

@@ -10,7 +10,7 @@ pub mod key;
 mod keys;
 pub mod lookup;
 mod sqlite;
-mod tags;
+pub mod tags;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -19,7 +19,7 @@ use crate::source::{End, Item, Kind, Sink, Stop, diff, files};
 
 pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let matcher = super::matcher(&arguments.report.rules)?;
+    let matcher = super::matcher(&arguments.report.rules)?.with_deep(arguments.deep);
     let scan = start(&arguments.report, &matcher)?;
     let mut ignored = 0;
     if arguments.diff {

@@ -12,7 +12,7 @@ const WORD_BITS: usize = 64;
 
 /// Tags that can be added to, cheaply, without touching those who hold the set as it was.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tags {
+pub struct Tags {
     bitmap: Arc<Vec<u64>>,
     /// Sorted; each at least twice as long as the one behind it.
     lists: Vec<Arc<Vec<u64>>>,
@@ -20,8 +20,9 @@ pub(super) struct Tags {
 
 impl Tags {
     /// Whether the tag is in the set.
+    #[must_use]
     #[inline]
-    pub(super) fn contains(&self, tag: u64) -> bool {
+    pub fn contains(&self, tag: u64) -> bool {
         self.may_contain(tag) && self.lists.iter().any(|list| is_in(list, tag))
     }
 
@@ -32,7 +33,8 @@ impl Tags {
     }
 
     /// The set with more tags in it.
-    pub(super) fn with(&self, mut added: Vec<u64>) -> Self {
+    #[must_use]
+    pub fn with(&self, mut added: Vec<u64>) -> Self {
         added.sort_unstable();
         added.dedup();
         let mut lists = self.lists.clone();

@@ -186,6 +186,44 @@ fn a_reason_that_quotes_a_file_leaks_nothing() {
 }
 
 #[test]
+fn a_key_glued_to_letters_is_found_by_a_deep_scan() {
+    let world = World::new();
+    let key = world.key("deploy", "disable", &["--like", "ibm"]);
+    world.write("a.txt", format!("glued{key}glued\n"));
+    world.run(&["scan", "a.txt"]).expect(0);
+    let report = world.run(&["scan", "a.txt", "--deep"]).expect(1);
+    assert!(report.out.contains("a.txt:1:6: registered"), "{}", report.out);
+}
+
+/// Over 64 MiB: by one thread, and in pieces by several.
+#[test]
+fn a_long_file_gives_the_same_by_several_threads() {
+    let world = World::new();
+    let key = world.key("deploy", "disable", &["--like", "ibm"]);
+    let mut text = "a line of a log, of no interest whatsoever\n".repeat(1_600_000);
+    // Over borders of pieces, in the first line of one, in a line over several, and at the end.
+    for at in [262_120, 524_300, 5_000_000, 40_000_000] {
+        let at = at / 43 * 43;
+        text.insert_str(at, &format!("{key} {}\n", github_token()));
+    }
+    text.insert_str(20_000_000, &format!("{} {key}", "no end ".repeat(100_000)));
+    text.push_str(&key);
+    assert!(text.len() > 64 << 20);
+    world.write("long.log", text);
+    let scan = |threads: &str| {
+        let report = world.run(&["scan", "long.log", "--threads", threads, "--format", "jsonl"]);
+        let mut lines = report.expect(1).lines();
+        let summary = lines.pop().unwrap();
+        assert_eq!(summary["registered"], 6);
+        (lines, summary["bytes"].clone(), summary["files"].clone())
+    };
+    let one = scan("1");
+    assert_eq!(one.0.len(), 10);
+    assert_eq!(scan("2"), one);
+    assert_eq!(scan("5"), one);
+}
+
+#[test]
 fn own_rules_are_added_and_faulty_ones_refused() {
     let world = World::empty();
     let rule = "rules:\n  - id: acme-key\n    provider: Acme\n    name: API key\n    \
