@@ -202,12 +202,14 @@ impl Sink for ScanReader<'_> {
         read: &pieces::ReadAt<'_>,
     ) -> Option<std::io::Result<()>> {
         let (scan, part) = (self.scan, &mut self.part);
-        part.files += 1;
-        part.bytes += size;
         let known = |bytes: &[u8]| scan.knows(bytes);
-        Some(pieces::scan(&scan.matcher, &known, (size, threads), read, &mut |candidate| {
-            collect(scan, item, part, &candidate);
-        }))
+        let outcome =
+            pieces::scan(&scan.matcher, &known, (size, threads), read, &mut |candidate| {
+                collect(scan, item, part, &candidate);
+            });
+        part.files += 1;
+        part.bytes += if outcome.is_ok() { size } else { 0 };
+        Some(outcome)
     }
 
     fn end(&mut self, _end: End) -> ControlFlow<(), Position> {

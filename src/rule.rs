@@ -208,8 +208,12 @@ impl RuleSet {
             }
         }
         for (rule, place) in set.rules.iter().skip(own).zip(places) {
-            let unknown = rule.beside.iter().filter(|id| !seen.contains_key(&***id));
-            faults.extend(unknown.map(|id| format!("{place}: beside: no rule has the id {id}")));
+            let has_prefix =
+                |id: &str| set.rules.iter().any(|rule| rule.id == id && !rule.prefixes.is_empty());
+            let unfit = rule.beside.iter().filter(|id| !has_prefix(id));
+            faults.extend(
+                unfit.map(|id| format!("{place}: beside: no rule with prefixes has the id {id}")),
+            );
             faults
                 .extend(try_examples(rule, &set).into_iter().map(|why| format!("{place}: {why}")));
         }

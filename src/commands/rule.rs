@@ -180,10 +180,10 @@ fn show_text(matcher: &Matcher, rule: &Rule) -> String {
     );
     if rule.is_announced() {
         let (before, after) = (rule.before, rule.after);
-        rows.push((
-            "near",
-            format!("{before} bytes before, {after} behind, {} line breaks", rule.lines),
-        ));
+        rows.push(("near", {
+            let breaks = plural(rule.lines as u64, "line break");
+            format!("{before} bytes before, {after} behind, {breaks} between at most")
+        }));
     }
     if !rule.needs.is_empty() {
         rows.push(("needs", rule.needs.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(", ")));

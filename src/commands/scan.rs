@@ -96,6 +96,7 @@ fn walk(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<u64> {
         exclude: globs(&arguments.exclude)?,
         no_ignore: arguments.no_ignore,
         threads,
+        long: std::sync::Mutex::default(),
     };
     Ok(files::run(&options, &|| scan.reader()))
 }

@@ -81,7 +81,8 @@ impl Need {
 
 fn is_in_base64(text: &[u8], span: &Range<usize>) -> bool {
     let joins = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
-    span.start.checked_sub(1).and_then(|at| text.get(at)).is_some_and(joins)
+    let before = text.get(..span.start).unwrap_or_default();
+    (before.last().is_some_and(joins) && !ends_in_escape(before))
         || text.get(span.end).is_some_and(|byte| joins(byte) || *byte == b'=')
 }
 
@@ -132,4 +133,28 @@ fn is_example(matched: &[u8]) -> bool {
     ];
     let lower = matched.to_ascii_lowercase();
     WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_may_begin_behind_an_escape() {
+        for before in
+            ["", " ", "=", r"\n", r"a\t", "%3D", r"\x3d", r"\u003d", "\u{1b}[32m", "\u{1b}[0;1m"]
+        {
+            assert!(is_boundary(before.as_bytes()), "{before:?}");
+        }
+        for before in ["n", "a3D", "x3d", "[32m", "%3g", r"\u003g"] {
+            assert!(!is_boundary(before.as_bytes()), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_base64_is_seen() {
+        let is_in = |text: &str| is_in_base64(text.as_bytes(), &(4..8));
+        assert!(is_in("abc/KEYSabc") && is_in("abc KEYS=") && is_in("abc KEYS+"));
+        assert!(!is_in("abc KEYS ") && !is_in("abc=KEYS") && !is_in(r"ab\nKEYS"));
+    }
 }

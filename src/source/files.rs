@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use globset::GlobSet;
@@ -22,6 +23,8 @@ pub struct Options {
     pub no_ignore: bool,
     /// How many files are read at once.
     pub threads: usize,
+    /// Held by who reads a long file by several threads.
+    pub long: Mutex<()>,
 }
 
 /// Walks and reads; `make_sink` is called once a thread. Answers how many entries were left out
@@ -34,7 +37,7 @@ pub fn run<S: Sink + Send>(options: &Options, make_sink: &(dyn Fn() -> S + Sync)
         match std::fs::metadata(path) {
             Err(error) => sink.skip(path, reader::describe(&error)),
             Ok(meta) if meta.is_dir() => folders.push(path),
-            Ok(_) => read(path, Links::Follow, options.threads, &mut sink),
+            Ok(_) => read(path, Links::Follow, options, &mut sink),
         }
     }
     drop(sink);
@@ -101,20 +104,22 @@ fn visit(entry: &DirEntry, options: &Options, sink: &mut dyn Sink, tally: &mut T
             tally.entered(entry.path(), &options.exclude);
         }
     } else if kind.is_file() {
-        read(entry.path(), Links::Refuse, options.threads, sink);
+        read(entry.path(), Links::Refuse, options, sink);
     }
 }
 
 /// Files that are longer, in bytes, are read by several threads at once.
 const LONG: u64 = 64 << 20;
 
-fn read(path: &Path, links: Links, threads: usize, sink: &mut dyn Sink) {
+fn read(path: &Path, links: Links, options: &Options, sink: &mut dyn Sink) {
     let mut item = Item::whole(Kind::File, path.to_owned());
     let outcome = reader::open(path, links).and_then(|(mut file, stat)| {
         item.stat = stat;
-        if stat.size > LONG && threads > 1 {
+        // One at a time: else as many threads would run as there are cores, squared.
+        let turn = options.long.try_lock().ok().filter(|_| stat.size > LONG && options.threads > 1);
+        if turn.is_some() {
             let read = |offset: u64, space: &mut [u8]| file.read_at(space, offset);
-            if let Some(outcome) = sink.pieces(&item, stat.size, threads, &read) {
+            if let Some(outcome) = sink.pieces(&item, stat.size, options.threads, &read) {
                 return outcome;
             }
         }

@@ -210,7 +210,11 @@ fn openssl_sha256(text: &str) -> String {
 #[test]
 fn a_key_as_an_argument_is_refused_and_not_repeated() {
     let world = World::new();
-    let own = world.key("ibm", "none", &["--like", "ibm"]);
+    // One that begins with `-` would be taken for an option.
+    let own = (0..)
+        .map(|number| world.key(&format!("ibm{number}"), "none", &["--like", "ibm"]))
+        .find(|key| !key.starts_with('-'))
+        .unwrap();
     let token = github_token();
     for arguments in [
         vec!["key", "show", own.as_str()],

@@ -224,5 +224,6 @@ fn word<T>(
 fn parse_shape(text: &str) -> Option<Shape> {
     let (alphabet, len) = text.split_once(':')?;
     let shape = Shape { alphabet: Alphabet::parse(alphabet)?, len: len.parse().ok()? };
-    (KEY_MIN..=KEY_MAX).contains(&shape.len).then_some(shape)
+    let fits = shape.alphabet != Alphabet::Uuid || shape.len == 36;
+    (fits && (KEY_MIN..=KEY_MAX).contains(&shape.len)).then_some(shape)
 }
