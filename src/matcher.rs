@@ -27,7 +27,7 @@ use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
-use announced::Announced;
+use announced::{Announced, Stretches};
 use prefixes::Prefixes;
 use runs::{Classes, Wanted, Width};
 
@@ -179,7 +179,7 @@ impl Matcher {
             return;
         }
         let automata = &*self.automata;
-        let mut search = Search { matcher: self, text, starts, known, out };
+        let mut search = Search { matcher: self, text, starts, known, out, stretches: Vec::new() };
         search.runs();
         let whole = search.starts.start.saturating_sub(1)..text.len();
         automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
@@ -291,6 +291,7 @@ struct Search<'a> {
     starts: Range<usize>,
     known: &'a Known<'a>,
     out: &'a mut Vec<Hit>,
+    stretches: Stretches<'a>,
 }
 
 impl Search<'_> {
@@ -422,9 +423,12 @@ impl runs::Found for Search<'_> {
             Width::Narrow => Stretch::Run,
             Width::Wide => Stretch::WideRun,
         };
-        automata.announced.each(self.text, width, run.clone(), &mut |start, rule| {
+        let mut stretches = std::mem::take(&mut self.stretches);
+        let text = self.text;
+        automata.announced.each(text, width, run.clone(), &mut stretches, &mut |start, rule| {
             self.announced(start, rule);
         });
+        self.stretches = stretches;
         self.shapes(stretch, run);
     }
 }

@@ -30,7 +30,7 @@ struct Groups {
 }
 
 /// Rules with the same alphabet.
-struct Group {
+pub(super) struct Group {
     /// A bit for each ASCII character.
     alphabet: u128,
     /// Which of the joins.
@@ -66,6 +66,9 @@ struct Owner {
     /// some of them.
     literal: Option<String>,
 }
+
+/// Stretches that are as long as a match, with the rules' alphabet.
+pub(super) type Stretches<'a> = Vec<(Range<usize>, &'a Group)>;
 
 impl Announced {
     /// Takes the rules without a literal out of a set.
@@ -105,15 +108,17 @@ impl Announced {
         self.groups(width).groups.iter().map(|group| group.shortest).min()
     }
 
-    /// Calls with each place in the run at which a match may begin, and the rule.
-    pub(super) fn each(
-        &self,
+    /// Calls with each place in the run at which a match may begin, and the rule. `stretches`: room
+    /// to be used again.
+    pub(super) fn each<'a>(
+        &'a self,
         text: &[u8],
         width: Width,
         run: Range<usize>,
+        stretches: &mut Stretches<'a>,
         found: &mut dyn FnMut(usize, usize),
     ) {
-        let mut stretches: Vec<(Range<usize>, &Group)> = Vec::new();
+        stretches.clear();
         self.groups(width).each(text, run, &mut |group, stretch| stretches.push((stretch, group)));
         // Several alphabets may see the same.
         for same in stretches.chunk_by(|(one, _), (other, _)| one == other) {
@@ -198,6 +203,10 @@ impl Groups {
                     |group: &&Group| seen & !group.alphabet == 0 && has(group.lengths, run.len());
                 self.groups.iter().filter(fits).for_each(|group| found(group, run.clone()));
             }
+            return;
+        }
+        // Names in source text are nearly all without.
+        if !bytes.iter().fold(false, |digit, byte| digit | byte.is_ascii_digit()) {
             return;
         }
         let lengths = self.lengths(text, run.clone());

@@ -17,6 +17,8 @@ const ANNOUNCED_MAX: usize = 127;
 const NEAR_MAX: usize = 1_000;
 /// Shortest match for which wide runs are looked for: shorter ones are in every line of a log.
 pub const WIDE_MIN: usize = 32;
+/// Bytes that lines of logs and of source rarely hold.
+const RARE: &[u8] = b"@^|`";
 /// Most ways in which a pattern may count at once: a repetition in a repetition multiplies.
 const NESTED_MAX: u32 = 256;
 
@@ -203,8 +205,8 @@ pub struct Facts {
     pub match_max: usize,
     /// The ASCII characters of which matches are made, a bit each.
     pub alphabet: u128,
-    /// A byte that every match holds behind its literal, and that other text rarely does: asked
-    /// for before the pattern is tried. `None` also where a match may hold a line break: the byte
+    /// A byte that every match holds behind its literal, and that other text rarely does: looked
+    /// for before the literal is. `None` also where a match may hold a line break: the byte
     /// is looked for in one line only.
     pub required_byte: Option<u8>,
 }
@@ -353,7 +355,9 @@ impl Entry {
             .iter()
             .skip(1)
             .filter_map(|part| match part.kind() {
-                HirKind::Literal(literal) => literal.0.iter().copied().find(|b| !is_wide_byte(*b)),
+                HirKind::Literal(literal) => {
+                    literal.0.iter().copied().find(|byte| RARE.contains(byte))
+                }
                 _ => None,
             })
             .find(|byte| !self.prefixes.iter().any(|prefix| prefix.as_bytes().contains(byte)))
