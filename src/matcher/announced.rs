@@ -9,6 +9,8 @@ use super::prefixes::Prefixes;
 use super::runs::{self, Width};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
+/// Alphabets that are told apart at one look; what more there are is looked at one by one.
+const GROUPS_MAX: usize = 63;
 /// Joins that lengths are looked at for; rules with others are looked for in every run.
 const JOINS_MAX: usize = 8;
 /// Letters and digits of an escape.
@@ -23,6 +25,8 @@ struct Groups {
     /// By what else than letters and digits belongs to an alphabet: the alphabets that there are. A
     /// match is made of whole words, and what joins them.
     joins: Vec<u8>,
+    /// By byte: a bit for each group whose alphabet holds it; the last stands for all beyond.
+    members: Vec<u64>,
     /// A bit for each length of a match of any rule.
     any_length: u128,
     /// Their runs are narrow: `_`, `-` and `.` alone stand between words.
@@ -33,6 +37,8 @@ struct Groups {
 pub(super) struct Group {
     /// A bit for each ASCII character.
     alphabet: u128,
+    /// The same, by byte.
+    holds: Vec<bool>,
     /// Which of the joins.
     join: usize,
     shortest: usize,
@@ -185,7 +191,16 @@ impl Groups {
             self.joins.push(joining);
             self.joins.len() - 1
         });
-        self.groups.push(Group { alphabet, join, shortest, lengths, rules: vec![member] });
+        let holds: Vec<bool> =
+            (0..=255u8).map(|byte| byte < 128 && alphabet >> byte & 1 == 1).collect();
+        self.members.resize(256, 1 << GROUPS_MAX);
+        if self.groups.len() < GROUPS_MAX {
+            for (members, holds) in self.members.iter_mut().zip(&holds) {
+                *members |= u64::from(*holds) << self.groups.len();
+            }
+        }
+        let rules = vec![member];
+        self.groups.push(Group { alphabet, holds, join, shortest, lengths, rules });
     }
 
     /// Calls with each maximal stretch of a group's alphabet that is as long as one of its matches.
@@ -198,10 +213,13 @@ impl Groups {
         let bytes = text.get(run.clone()).unwrap_or_default();
         if self.is_word(bytes) && !after_escape(text, run.start) {
             if has(self.any_length, run.len()) && !is_glued(text, run.clone()) {
-                let seen = bytes.iter().fold(0, |seen, byte| seen | 1u128 << (byte & 127));
-                let fits =
-                    |group: &&Group| seen & !group.alphabet == 0 && has(group.lengths, run.len());
-                self.groups.iter().filter(fits).for_each(|group| found(group, run.clone()));
+                let of = |byte: &u8| self.members.get(usize::from(*byte)).copied();
+                let holding = bytes.iter().fold(u64::MAX, |all, b| all & of(b).unwrap_or(0));
+                let fits = |(index, group): &(usize, &Group)| {
+                    holding >> (*index).min(GROUPS_MAX) & 1 == 1 && has(group.lengths, run.len())
+                };
+                let groups = self.groups.iter().enumerate().filter(fits);
+                groups.for_each(|(_, group)| found(group, run.clone()));
             }
             return;
         }
@@ -263,12 +281,9 @@ impl Group {
         run: Range<usize>,
         found: &mut dyn FnMut(&'a Self, Range<usize>),
     ) {
-        let [low, high] = [self.alphabet & u128::from(u64::MAX), self.alphabet >> 64]
-            .map(|half| u64::try_from(half).unwrap_or_default());
         let outside = |at: &usize| {
             let byte = text.get(*at).copied().unwrap_or_default();
-            let half = if byte < 64 { low } else { high };
-            byte >= 128 || half >> (byte & 63) & 1 == 0
+            !self.holds.get(usize::from(byte)).copied().unwrap_or_default()
         };
         let mut start = run.start;
         while start + self.shortest <= run.end {
