@@ -86,7 +86,13 @@ impl Scan {
     /// A sink for one thread.
     #[must_use]
     pub fn reader(&self) -> ScanReader<'_> {
-        ScanReader { scan: self, scanner: Scanner::new(), item: None, part: Report::default() }
+        ScanReader {
+            scan: self,
+            scanner: Scanner::new(),
+            item: None,
+            shown: None,
+            part: Report::default(),
+        }
     }
 
     /// The report, once all readers are gone.
@@ -160,12 +166,26 @@ pub struct ScanReader<'a> {
     scan: &'a Scan,
     scanner: Scanner,
     item: Option<Item>,
+    shown: Option<String>,
     part: Report,
 }
 
-/// Takes candidates of one item into a report.
-fn collect(scan: &Scan, item: &Item, part: &mut Report, candidate: &Candidate) {
-    let Some(finding) = scan.finding(candidate, item, scan.shown(&item.path)) else { return };
+/// Takes a candidate of one item into a report. `shown`: the item's path as people may see it, once
+/// it was asked for.
+fn collect(
+    scan: &Scan,
+    item: &Item,
+    shown: &mut Option<String>,
+    part: &mut Report,
+    candidate: &Candidate,
+) {
+    // Of these there may be millions, and nothing but their number is told.
+    if !candidate.known && candidate.confidence < scan.options.min_confidence {
+        part.below_confidence += u64::from(!scan.options.only_registered);
+        return;
+    }
+    let path = shown.get_or_insert_with(|| scan.shown(&item.path));
+    let Some(finding) = scan.finding(candidate, item, path.clone()) else { return };
     if finding.key.is_none() && finding.confidence < scan.options.min_confidence {
         part.below_confidence += 1;
     } else {
@@ -176,6 +196,7 @@ fn collect(scan: &Scan, item: &Item, part: &mut Report, candidate: &Candidate) {
 impl Sink for ScanReader<'_> {
     fn begin(&mut self, item: &Item) {
         self.part.files += u64::from(!item.continued);
+        self.shown = None;
         self.scanner.restart(item.from, item.context);
         self.item = Some(item.clone());
     }
@@ -186,10 +207,10 @@ impl Sink for ScanReader<'_> {
 
     fn filled(&mut self, count: usize) {
         self.part.bytes += count as u64;
-        let (scan, part, item) = (self.scan, &mut self.part, &self.item);
+        let Self { scan, part, item, shown, .. } = self;
         self.scanner.filled(count, &scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
             if let Some(item) = item {
-                collect(scan, item, part, &candidate);
+                collect(scan, item, shown, part, &candidate);
             }
         });
     }
@@ -201,11 +222,11 @@ impl Sink for ScanReader<'_> {
         threads: usize,
         read: &pieces::ReadAt<'_>,
     ) -> Option<std::io::Result<()>> {
-        let (scan, part) = (self.scan, &mut self.part);
+        let (scan, part, shown) = (self.scan, &mut self.part, &mut None);
         let known = |bytes: &[u8]| scan.knows(bytes);
         let outcome =
             pieces::scan(&scan.matcher, &known, (size, threads), read, &mut |candidate| {
-                collect(scan, item, part, &candidate);
+                collect(scan, item, shown, part, &candidate);
             });
         part.files += 1;
         part.bytes += if outcome.is_ok() { size } else { 0 };
@@ -213,10 +234,10 @@ impl Sink for ScanReader<'_> {
     }
 
     fn end(&mut self, _end: End) -> ControlFlow<(), Position> {
-        let (scan, part, item) = (self.scan, &mut self.part, &self.item);
+        let Self { scan, part, item, shown, .. } = self;
         self.scanner.finish(&scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
             if let Some(item) = item {
-                collect(scan, item, part, &candidate);
+                collect(scan, item, shown, part, &candidate);
             }
         });
         // Nobody goes on from here.

@@ -198,8 +198,12 @@ impl Scanner {
         let mut hits = std::mem::take(&mut self.hits);
         matcher.find(self.text(), self.decided..upto, known, &mut hits);
         hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
+        // Hits are in order: what lies between two is looked at once.
+        let mut place =
+            Place { lines: self.lines, counted: self.counted, line: self.line_start, seen: 0 };
         for hit in hits.drain(..) {
-            let candidate = self.cut(&hit);
+            place.move_to(self.text(), hit.span.start, self.base);
+            let candidate = self.cut(&hit, &place);
             self.groups.push(candidate);
         }
         self.hits = hits;
@@ -207,17 +211,14 @@ impl Scanner {
         self.groups.flush(self.base + upto as u64, emit);
     }
 
-    fn cut(&self, hit: &Hit) -> Candidate {
+    fn cut(&self, hit: &Hit, place: &Place) -> Candidate {
         let Range { start, end } = hit.span;
-        let before = self.text().get(..start).unwrap_or_default();
-        let line_start =
-            memchr::memrchr(b'\n', before).map_or(self.line_start, |at| self.base + at as u64 + 1);
         let offset = self.base + start as u64;
         Candidate {
             start: offset,
             end: self.base + end as u64,
-            line: self.lines_before(start) + 1,
-            column: offset - line_start + 1,
+            line: place.lines + 1,
+            column: offset - place.line + 1,
             rule: hit.rule,
             confidence: hit.confidence,
             known: hit.known,
@@ -238,6 +239,31 @@ impl Scanner {
         self.base += drop as u64;
         self.len -= drop;
         self.decided -= drop;
+    }
+}
+
+/// A place of the buffer, and the line it is in.
+struct Place {
+    /// Newlines before it.
+    lines: u64,
+    /// Up to where they are counted.
+    counted: usize,
+    /// Offset in the stream at which its line begins.
+    line: u64,
+    /// Up to where the text was searched for that.
+    seen: usize,
+}
+
+impl Place {
+    /// Moves on, never back.
+    fn move_to(&mut self, text: &[u8], to: usize, base: u64) {
+        self.lines += newlines(text.get(self.counted..to).unwrap_or_default());
+        self.counted = self.counted.max(to);
+        let part = text.get(self.seen..to).unwrap_or_default();
+        if let Some(at) = memchr::memrchr(b'\n', part) {
+            self.line = base + (self.seen + at) as u64 + 1;
+        }
+        self.seen = to;
     }
 }
 
