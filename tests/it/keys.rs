@@ -169,6 +169,7 @@ fn import_takes_the_good_lines_and_says_what_is_wrong_with_the_others() {
     world.write("keys.jsonl", lines.join("\n"));
     let answer = world.run(&["key", "import", "keys.jsonl"]).expect(3);
     assert!(answer.out.contains("imported 2, refused 4"), "{}", answer.both());
+    assert!(answer.err.contains("1 key known by the SHA-256 only"), "{}", answer.err);
     assert!(
         answer.err.contains("line 3: refused: leak_action: expected one of none, disable, delete")
     );

@@ -17,6 +17,7 @@ use crate::registry::{Material, NewKey, Registry, RegistryError, Result};
 use crate::rule::RuleSet;
 use crate::secret::{Secret, decode_hex};
 use crate::shape::{Alphabet, KEY_MAX, KEY_MIN, Shape};
+use crate::text::plural;
 
 /// Longest line, in bytes.
 const LINE_MAX: u64 = 64 * 1024;
@@ -63,6 +64,7 @@ pub(super) fn run(
         rules: RuleSet::builtin(),
         number: 0,
         imported: 0,
+        hashed: 0,
         refused: Vec::new(),
     };
     if all_or_nothing {
@@ -74,11 +76,19 @@ pub(super) fn run(
         import.refused.iter().map(|(line, why)| json!({ "line": line, "why": why })).collect();
     match format {
         ListFormat::Json => {
-            output::json(&json!({ "imported": import.imported, "refused": refused }))?;
+            let (imported, hashed) = (import.imported, import.hashed);
+            output::json(&json!({ "imported": imported, "hashed": hashed, "refused": refused }))?;
         }
         ListFormat::Text => {
             for (line, why) in &import.refused {
                 output::note(&format!("line {line}: {why}"));
+            }
+            if import.hashed > 0 {
+                let keys = plural(import.hashed, "key");
+                output::note(&format!(
+                    "{keys} known by the SHA-256 only: texts of the same length are hashed to look \
+                     them up, which costs several times the filter; import keys in plain where you can"
+                ));
             }
             let count = import.refused.len();
             output::print(&format!("imported {}, refused {count}\n", import.imported))?;
@@ -92,6 +102,8 @@ struct Import {
     rules: RuleSet,
     number: u64,
     imported: u64,
+    /// Of these, the ones of which only the SHA-256 is known.
+    hashed: u64,
     refused: Vec<(u64, String)>,
 }
 
@@ -120,7 +132,7 @@ impl Import {
             if self.refused.is_empty() { Ok(()) } else { Err(refusal("nothing imported")) }
         });
         if !self.refused.is_empty() {
-            self.imported = 0;
+            (self.imported, self.hashed) = (0, 0);
             return Ok(());
         }
         Ok(outcome?)
@@ -140,7 +152,10 @@ impl Import {
             return Ok(());
         }
         match self.add(tx, line) {
-            Ok(()) => self.imported += 1,
+            Ok(hashed) => {
+                self.imported += 1;
+                self.hashed += u64::from(hashed);
+            }
             Err(error @ (RegistryError::Refused(_) | RegistryError::Unfit(_))) => {
                 self.refused.push((number, error.to_string()));
             }
@@ -149,7 +164,8 @@ impl Import {
         Ok(())
     }
 
-    fn add(&self, tx: &crate::registry::Tx<'_>, line: &[u8]) -> Result<()> {
+    /// Answers whether only the SHA-256 of the key is known.
+    fn add(&self, tx: &crate::registry::Tx<'_>, line: &[u8]) -> Result<bool> {
         let line: Line = serde_json::from_slice(line).map_err(|error| {
             let column = error.column();
             refusal(&format!("column {column}: expected an object with the fields {FIELDS}"))
@@ -179,7 +195,8 @@ impl Import {
             source: "import",
             hint: &hint,
         };
-        tx.add_key(&new, &material, &actor(), clock::now()).map(|_| ())
+        tx.add_key(&new, &material, &actor(), clock::now())?;
+        Ok(matches!(material, Material::Sha256(..)))
     }
 
     fn material(&self, line: &Line) -> Result<(Material, String)> {
