@@ -52,6 +52,7 @@ struct Member {
     lengths: u128,
     before: usize,
     after: usize,
+    lines: usize,
 }
 
 /// All rules without a literal.
@@ -151,6 +152,13 @@ impl Announced {
             stretch.start.saturating_sub(before)..stretch.start,
             stretch.end..text.len().min(stretch.end + after),
         ];
+        // No further than the rules look: over so many line breaks at most.
+        let lines = members().map(|member| member.lines).max().unwrap_or_default();
+        let [before, after] = sides.clone().map(|side| text.get(side).unwrap_or_default());
+        let first = memchr::memrchr_iter(b'\n', before).nth(lines).unwrap_or_default();
+        let last = memchr::memchr_iter(b'\n', after).nth(lines).unwrap_or(after.len());
+        let [before, after] = sides;
+        let sides = [before.start + first..before.end, after.start..after.start + last];
         for side in sides.into_iter().filter(|side| !side.is_empty()) {
             let near = text.get(..side.end).unwrap_or_default();
             runs::each_first(near, side, &self.words.firsts, &mut |at, bits| {
@@ -177,7 +185,13 @@ impl Groups {
         let alphabet = facts.alphabet & !(1 << b'=');
         let shortest = facts.match_min.saturating_sub(padding);
         let lengths = (shortest..=facts.match_max.min(127)).fold(0, |all, len| all | 1 << len);
-        let member = Member { rule: index, lengths, before: rule.before, after: rule.after };
+        let member = Member {
+            rule: index,
+            lengths,
+            before: rule.before,
+            after: rule.after,
+            lines: rule.lines,
+        };
         self.any_length |= lengths;
         if let Some(group) = self.groups.iter_mut().find(|group| group.alphabet == alphabet) {
             group.shortest = group.shortest.min(shortest);
