@@ -229,8 +229,8 @@ impl Sink for ScanReader<'_> {
                 collect(scan, item, shown, part, &candidate);
             });
         part.files += 1;
-        part.bytes += if outcome.is_ok() { size } else { 0 };
-        Some(outcome)
+        part.bytes += outcome.as_ref().copied().unwrap_or_default();
+        Some(outcome.map(|_| ()))
     }
 
     fn end(&mut self, _end: End) -> ControlFlow<(), Position> {

@@ -30,6 +30,8 @@ struct Piece {
     candidates: Vec<Candidate>,
     /// How many of them stand in the piece's first line.
     in_first_line: usize,
+    /// Its length; less than was asked for where the stream was cut short since.
+    bytes: u64,
     newlines: u64,
     /// Offset behind the last newline.
     line_start: Option<u64>,
@@ -40,6 +42,7 @@ struct Piece {
 struct Join<'a> {
     next: u64,
     waiting: BTreeMap<u64, Piece>,
+    bytes: u64,
     lines: u64,
     line_start: u64,
     groups: Groups,
@@ -59,6 +62,7 @@ impl Join<'_> {
                 }
                 self.groups.push(candidate);
             }
+            self.bytes += piece.bytes;
             self.lines += piece.newlines;
             self.line_start = piece.line_start.unwrap_or(self.line_start);
             self.groups.flush(piece.end, self.emit);
@@ -66,17 +70,19 @@ impl Join<'_> {
     }
 }
 
-/// Scans the first `size` bytes of a stream with so many threads.
+/// Scans the first `size` bytes of a stream with so many threads. Answers how many bytes there were:
+/// fewer where it was cut short since its size was asked for.
 pub fn scan(
     matcher: &Matcher,
     known: &(dyn Fn(&[u8]) -> bool + Sync),
     (size, threads): (u64, usize),
     read: &ReadAt<'_>,
     emit: &mut (dyn FnMut(Candidate) + Send),
-) -> io::Result<()> {
+) -> io::Result<u64> {
     let join = Mutex::new(Join {
         next: 0,
         waiting: BTreeMap::new(),
+        bytes: 0,
         lines: 0,
         line_start: 0,
         groups: Groups::default(),
@@ -114,7 +120,7 @@ pub fn scan(
     });
     let mut join = join.into_inner().unwrap_or_else(PoisonError::into_inner);
     join.groups.flush(u64::MAX, join.emit);
-    join.error.map_or(Ok(()), Err)
+    join.error.map_or(Ok(join.bytes), Err)
 }
 
 fn lock<'a, 'b>(join: &'a Mutex<Join<'b>>) -> MutexGuard<'a, Join<'b>> {
@@ -155,6 +161,7 @@ fn look(
     hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
     let own = text.get(starts.clone()).unwrap_or_default();
     let mut piece = Piece {
+        bytes: own.len() as u64,
         newlines: memchr::memchr_iter(b'\n', own).count() as u64,
         line_start: memchr::memrchr(b'\n', own).map(|at| start + at as u64 + 1),
         end,

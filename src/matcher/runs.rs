@@ -148,8 +148,8 @@ pub(super) trait Found {
     fn run(&mut self, width: Width, run: Range<usize>);
 }
 
-/// Looks at `text[from..]`; a run that begins before `from` begins at it. Nothing that begins
-/// behind `upto` needs to be found.
+/// Looks at the blocks of 64 bytes that hold `places`; runs may go on behind them. A run that begins
+/// before the first place is taken to begin there.
 pub(super) fn each<F: Found>(
     text: &[u8],
     places: Range<usize>,
