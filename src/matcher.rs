@@ -24,12 +24,12 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 
-use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
+use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
-use announced::{Announced, Stretches};
-use prefixes::Prefixes;
+use announced::{Announced, Run, Stretches};
+use prefixes::{Prefix, Prefixes};
 use runs::{Classes, Wanted, Width};
 
 pub use scanner::{Candidate, Scanner};
@@ -136,6 +136,10 @@ impl Matcher {
             }
         }
         let (prefixes, owners) = grouped(&literals(&runs));
+        let counts = |owner: &Owner| rules.rules().get(owner.rule).is_none_or(counts_anywhere);
+        let anywhere = owners.iter().map(|owners: &Vec<Owner>| owners.iter().any(counts));
+        let prefixes = prefixes.into_iter().zip(anywhere);
+        let prefixes = prefixes.map(|(text, anywhere)| Prefix { text, anywhere }).collect();
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
             words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
@@ -211,6 +215,11 @@ impl Matcher {
         out.extend_from_slice(text.get(at..).unwrap_or_default());
         crate::text::clean(&out)
     }
+}
+
+/// Whether a rule's literal may stand in the middle of a word.
+fn counts_anywhere(rule: &Rule) -> bool {
+    rule.left != Left::Boundary || rule.offsets.iter().any(|offset| *offset != 0)
 }
 
 /// Found instead of the longer literals that hold it: one short needle is faster to look for.
@@ -418,7 +427,7 @@ impl runs::Found for Search<'_> {
         });
     }
 
-    fn run(&mut self, width: Width, run: Range<usize>) {
+    fn run(&mut self, width: Width, run: Range<usize>, joints: Option<u128>) {
         let automata = &*self.matcher.automata;
         let stretch = match width {
             Width::Narrow => Stretch::Run,
@@ -426,11 +435,12 @@ impl runs::Found for Search<'_> {
         };
         let mut stretches = std::mem::take(&mut self.stretches);
         let text = self.text;
-        automata.announced.each(text, width, run.clone(), &mut stretches, &mut |start, rule| {
+        let run = Run { span: run, joints };
+        automata.announced.each(text, width, &run, &mut stretches, &mut |start, rule| {
             self.announced(start, rule);
         });
         self.stretches = stretches;
-        self.shapes(stretch, run);
+        self.shapes(stretch, run.span);
     }
 }
 
@@ -440,7 +450,7 @@ struct Words<'a, 'b>(&'a mut Search<'b>);
 impl runs::Found for Words<'_, '_> {
     fn starts(&mut self, _at: usize, _bits: u64) {}
 
-    fn run(&mut self, _width: Width, run: Range<usize>) {
+    fn run(&mut self, _width: Width, run: Range<usize>, _joints: Option<u128>) {
         self.0.shapes(Stretch::Word, run);
     }
 }

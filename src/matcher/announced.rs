@@ -4,8 +4,9 @@
 //! found; the pattern last.
 
 use std::ops::Range;
+use std::sync::OnceLock;
 
-use super::prefixes::Prefixes;
+use super::prefixes::{Prefix, Prefixes};
 use super::runs::{self, Width};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
@@ -29,8 +30,6 @@ struct Groups {
     members: Vec<u64>,
     /// A bit for each length of a match of any rule.
     any_length: u128,
-    /// Their runs are narrow: `_`, `-` and `.` alone stand between words.
-    narrow: bool,
 }
 
 /// Rules with the same alphabet.
@@ -59,11 +58,14 @@ struct Member {
 pub(super) struct Announced {
     narrow: Groups,
     wide: Groups,
-    /// The words of all of them.
-    words: Prefixes,
-    /// By word: what it announces.
-    owners: Vec<Vec<Owner>>,
+    /// In order of the words.
+    words: Vec<(String, Owner)>,
+    /// By length of a stretch; made when first asked.
+    looks: [OnceLock<Look>; LOOKS],
 }
+
+/// Lengths of stretches.
+const LOOKS: usize = u128::BITS as usize;
 
 /// A rule that a word announces.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,14 +76,28 @@ struct Owner {
     literal: Option<String>,
 }
 
+/// What is looked for near stretches of one length.
+struct Look {
+    before: usize,
+    after: usize,
+    words: Prefixes,
+    /// By word: what it announces.
+    owners: Vec<Vec<Owner>>,
+}
+
+/// A run, and a bit for each of its bytes that is no letter or digit (`None`: it is too long).
+pub(super) struct Run {
+    pub(super) span: Range<usize>,
+    pub(super) joints: Option<u128>,
+}
+
 /// Stretches that are as long as a match, with the rules' alphabet.
 pub(super) type Stretches<'a> = Vec<(Range<usize>, &'a Group)>;
 
 impl Announced {
     /// Takes the rules without a literal out of a set.
     pub(super) fn new(set: &RuleSet) -> Self {
-        let (mut narrow, mut wide) =
-            (Groups { narrow: true, ..Groups::default() }, Groups::default());
+        let (mut narrow, mut wide) = (Groups::default(), Groups::default());
         let mut words: Vec<(String, Owner)> = Vec::new();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
         {
@@ -97,10 +113,28 @@ impl Announced {
             words.extend(own.chain(ids).map(|(word, literal)| (word, owner(literal))));
         }
         words.sort_unstable();
-        let words: Vec<(&str, Owner)> =
-            words.iter().map(|(word, owner)| (word.as_str(), owner.clone())).collect();
-        let (texts, owners) = super::grouped(&words);
-        Self { narrow, wide, words: Prefixes::new(texts, true), owners }
+        Self { narrow, wide, words, looks: std::array::from_fn(|_| OnceLock::new()) }
+    }
+
+    fn look(&self, length: usize) -> Option<&Look> {
+        let make = || {
+            let all = [&self.narrow, &self.wide].into_iter().flat_map(|groups| &groups.groups);
+            let members = all.flat_map(|group| &group.rules);
+            let members: Vec<&Member> = members.filter(|m| has(m.lengths, length)).collect();
+            let wanted = |owner: &Owner| members.iter().any(|member| member.rule == owner.rule);
+            let words = self.words.iter().filter(|(_, owner)| wanted(owner));
+            let words: Vec<(&str, Owner)> =
+                words.map(|(word, owner)| (word.as_str(), owner.clone())).collect();
+            let (texts, owners) = super::grouped(&words);
+            let anywhere = |text| Prefix { text, anywhere: true };
+            Look {
+                before: members.iter().map(|member| member.before).max().unwrap_or_default(),
+                after: members.iter().map(|member| member.after).max().unwrap_or_default(),
+                words: Prefixes::new(texts.into_iter().map(anywhere).collect(), true),
+                owners,
+            }
+        };
+        Some(self.looks.get(length)?.get_or_init(make))
     }
 
     fn groups(&self, width: Width) -> &Groups {
@@ -121,7 +155,7 @@ impl Announced {
         &'a self,
         text: &[u8],
         width: Width,
-        run: Range<usize>,
+        run: &Run,
         stretches: &mut Stretches<'a>,
         found: &mut dyn FnMut(usize, usize),
     ) {
@@ -146,28 +180,22 @@ impl Announced {
         members: &dyn Fn() -> M,
         found: &mut dyn FnMut(usize),
     ) {
-        let before = members().map(|member| member.before).max().unwrap_or_default();
-        let after = members().map(|member| member.after).max().unwrap_or_default();
+        let Some(look) = self.look(stretch.len()) else { return };
         let sides = [
-            stretch.start.saturating_sub(before)..stretch.start,
-            stretch.end..text.len().min(stretch.end + after),
+            stretch.start.saturating_sub(look.before)..stretch.start,
+            stretch.end..text.len().min(stretch.end + look.after),
         ];
-        // No further than the rules look: over so many line breaks at most.
-        let lines = members().map(|member| member.lines).max().unwrap_or_default();
-        let [before, after] = sides.clone().map(|side| text.get(side).unwrap_or_default());
-        let first = memchr::memrchr_iter(b'\n', before).nth(lines).unwrap_or_default();
-        let last = memchr::memchr_iter(b'\n', after).nth(lines).unwrap_or(after.len());
-        let [before, after] = sides;
-        let sides = [before.start + first..before.end, after.start..after.start + last];
         for side in sides.into_iter().filter(|side| !side.is_empty()) {
             let near = text.get(..side.end).unwrap_or_default();
-            runs::each_first(near, side, &self.words.firsts, &mut |at, bits| {
-                self.words.each(near, at, bits, &mut |place, word| {
+            runs::each_first(near, side, &look.words.firsts, &mut |at, bits| {
+                look.words.each(near, at, bits, &mut |place, word| {
+                    let between = place.min(stretch.end)..place.max(stretch.start);
+                    let breaks = || newlines(text.get(between.clone()).unwrap_or_default());
                     let here = near.get(place..).unwrap_or_default();
-                    for owner in self.owners.get(word).into_iter().flatten() {
+                    for owner in look.owners.get(word).into_iter().flatten() {
                         let literal = owner.literal.as_deref().unwrap_or_default();
-                        let stands = here.starts_with(literal.as_bytes());
-                        if stands && members().any(|member| member.rule == owner.rule) {
+                        let is_near = |m: &Member| m.rule == owner.rule && breaks() <= m.lines;
+                        if here.starts_with(literal.as_bytes()) && members().any(is_near) {
                             found(owner.rule);
                         }
                     }
@@ -175,6 +203,10 @@ impl Announced {
             });
         }
     }
+}
+
+fn newlines(text: &[u8]) -> usize {
+    memchr::memchr_iter(b'\n', text).count()
 }
 
 impl Groups {
@@ -218,51 +250,56 @@ impl Groups {
     }
 
     /// Calls with each maximal stretch of a group's alphabet that is as long as one of its matches.
-    fn each<'a>(
+    fn each<'a>(&'a self, text: &[u8], run: &Run, found: &mut dyn FnMut(&'a Group, Range<usize>)) {
+        let span = run.span.clone();
+        let escaped = after_escape(text, span.start);
+        if run.joints == Some(0) && !escaped {
+            if has(self.any_length, span.len()) {
+                self.whole(text, span, found);
+            }
+            return;
+        }
+        let lengths = self.lengths(text, run, escaped);
+        let fits = |group: &&Group| {
+            lengths.get(group.join).is_none_or(|lengths| lengths & group.lengths != 0)
+        };
+        let mut fitting = self.groups.iter().filter(fits).peekable();
+        let bytes = text.get(span.clone()).unwrap_or_default();
+        // Names in source text are nearly all without a digit.
+        if fitting.peek().is_none() || !bytes.iter().fold(false, |any, b| any | b.is_ascii_digit())
+        {
+            return;
+        }
+        for group in fitting {
+            group.each(text, span.clone(), found);
+        }
+    }
+
+    /// The same of a run of letters and digits alone, as most are, of a length of some match: one
+    /// is all of it, or nothing.
+    fn whole<'a>(
         &'a self,
         text: &[u8],
         run: Range<usize>,
         found: &mut dyn FnMut(&'a Group, Range<usize>),
     ) {
+        if is_glued(text, run.clone()) {
+            return;
+        }
+        let of = |byte: &u8| self.members.get(usize::from(*byte)).copied();
         let bytes = text.get(run.clone()).unwrap_or_default();
-        if self.is_word(bytes) && !after_escape(text, run.start) {
-            if has(self.any_length, run.len()) && !is_glued(text, run.clone()) {
-                let of = |byte: &u8| self.members.get(usize::from(*byte)).copied();
-                let holding = bytes.iter().fold(u64::MAX, |all, b| all & of(b).unwrap_or(0));
-                let fits = |(index, group): &(usize, &Group)| {
-                    holding >> (*index).min(GROUPS_MAX) & 1 == 1 && has(group.lengths, run.len())
-                };
-                let groups = self.groups.iter().enumerate().filter(fits);
-                groups.for_each(|(_, group)| found(group, run.clone()));
-            }
-            return;
-        }
-        // Names in source text are nearly all without.
-        if !bytes.iter().fold(false, |digit, byte| digit | byte.is_ascii_digit()) {
-            return;
-        }
-        let lengths = self.lengths(text, run.clone());
-        let fits = |group: &&Group| {
-            lengths.get(group.join).is_none_or(|lengths| lengths & group.lengths != 0)
+        let holding = bytes.iter().fold(u64::MAX, |all, b| all & of(b).unwrap_or(0));
+        let fits = |(index, group): &(usize, &Group)| {
+            holding >> (*index).min(GROUPS_MAX) & 1 == 1 && has(group.lengths, run.len())
         };
-        for group in self.groups.iter().filter(fits) {
-            group.each(text, run.clone(), found);
-        }
-    }
-
-    /// Whether a run, as most are, is of one word for all groups: a match is all of it, or nothing.
-    fn is_word(&self, run: &[u8]) -> bool {
-        let joined = |byte: u8| self.joins.iter().all(|join| join & separator(byte) != 0);
-        memchr::memchr3(b'_', b'-', b'.', run).is_none()
-            && (self.narrow || memchr::memchr2(b'=', b'~', run).is_none())
-            && (self.narrow
-                || (joined(b'+') && joined(b'/'))
-                || memchr::memchr2(b'+', b'/', run).is_none())
+        let groups = self.groups.iter().enumerate().filter(fits);
+        groups.for_each(|(_, group)| found(group, run.clone()));
     }
 
     /// By join: a bit for each length of joined words.
-    fn lengths(&self, text: &[u8], run: Range<usize>) -> [u128; JOINS_MAX] {
-        let (mut lengths, mut begun) = ([0; JOINS_MAX], [run.start; JOINS_MAX]);
+    fn lengths(&self, text: &[u8], run: &Run, escaped: bool) -> [u128; JOINS_MAX] {
+        let Range { start, end } = run.span;
+        let (mut lengths, mut begun) = ([0; JOINS_MAX], [start; JOINS_MAX]);
         let mut ends = |at: usize, separator: u8| {
             for ((join, lengths), begun) in self.joins.iter().zip(&mut lengths).zip(&mut begun) {
                 if join & separator == 0 {
@@ -271,15 +308,19 @@ impl Groups {
                 }
             }
         };
-        let bytes = text.get(run.clone()).unwrap_or_default();
-        for (at, byte) in bytes.iter().enumerate() {
-            let separator = separator(*byte);
-            if separator != 0 {
-                ends(run.start + at, separator);
+        let of = |at: usize| separator(text.get(at).copied().unwrap_or_default());
+        match run.joints {
+            Some(mut joints) => {
+                while joints != 0 {
+                    let at = start + joints.trailing_zeros() as usize;
+                    joints &= joints - 1;
+                    ends(at, of(at));
+                }
             }
+            None => (start..end).filter(|at| of(*at) != 0).for_each(|at| ends(at, of(at))),
         }
-        ends(run.end, 0);
-        if after_escape(text, run.start) {
+        ends(end, 0);
+        if escaped {
             for lengths in &mut lengths {
                 *lengths = (0..=ESCAPE_MAX).fold(0, |all, less| all | *lengths >> less);
             }

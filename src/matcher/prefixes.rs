@@ -25,11 +25,11 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(prefixes: &[String], any_case: bool) -> Self {
+    fn new(prefixes: &[Prefix], any_case: bool) -> Self {
         let fold = if any_case { 0x2020_2020 } else { 0 };
         let mut gate = Self { bits: Box::new([0; BITS / 64]), fold };
         for prefix in prefixes {
-            match *prefix.as_bytes() {
+            match *prefix.text.as_bytes() {
                 [] => {}
                 [a] => member().for_each(|b| member().for_each(|c| gate.add([a, b, c, 0]))),
                 [a, b] => member().for_each(|c| gate.add([a, b, c, 0])),
@@ -79,8 +79,9 @@ fn passing(halves: &Halves, alphabet: &[u16; 8]) -> u32 {
     halves.iter().map(share).product()
 }
 
-/// Divides prefixes into sets, each next one to where it lets the fewest places more pass.
-fn firsts(prefixes: &[String], any_case: bool) -> Firsts {
+/// Divides prefixes into sets, each next one to where it lets the fewest places more pass. Those
+/// that count only where a word begins have sets of their own.
+fn firsts(prefixes: &[Prefix], any_case: bool) -> Firsts {
     // By high half: the low halves of key characters.
     let alphabet: [u16; 8] = std::array::from_fn(|high| {
         (0..16)
@@ -102,23 +103,34 @@ fn firsts(prefixes: &[String], any_case: bool) -> Firsts {
         }
         halves
     };
-    let first = |prefix: &String| prefix.bytes().take(FIRST).collect::<Vec<u8>>();
-    let mut beginnings: Vec<Vec<u8>> = prefixes.iter().map(first).collect();
+    let first =
+        |prefix: &Prefix| (prefix.anywhere, prefix.text.bytes().take(FIRST).collect::<Vec<u8>>());
+    let mut beginnings: Vec<(bool, Vec<u8>)> = prefixes.iter().map(first).collect();
     beginnings.sort_unstable();
     beginnings.dedup();
+    let some_anywhere = beginnings.last().is_some_and(|(anywhere, _)| *anywhere);
+    let of_words = if !some_anywhere {
+        SETS
+    } else if beginnings.first().is_some_and(|(anywhere, _)| *anywhere) {
+        0
+    } else {
+        SETS_OF_WORDS
+    };
     let mut sets = [(Halves::default(), 0); SETS];
-    for first in beginnings {
-        let grown = sets.map(|(set, cost)| {
-            let grown = with(set, &first);
-            let passes = passing(&grown, &alphabet);
-            (grown, passes, passes - cost)
+    for (anywhere, first) in beginnings {
+        let (words, others) = sets.split_at_mut(of_words);
+        let sets = if anywhere { others } else { words };
+        let cheapest = sets.iter_mut().min_by_key(|(set, cost)| {
+            let more = passing(&with(*set, &first), &alphabet);
+            more - *cost
         });
-        let cheapest = grown.iter().zip(&mut sets).min_by_key(|((_, _, more), _)| *more);
-        if let Some(((grown, passes, _), set)) = cheapest {
-            *set = (*grown, *passes);
+        if let Some((set, cost)) = cheapest {
+            *set = with(*set, &first);
+            *cost = passing(set, &alphabet);
         }
     }
-    let mut firsts = Firsts { low: [[0; 16]; FIRST], high: [[0; 16]; FIRST] };
+    let mut firsts =
+        Firsts::new(u8::MAX.checked_shl(u32::try_from(of_words).unwrap_or(0)).unwrap_or(0));
     for (bit, (set, _)) in sets.iter().enumerate() {
         for (position, (lows, highs)) in set.iter().enumerate() {
             for (tables, halves) in [(&mut firsts.low, lows), (&mut firsts.high, highs)] {
@@ -132,12 +144,23 @@ fn firsts(prefixes: &[String], any_case: bool) -> Firsts {
     firsts
 }
 
+/// Of the eight sets, those of prefixes that count only where a word begins, if there are others.
+const SETS_OF_WORDS: usize = 3;
+
+/// The beginning of keys.
+#[derive(Clone, Debug)]
+pub(super) struct Prefix {
+    pub(super) text: String,
+    /// Whether it counts in the middle of a word, for any of its rules.
+    pub(super) anywhere: bool,
+}
+
 /// All prefixes of rules that are looked for in runs.
 pub(super) struct Prefixes {
     /// For the run finder.
     pub(super) firsts: Firsts,
     gate: Gate,
-    prefixes: Vec<String>,
+    prefixes: Vec<Prefix>,
     any_case: bool,
     longest: usize,
     /// Made when first asked: most files have nothing that gets here. `None`: too large to make.
@@ -146,11 +169,11 @@ pub(super) struct Prefixes {
 
 impl Prefixes {
     /// The index of a prefix is that in `prefixes`. `any_case`: capitals and small letters alike.
-    pub(super) fn new(prefixes: Vec<String>, any_case: bool) -> Self {
+    pub(super) fn new(prefixes: Vec<Prefix>, any_case: bool) -> Self {
         Self {
             firsts: firsts(&prefixes, any_case),
             gate: Gate::new(&prefixes, any_case),
-            longest: prefixes.iter().map(String::len).max().unwrap_or_default(),
+            longest: prefixes.iter().map(|prefix| prefix.text.len()).max().unwrap_or_default(),
             prefixes,
             any_case,
             automaton: OnceLock::new(),
@@ -168,7 +191,7 @@ impl Prefixes {
                 .match_kind(MatchKind::LeftmostLongest)
                 .prefilter(false)
                 .ascii_case_insensitive(self.any_case)
-                .build(&self.prefixes)
+                .build(self.prefixes.iter().map(|prefix| &prefix.text))
                 .ok()
         });
         match automaton {
@@ -181,12 +204,12 @@ impl Prefixes {
     }
 
     fn longest_slowly(&self, text: &[u8]) -> Option<usize> {
-        let stands = |prefix: &String| match text.get(..prefix.len()) {
+        let stands = |prefix: &str| match text.get(..prefix.len()) {
             Some(here) if self.any_case => here.eq_ignore_ascii_case(prefix.as_bytes()),
             here => here == Some(prefix.as_bytes()),
         };
-        let standing = self.prefixes.iter().enumerate().filter(|(_, prefix)| stands(prefix));
-        standing.max_by_key(|(_, prefix)| prefix.len()).map(|(index, _)| index)
+        let standing = self.prefixes.iter().enumerate().filter(|(_, prefix)| stands(&prefix.text));
+        standing.max_by_key(|(_, prefix)| prefix.text.len()).map(|(index, _)| index)
     }
 
     /// Of the places `bits` of the 64 from `at` on, calls with those at which a prefix stands, and
@@ -225,7 +248,11 @@ mod tests {
             let bits = if text.len() < 64 { bits & ((1 << (text.len() - 2)) - 1) } else { bits };
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
-            let ours = Prefixes::new(prefixes.to_vec(), false);
+            let texts = prefixes.iter().cloned();
+            let ours = Prefixes::new(
+                texts.map(|text| Prefix { text, anywhere: true }).collect(),
+                false,
+            );
             ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
             let naive = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)

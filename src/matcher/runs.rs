@@ -8,12 +8,15 @@
 //! prefix may stand, by such look-ups of four bytes ([`Firsts`]). Which code runs is chosen at run
 //! time; all are tested against a naive one.
 
+mod blocks;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
+
+use blocks::{blocks, padded};
 
 const BLOCK: usize = 64;
 
@@ -29,9 +32,14 @@ pub(super) struct Classes {
     high: [u8; 16],
     /// Bits of the groups that belong to the narrow class.
     narrow: u8,
+    /// Bits of the groups of letters and digits.
+    letters: u8,
     /// By whole byte: bit 0 for the narrow class, bit 1 for the wide one.
     whole: [u8; 256],
 }
+
+/// Whether bytes are of the narrow class, and whether they are letters or digits.
+type Kind = (bool, bool);
 
 /// Which of the two classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,33 +52,38 @@ impl Classes {
     /// The wide class is the union of both sets. High halves with the same low halves share one of
     /// eight bits: enough for the classes that are used (a test looks at every byte).
     pub(super) fn new(narrow: fn(u8) -> bool, wide: fn(u8) -> bool) -> Self {
-        let mut classes = Self { low: [0; 16], high: [0; 16], narrow: 0, whole: [0; 256] };
-        let mut groups: Vec<(bool, u16)> = Vec::new();
-        for is_narrow in [true, false] {
+        let mut classes =
+            Self { low: [0; 16], high: [0; 16], narrow: 0, letters: 0, whole: [0; 256] };
+        let mut groups: Vec<(Kind, u16)> = Vec::new();
+        for kind in [(true, true), (true, false), (false, true), (false, false)] {
             for high in 2..8u8 {
                 let lows = (0..16u8)
                     .filter(|low| {
                         let byte = high << 4 | low;
-                        if is_narrow { narrow(byte) } else { wide(byte) && !narrow(byte) }
+                        (narrow(byte) || wide(byte))
+                            && (narrow(byte), byte.is_ascii_alphanumeric()) == kind
                     })
                     .fold(0u16, |lows, low| lows | 1 << low);
                 if lows == 0 {
                     continue;
                 }
-                let known = groups.iter().position(|group| *group == (is_narrow, lows));
+                let known = groups.iter().position(|group| *group == (kind, lows));
                 let index = known.unwrap_or_else(|| {
-                    groups.push((is_narrow, lows));
+                    groups.push((kind, lows));
                     groups.len() - 1
                 });
-                classes.group(1 << index, is_narrow, high, lows);
+                classes.group(1 << index, kind, high, lows);
             }
         }
         classes
     }
 
-    fn group(&mut self, bit: u8, is_narrow: bool, high: u8, lows: u16) {
+    fn group(&mut self, bit: u8, (is_narrow, is_letters): Kind, high: u8, lows: u16) {
         if is_narrow {
             self.narrow |= bit;
+        }
+        if is_letters {
+            self.letters |= bit;
         }
         for (entry, _) in self.high.iter_mut().zip(0u8..).filter(|(_, at)| *at == high) {
             *entry |= bit;
@@ -108,14 +121,46 @@ pub(super) struct Firsts {
     pub(super) low: [[u8; 16]; FIRST],
     /// By position and high half.
     pub(super) high: [[u8; 16]; FIRST],
+    /// The sets whose prefixes count anywhere; those of the others only where a word may begin.
+    pub(super) anywhere: u8,
+    /// See [`word_bytes`].
+    words: Classes,
+}
+
+impl Firsts {
+    /// In which no prefix is yet.
+    pub(super) fn new(anywhere: u8) -> Self {
+        let words =
+            Classes::new(word_bytes, |byte| word_bytes(byte) || matches!(byte, b'\\' | b'%'));
+        Self { low: [[0; 16]; FIRST], high: [[0; 16]; FIRST], anywhere, words }
+    }
+}
+
+/// Letters and digits, behind which no word begins, but `m`: an escape that colours ends in it. The
+/// other escapes, which may end in letters and digits too, begin with `\` or `%`.
+fn word_bytes(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() && byte != b'm'
+}
+
+/// Lengths of escapes that begin with `\` or `%`: `\n`, `%3D`, `\u003d`.
+const ESCAPES: RangeInclusive<u32> = 2..=6;
+
+/// The places of a block at which a word may begin: behind no [`word_bytes`], or near behind the
+/// beginning of an escape. Given are the bitmaps of [`Firsts::words`] for the 64 bytes before the
+/// block, and for the block.
+#[inline]
+fn word_starts([before, now]: [[u64; 2]; 2]) -> u64 {
+    let [earlier, escapes] = [before, now].map(|[word, any]| any & !word);
+    let near = ESCAPES.fold(0, |near, far| near | escapes << far | earlier >> (u64::BITS - far));
+    !(now[0] << 1 | before[0] >> 63) | near
 }
 
 /// The bytes of a block, and those that its last place needs.
 type Window = [u8; BLOCK + FIRST - 1];
 
-/// The places of a block that pass.
-fn portable_firsts(window: &Window, firsts: &Firsts) -> u64 {
-    window.array_windows::<FIRST>().rev().fold(0, |bits, bytes| {
+/// The places of a block that pass: by any of the sets, and by those that count anywhere.
+fn portable_firsts(window: &Window, firsts: &Firsts) -> [u64; 2] {
+    window.array_windows::<FIRST>().rev().fold([0, 0], |bits, bytes| {
         let sets = bytes.iter().zip(firsts.low.iter().zip(&firsts.high)).fold(
             u8::MAX,
             |sets, (byte, (low, high))| {
@@ -125,7 +170,8 @@ fn portable_firsts(window: &Window, firsts: &Firsts) -> u64 {
                 sets & half(low, byte & 15) & half(high, byte >> 4)
             },
         );
-        bits << 1 | u64::from(sets != 0)
+        let [any, anywhere] = bits;
+        [any << 1 | u64::from(sets != 0), anywhere << 1 | u64::from(sets & firsts.anywhere != 0)]
     })
 }
 
@@ -144,8 +190,9 @@ pub(super) trait Found {
     /// A bit for each of the 64 bytes from `at` on from which a run of the wanted length goes on to
     /// the right, whatever its class, and which pass [`Firsts`]; never 0.
     fn starts(&mut self, at: usize, bits: u64);
-    /// A maximal run that is long enough to be told as a whole.
-    fn run(&mut self, width: Width, run: Range<usize>);
+    /// A maximal run that is long enough to be told as a whole. `joints`: a bit for each of its
+    /// bytes that is no letter or digit, if it is short enough to be seen at one look.
+    fn run(&mut self, width: Width, run: Range<usize>, joints: Option<u128>);
 }
 
 /// Looks at the blocks of 64 bytes that hold `places`; runs may go on behind them. A run that begins
@@ -184,7 +231,7 @@ pub(super) fn each<F: Found>(
     portable_blocks(text, places, tables, wanted, found);
 }
 
-/// Calls with the places of `range` that pass, a bit each, 64 at a time; wherever they stand.
+/// Calls with the places of `range` that pass by any of the sets, a bit each, 64 at a time.
 pub(super) fn each_first(
     text: &[u8],
     range: Range<usize>,
@@ -193,7 +240,7 @@ pub(super) fn each_first(
 ) {
     for at in range.clone().step_by(BLOCK) {
         let rest = text.get(at..).unwrap_or_default();
-        let passed = match rest.first_chunk() {
+        let [passed, _] = match rest.first_chunk() {
             Some(window) => passing(window, firsts),
             None => passing(&padded(rest), firsts),
         };
@@ -204,7 +251,7 @@ pub(super) fn each_first(
     }
 }
 
-fn passing(window: &Window, firsts: &Firsts) -> u64 {
+fn passing(window: &Window, firsts: &Firsts) -> [u64; 2] {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
         #[expect(unsafe_code, reason = "the features were detected")]
@@ -221,10 +268,10 @@ fn portable_blocks<F: Found>(
     wanted: [Wanted; 2],
     found: &mut F,
 ) {
-    let rows = Rows::of(wanted);
     let kernels = (
         |b: &_| portable(b, classes),
-        |bits| rows.portable(bits),
+        |b: &_| portable_letters(b),
+        |b: &_| portable(b, &firsts.words),
         |w: &_| portable_firsts(w, firsts),
     );
     blocks(text, places, classes, wanted, kernels, found);
@@ -238,185 +285,15 @@ fn has_avx2() -> bool {
         && std::arch::is_x86_feature_detected!("bmi2")
 }
 
+/// The letters and digits of a block.
+fn portable_letters(block: &[u8; BLOCK]) -> u64 {
+    block.iter().rev().fold(0, |bits, byte| bits << 1 | u64::from(byte.is_ascii_alphanumeric()))
+}
+
 /// The bitmaps of a block, a byte at a time.
 fn portable(block: &[u8; BLOCK], classes: &Classes) -> [u64; 2] {
     block.iter().rev().fold([0, 0], |[narrow, wide], &byte| {
         let bits = u64::from(classes.bits(byte));
         [narrow << 1 | bits & 1, wide << 1 | bits >> 1]
     })
-}
-
-/// The loop over blocks; `bitmaps` is inlined into it.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn blocks<F: Found>(
-    text: &[u8],
-    places: Range<usize>,
-    classes: &Classes,
-    wanted: [Wanted; 2],
-    (bitmaps, in_row, pass): (
-        impl Fn(&[u8; BLOCK]) -> [u64; 2],
-        impl Fn([u64; 4]) -> ([u64; 4], bool),
-        impl Fn(&Window) -> u64,
-    ),
-    found: &mut F,
-) {
-    let rest = text.get(places.start..).unwrap_or_default();
-    let count = places.len().div_ceil(BLOCK);
-    let (whole, tail) = rest.as_chunks::<BLOCK>();
-    let last = padded(tail);
-    let mut later = whole.iter().chain([&last]);
-    let mut now = later.next().map(&bitmaps).unwrap_or_default();
-    // Whether a block holds a run is hard to predict, so there is no branch on it: every block is
-    // put down, and the next one over it if it was not worth keeping.
-    let mut kept = [Block::default(); BATCH];
-    let mut size = 0;
-    for index in 0..count {
-        let next = later.next().map(&bitmaps).unwrap_or_default();
-        // A run of at most half a block is in the block, or in the bytes from its middle on.
-        let middle = |now: u64, next: u64| now >> 32 | next << 32;
-        let (rows, any) =
-            in_row([now[0], middle(now[0], next[0]), now[1], middle(now[1], next[1])]);
-        if let Some(block) = kept.get_mut(size) {
-            *block = Block { at: places.start + index * BLOCK, rows };
-        }
-        size += usize::from(any);
-        if size == BATCH || index + 1 == count {
-            let blocks = kept.get(..size).unwrap_or_default();
-            let mut passing = [(0, 0); BATCH];
-            let mut passed = 0;
-            for block in blocks {
-                let rest = text.get(block.at..).unwrap_or_default();
-                let bits = match rest.first_chunk() {
-                    Some(window) => pass(window),
-                    None => pass(&padded(rest)),
-                } & block.starts();
-                if let Some(place) = passing.get_mut(passed) {
-                    *place = (block.at, bits);
-                }
-                passed += usize::from(bits != 0);
-            }
-            for (at, bits) in passing.iter().take(passed) {
-                found.starts(*at, *bits);
-            }
-            if wanted[0].whole.is_some() || wanted[1].whole.is_some() {
-                for block in blocks {
-                    let here = |at: usize| {
-                        let rest = text.get(at..).unwrap_or_default();
-                        rest.first_chunk().map_or_else(|| bitmaps(&padded(rest)), &bitmaps)
-                    };
-                    let bits = [here(block.at), here(block.at + BLOCK)];
-                    block.runs(text, places.start, bits, (classes, wanted), found);
-                }
-            }
-            size = 0;
-        }
-        now = next;
-    }
-}
-
-/// Blocks that are put down before they are looked into.
-const BATCH: usize = 64;
-
-/// A block from whose bytes runs go on.
-#[derive(Clone, Copy, Default)]
-struct Block {
-    at: usize,
-    /// What [`Rows`] says of the block and of the bytes from its middle on, for both classes.
-    rows: [u64; 4],
-}
-
-impl Block {
-    fn of_class(&self) -> [u64; 2] {
-        let [narrow, narrow_middle, wide, wide_middle] = self.rows;
-        [narrow | narrow_middle << 32, wide | wide_middle << 32]
-    }
-
-    fn starts(&self) -> u64 {
-        let [narrow, wide] = self.of_class();
-        narrow | wide
-    }
-
-    /// Tells the runs that begin in the block; `bitmaps` are those of the block and of the next.
-    fn runs<F: Found>(
-        &self,
-        text: &[u8],
-        from: usize,
-        [now, next]: [[u64; 2]; 2],
-        (classes, wanted): (&Classes, [Wanted; 2]),
-        found: &mut F,
-    ) {
-        let starts = self.of_class();
-        let bits = now.into_iter().zip(next);
-        let widths = [Width::Narrow, Width::Wide].into_iter().zip(wanted);
-        for ((width, wanted), (starts, (now, next))) in widths.zip(starts.into_iter().zip(bits)) {
-            let Wanted { length: Some(length), whole: Some(shortest) } = wanted else { continue };
-            let before = text.get(from..self.at).and_then(|before| before.last());
-            let carry = u64::from(before.is_some_and(|byte| classes.holds(width, *byte)));
-            let mut first = starts & !(now << 1 | carry);
-            // A run that is twice as long goes on from as far behind its start; of the last places
-            // this block does not say.
-            let twice = (shortest - length.min(shortest)).min(length);
-            first &= starts >> twice | !(u64::MAX >> twice);
-            let bits = u128::from(next) << 64 | u128::from(now);
-            while first != 0 {
-                let start = first.trailing_zeros();
-                first &= first - 1;
-                let shown = (bits >> start).trailing_ones();
-                let mut end = self.at + (start + shown) as usize;
-                if start + shown == 2 * u64::BITS {
-                    let after = text.get(end..).unwrap_or_default();
-                    end += after.iter().take_while(|byte| classes.holds(width, **byte)).count();
-                }
-                let run = self.at + start as usize..end;
-                if run.len() >= shortest {
-                    found.run(width, run);
-                }
-            }
-        }
-    }
-}
-
-fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut padded = [0; N];
-    padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    padded
-}
-
-/// Says of four bitmaps (two of the narrow class, two of the wide one) from which bits so many ones
-/// in a row (1 to [`LENGTH_MAX`]) go on: each of five steps ANDs a bitmap with itself, shifted by
-/// as many as are known to be in a row already.
-struct Rows {
-    shifts: [[u64; 4]; 5],
-    /// All ones, or none where nothing is wanted.
-    masks: [u64; 4],
-}
-
-impl Rows {
-    fn of(wanted: [Wanted; 2]) -> Self {
-        let lanes = [wanted[0], wanted[0], wanted[1], wanted[1]].map(|wanted| wanted.length);
-        let mut known = [1; 4];
-        let shifts = [(); 5].map(|()| {
-            let mut step = [0; 4];
-            for (shift, (known, length)) in step.iter_mut().zip(known.iter_mut().zip(lanes)) {
-                let length = length.map_or(1, |length| length.clamp(1, LENGTH_MAX) as u64);
-                *shift = length.saturating_sub(*known).min(*known);
-                *known += *shift;
-            }
-            step
-        });
-        Self { shifts, masks: lanes.map(|length| if length.is_some() { u64::MAX } else { 0 }) }
-    }
-
-    /// And whether from any at all.
-    fn portable(&self, bits: [u64; 4]) -> ([u64; 4], bool) {
-        let mut rows = bits;
-        for step in &self.shifts {
-            for (row, shift) in rows.iter_mut().zip(step) {
-                *row &= *row >> shift;
-            }
-        }
-        rows.iter_mut().zip(self.masks).for_each(|(row, mask)| *row &= mask);
-        (rows, rows != [0; 4])
-    }
 }

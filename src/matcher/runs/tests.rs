@@ -5,8 +5,8 @@ use crate::rule::{is_run_byte, is_wide_byte};
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     starts: Vec<usize>,
-    narrow: Vec<Range<usize>>,
-    wide: Vec<Range<usize>>,
+    narrow: Vec<(Range<usize>, Option<u128>)>,
+    wide: Vec<(Range<usize>, Option<u128>)>,
 }
 
 impl Found for Seen {
@@ -14,15 +14,15 @@ impl Found for Seen {
         assert_ne!(bits, 0);
         self.starts.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
     }
-    fn run(&mut self, width: Width, run: Range<usize>) {
+    fn run(&mut self, width: Width, run: Range<usize>, joints: Option<u128>) {
         let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
-        runs.push(run);
+        runs.push((run, joints));
     }
 }
 
-/// `ab`, `abc_`, `k+` and `xyz.` in three sets.
+/// `ab`, `abc_`, `k+` and `xyz.` in three sets, of which the last counts anywhere.
 fn firsts() -> Firsts {
-    let mut firsts = Firsts { low: [[0; 16]; FIRST], high: [[0; 16]; FIRST] };
+    let mut firsts = Firsts::new(1 << 7);
     for (set, prefix) in [(0, "ab"), (0, "abc_"), (3, "k+"), (7, "xyz.")] {
         for at in 0..FIRST {
             let bytes = match prefix.as_bytes().get(at) {
@@ -38,13 +38,26 @@ fn firsts() -> Firsts {
     firsts
 }
 
-/// Whether a place passes.
-fn passes(text: &[u8], at: usize, firsts: &Firsts) -> bool {
+/// By which sets a place passes.
+fn sets(text: &[u8], at: usize, firsts: &Firsts) -> u8 {
     let sets = (0..FIRST).map(|position| {
         let byte = text.get(at + position).copied().unwrap_or_default();
         firsts.low[position][usize::from(byte & 15)] & firsts.high[position][usize::from(byte >> 4)]
     });
-    sets.fold(u8::MAX, |all, sets| all & sets) != 0
+    sets.fold(u8::MAX, |all, sets| all & sets)
+}
+
+/// Whether a word may begin there: this one may say yes too often.
+fn begins(text: &[u8], at: usize) -> bool {
+    let escape =
+        |back: usize| at.checked_sub(back).is_some_and(|at| matches!(text[at], b'\\' | b'%'));
+    at == 0 || !word_bytes(text[at - 1]) || (2..=6).any(escape)
+}
+
+/// Whether a place passes.
+fn passes(text: &[u8], at: usize, firsts: &Firsts) -> bool {
+    let wanted = if begins(text, at) { u8::MAX } else { firsts.anywhere };
+    sets(text, at, firsts) & wanted != 0
 }
 
 /// A byte at a time.
@@ -66,7 +79,11 @@ fn naive(text: &[u8], places: Range<usize>, firsts: &Firsts, wanted: [Wanted; 2]
             let told = wanted[class].whole.is_some_and(|whole| after(at, class) >= whole);
             if told && long(class) && begins {
                 let runs = if class == 0 { &mut seen.narrow } else { &mut seen.wide };
-                runs.push(at..at + after(at, class));
+                let run = at..at + after(at, class);
+                let joints = text[run.clone()].iter().rev().fold(0u128, |joints, byte| {
+                    joints.wrapping_shl(1) | u128::from(!byte.is_ascii_alphanumeric())
+                });
+                runs.push((run.clone(), (run.len() <= 128).then_some(joints)));
             }
         }
     }
@@ -111,11 +128,14 @@ fn check(text: &[u8], places: Range<usize>, wanted: [Wanted; 2]) {
     each_first(text, places.clone(), &firsts(), &mut |at, bits| {
         firsts_alone.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
     });
-    let expected: Vec<usize> = places.clone().filter(|at| passes(text, *at, &firsts())).collect();
+    let expected: Vec<usize> =
+        places.clone().filter(|at| sets(text, *at, &firsts()) != 0).collect();
     assert_eq!(firsts_alone, expected);
     // Some prefixes, and any.
     let ascii = std::array::from_fn(|half| u8::from(half < 8));
-    for firsts in [firsts(), Firsts { low: [[1; 16]; FIRST], high: [ascii; FIRST] }] {
+    let any =
+        |anywhere| Firsts { low: [[1; 16]; FIRST], high: [ascii; FIRST], ..Firsts::new(anywhere) };
+    for firsts in [firsts(), any(0), any(1)] {
         let expected = naive(text, places.clone(), &firsts, wanted);
         for (name, each) in all() {
             let mut seen = Seen::default();
@@ -170,7 +190,7 @@ fn every_length_and_every_alignment() {
 proptest::proptest! {
     #[test]
     fn the_same_as_looking_at_every_byte(
-        parts in proptest::collection::vec(("[abckxyz_.+]{0,90}", "[ =\\n\u{e9}]{0,3}"), 0..12),
+        parts in proptest::collection::vec(("[abckmnxyz_.+]{0,90}", "[ =%\\\\\\n\u{e9}]{0,3}"), 0..12),
         from in 0usize..20,
         upto in 0usize..400,
         lengths in (1usize..=LENGTH_MAX, 1usize..=LENGTH_MAX),

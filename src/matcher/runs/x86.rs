@@ -5,14 +5,13 @@ use std::arch::x86_64::{
     __m128i, __m256i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8,
     _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16, _mm256_adds_epu8,
     _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_loadu_si256, _mm256_movemask_epi8,
-    _mm256_set_epi64x, _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm256_srlv_epi64,
-    _mm256_storeu_si256, _mm256_testz_si256, _mm512_and_si512, _mm512_broadcast_i32x4,
-    _mm512_loadu_si512, _mm512_set1_epi8, _mm512_shuffle_epi8, _mm512_srli_epi16,
-    _mm512_test_epi8_mask,
+    _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm512_and_si512,
+    _mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_shuffle_epi8,
+    _mm512_srli_epi16, _mm512_test_epi8_mask,
 };
 use std::ops::Range;
 
-use super::{BLOCK, Classes, FIRST, Firsts, Found, Rows, Wanted, Window, blocks};
+use super::{BLOCK, Classes, FIRST, Firsts, Found, Wanted, Window, blocks};
 
 fn load(half: &[u8; 16]) -> __m128i {
     // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
@@ -27,38 +26,84 @@ pub(super) fn each_avx2<F: Found>(
     wanted: [Wanted; 2],
     found: &mut F,
 ) {
-    let low = _mm256_broadcastsi128_si256(load(&classes.low));
-    let high = _mm256_broadcastsi128_si256(load(&classes.high));
-    let narrow = _mm256_set1_epi8(classes.narrow.cast_signed());
-    let (nibble, most) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x7f));
-    let half = |bytes: __m256i| -> [u64; 2] {
-        // The low index needs no mask: with its top bit set the byte is no member anyway, and
-        // the answer is 0 then.
-        let by_low = _mm256_shuffle_epi8(low, bytes);
-        let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-        let shared = _mm256_and_si256(by_low, _mm256_shuffle_epi8(high, upper));
-        // Any bit at all sets the top one.
-        [_mm256_and_si256(shared, narrow), shared].map(|shared| {
-            u64::from(_mm256_movemask_epi8(_mm256_adds_epu8(shared, most)).cast_unsigned())
-        })
-    };
-    let bitmaps = |block: &[u8; BLOCK]| {
+    let (of_class, of_words) = (Classes256::of(classes), Classes256::of(&firsts.words));
+    let firsts = Firsts256::of(firsts);
+    let kernels = (
+        |block: &_| of_class.bitmaps(block),
+        |block: &_| of_class.letters(block),
+        |block: &_| of_words.bitmaps(block),
+        |window: &_| firsts.pass(window),
+    );
+    blocks(text, places, classes, wanted, kernels, found);
+}
+
+/// [`Classes`], each table twice in a register.
+struct Classes256 {
+    low: __m256i,
+    high: __m256i,
+    narrow: __m256i,
+    letters: __m256i,
+}
+
+impl Classes256 {
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn of(classes: &Classes) -> Self {
+        Self {
+            low: _mm256_broadcastsi128_si256(load(&classes.low)),
+            high: _mm256_broadcastsi128_si256(load(&classes.high)),
+            narrow: _mm256_set1_epi8(classes.narrow.cast_signed()),
+            letters: _mm256_set1_epi8(classes.letters.cast_signed()),
+        }
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn bitmaps(&self, block: &[u8; BLOCK]) -> [u64; 2] {
+        let shared = self.shared(block);
+        [bits256(shared.map(|shared| _mm256_and_si256(shared, self.narrow))), bits256(shared)]
+    }
+
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn letters(&self, block: &[u8; BLOCK]) -> u64 {
+        bits256(self.shared(block).map(|shared| _mm256_and_si256(shared, self.letters)))
+    }
+
+    /// The groups of each byte.
+    #[target_feature(enable = "avx2")]
+    #[inline]
+    fn shared(&self, block: &[u8; BLOCK]) -> [__m256i; 2] {
+        let nibble = _mm256_set1_epi8(15);
         let at = block.as_ptr().cast::<__m256i>();
         // SAFETY: two unaligned loads of 32 bytes each, from the 64 bytes of the block.
-        let (first, second) = unsafe { (_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))) };
-        let (first, second) = (half(first), half(second));
-        [first[0] | second[0] << 32, first[1] | second[1] << 32]
-    };
-    let firsts = Firsts256::of(firsts);
-    let pass = |window: &Window| firsts.pass(window);
-    let rows = InRow::of(wanted);
-    blocks(text, places, classes, wanted, (bitmaps, |bits| rows.look(bits), pass), found);
+        let halves = unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] };
+        halves.map(|bytes| {
+            // The low index needs no mask: with its top bit set the byte is no member anyway, and
+            // the answer is 0 then.
+            let by_low = _mm256_shuffle_epi8(self.low, bytes);
+            let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
+            _mm256_and_si256(by_low, _mm256_shuffle_epi8(self.high, upper))
+        })
+    }
+}
+
+/// A bit for each byte that is not 0.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn bits256(halves: [__m256i; 2]) -> u64 {
+    // Any bit at all sets the top one.
+    let most = _mm256_set1_epi8(0x7f);
+    let [first, second] = halves
+        .map(|half| u64::from(_mm256_movemask_epi8(_mm256_adds_epu8(half, most)).cast_unsigned()));
+    first | second << 32
 }
 
 /// [`Firsts`], each table twice in a register.
 struct Firsts256 {
     lows: [__m256i; FIRST],
     highs: [__m256i; FIRST],
+    anywhere: __m256i,
 }
 
 impl Firsts256 {
@@ -68,14 +113,15 @@ impl Firsts256 {
         Self {
             lows: firsts.low.map(|table| _mm256_broadcastsi128_si256(load(&table))),
             highs: firsts.high.map(|table| _mm256_broadcastsi128_si256(load(&table))),
+            anywhere: _mm256_set1_epi8(firsts.anywhere.cast_signed()),
         }
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn pass(&self, window: &Window) -> u64 {
-        let (nibble, most) = (_mm256_set1_epi8(15), _mm256_set1_epi8(0x7f));
-        let half = |from: usize| -> u64 {
+    fn pass(&self, window: &Window) -> [u64; 2] {
+        let nibble = _mm256_set1_epi8(15);
+        let half = |from: usize| -> __m256i {
             let mut sets = _mm256_set1_epi8(-1);
             for (position, (low, high)) in self.lows.iter().zip(&self.highs).enumerate() {
                 // SAFETY: 32 bytes from the byte `from` (0 or 32) + `position` (0 to 3) of the
@@ -89,50 +135,17 @@ impl Firsts256 {
                 let by_high = _mm256_shuffle_epi8(*high, upper);
                 sets = _mm256_and_si256(sets, _mm256_and_si256(by_low, by_high));
             }
-            u64::from(_mm256_movemask_epi8(_mm256_adds_epu8(sets, most)).cast_unsigned())
+            sets
         };
-        half(0) | half(32) << 32
+        let sets = [half(0), half(32)];
+        [bits256(sets), bits256(sets.map(|sets| _mm256_and_si256(sets, self.anywhere)))]
     }
 }
 
 /// The places of one window that pass.
 #[target_feature(enable = "avx2")]
-pub(super) fn pass_avx2(window: &Window, firsts: &Firsts) -> u64 {
+pub(super) fn pass_avx2(window: &Window, firsts: &Firsts) -> [u64; 2] {
     Firsts256::of(firsts).pass(window)
-}
-
-/// [`Rows`] with the four bitmaps in one register.
-struct InRow {
-    shifts: [__m256i; 5],
-    masks: __m256i,
-}
-
-impl InRow {
-    #[target_feature(enable = "avx2")]
-    fn of(wanted: [Wanted; 2]) -> Self {
-        let rows = Rows::of(wanted);
-        let lanes = |lanes: &[u64; 4]| -> __m256i {
-            // SAFETY: an unaligned load of the 32 bytes of the array.
-            unsafe { _mm256_loadu_si256(lanes.as_ptr().cast()) }
-        };
-        Self { shifts: rows.shifts.map(|step| lanes(&step)), masks: lanes(&rows.masks) }
-    }
-
-    #[target_feature(enable = "avx2")]
-    #[inline]
-    fn look(&self, bits: [u64; 4]) -> ([u64; 4], bool) {
-        let [a, b, c, d] = bits.map(u64::cast_signed);
-        let bits = _mm256_set_epi64x(d, c, b, a);
-        let rows = self
-            .shifts
-            .iter()
-            .fold(bits, |rows, shift| _mm256_and_si256(rows, _mm256_srlv_epi64(rows, *shift)));
-        let rows = _mm256_and_si256(rows, self.masks);
-        let mut found = [0u64; 4];
-        // SAFETY: an unaligned store into the 32 bytes of the array.
-        unsafe { _mm256_storeu_si256(found.as_mut_ptr().cast(), rows) };
-        (found, _mm256_testz_si256(rows, rows) == 0)
-    }
 }
 
 #[target_feature(enable = "avx512bw,avx2,bmi1,bmi2")]
@@ -144,18 +157,29 @@ pub(super) fn each_avx512<F: Found>(
     found: &mut F,
 ) {
     let table = |table: &[u8; 16]| _mm512_broadcast_i32x4(load(table));
-    let (low, high) = (table(&classes.low), table(&classes.high));
-    let narrow = _mm512_set1_epi8(classes.narrow.cast_signed());
     let nibble = _mm512_set1_epi8(15);
     let upper = |bytes| _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
-    let bitmaps = |block: &[u8; BLOCK]| {
-        // SAFETY: an unaligned load of the 64 bytes of the block.
-        let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-        let by_low = _mm512_shuffle_epi8(low, bytes);
-        let shared = _mm512_and_si512(by_low, _mm512_shuffle_epi8(high, upper(bytes)));
-        [_mm512_test_epi8_mask(shared, narrow), _mm512_test_epi8_mask(shared, shared)]
+    let groups = |classes: &Classes| {
+        let (low, high) = (table(&classes.low), table(&classes.high));
+        move |block: &[u8; BLOCK]| {
+            // SAFETY: an unaligned load of the 64 bytes of the block.
+            let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+            let by_low = _mm512_shuffle_epi8(low, bytes);
+            _mm512_and_si512(by_low, _mm512_shuffle_epi8(high, upper(bytes)))
+        }
     };
+    let bitmaps = |classes: &Classes| {
+        let narrow = _mm512_set1_epi8(classes.narrow.cast_signed());
+        let groups = groups(classes);
+        move |block: &[u8; BLOCK]| {
+            let shared = groups(block);
+            [_mm512_test_epi8_mask(shared, narrow), _mm512_test_epi8_mask(shared, shared)]
+        }
+    };
+    let (of_class, letter) = (groups(classes), _mm512_set1_epi8(classes.letters.cast_signed()));
+    let letters = |block: &[u8; BLOCK]| _mm512_test_epi8_mask(of_class(block), letter);
     let (lows, highs) = (firsts.low.map(|t| table(&t)), firsts.high.map(|t| table(&t)));
+    let anywhere = _mm512_set1_epi8(firsts.anywhere.cast_signed());
     let pass = |window: &Window| {
         let mut sets = _mm512_set1_epi8(-1);
         for (position, (low, high)) in lows.iter().zip(&highs).enumerate() {
@@ -165,10 +189,10 @@ pub(super) fn each_avx512<F: Found>(
             let by_high = _mm512_shuffle_epi8(*high, upper(bytes));
             sets = _mm512_and_si512(sets, _mm512_and_si512(by_low, by_high));
         }
-        _mm512_test_epi8_mask(sets, sets)
+        [_mm512_test_epi8_mask(sets, sets), _mm512_test_epi8_mask(sets, anywhere)]
     };
-    let rows = InRow::of(wanted);
-    blocks(text, places, classes, wanted, (bitmaps, |bits| rows.look(bits), pass), found);
+    let kernels = (bitmaps(classes), letters, bitmaps(&firsts.words), pass);
+    blocks(text, places, classes, wanted, kernels, found);
 }
 
 #[target_feature(enable = "ssse3")]
@@ -179,27 +203,33 @@ pub(super) fn each_ssse3<F: Found>(
     wanted: [Wanted; 2],
     found: &mut F,
 ) {
-    let (low, high) = (load(&classes.low), load(&classes.high));
-    let narrow = _mm_set1_epi8(classes.narrow.cast_signed());
     let (nibble, zero) = (_mm_set1_epi8(15), _mm_setzero_si128());
-    let quarter = |bytes: __m128i| -> [u64; 2] {
-        let by_low = _mm_shuffle_epi8(low, bytes);
-        let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
-        let shared = _mm_and_si128(by_low, _mm_shuffle_epi8(high, upper));
-        let others = |shared| _mm_movemask_epi8(_mm_cmpeq_epi8(shared, zero));
-        [_mm_and_si128(shared, narrow), shared]
-            .map(|shared| u64::from(!others(shared).cast_unsigned() & 0xffff))
+    let others = |shared: __m128i| -> u64 {
+        let others = _mm_movemask_epi8(_mm_cmpeq_epi8(shared, zero));
+        u64::from(!others.cast_unsigned() & 0xffff)
     };
-    let bitmaps = |block: &[u8; BLOCK]| {
-        let (quarters, _) = block.as_chunks::<16>();
-        quarters.iter().rev().fold([0, 0], |[narrow, wide], part| {
-            let bits = quarter(load(part));
-            [narrow << 16 | bits[0], wide << 16 | bits[1]]
-        })
+    // The bitmap of some of the groups, and that of all.
+    let bitmaps = |classes: &Classes, some: u8| {
+        let (low, high) = (load(&classes.low), load(&classes.high));
+        let some = _mm_set1_epi8(some.cast_signed());
+        move |block: &[u8; BLOCK]| {
+            let (quarters, _) = block.as_chunks::<16>();
+            quarters.iter().rev().fold([0, 0], |[in_some, in_any], part| {
+                let bytes = load(part);
+                let by_low = _mm_shuffle_epi8(low, bytes);
+                let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
+                let shared = _mm_and_si128(by_low, _mm_shuffle_epi8(high, upper));
+                let here = others(_mm_and_si128(shared, some));
+                [in_some << 16 | here, in_any << 16 | others(shared)]
+            })
+        }
     };
+    let of_letters = bitmaps(classes, classes.letters);
+    let letters = |block: &[u8; BLOCK]| of_letters(block)[0];
     let (lows, highs) = (firsts.low.map(|t| load(&t)), firsts.high.map(|t| load(&t)));
+    let anywhere = _mm_set1_epi8(firsts.anywhere.cast_signed());
     let pass = |window: &Window| {
-        (0..BLOCK).step_by(16).rev().fold(0, |bits, from| {
+        (0..BLOCK).step_by(16).rev().fold([0, 0], |[any, some], from| {
             let mut sets = _mm_set1_epi8(-1);
             for (position, (low, high)) in lows.iter().zip(&highs).enumerate() {
                 // SAFETY: 16 bytes from the byte `from` (at most 48) + `position` (0 to 3) of
@@ -212,11 +242,10 @@ pub(super) fn each_ssse3<F: Found>(
                 let by_high = _mm_shuffle_epi8(*high, upper);
                 sets = _mm_and_si128(sets, _mm_and_si128(by_low, by_high));
             }
-            let none = _mm_movemask_epi8(_mm_cmpeq_epi8(sets, zero));
-            bits << 16 | u64::from(!none.cast_unsigned() & 0xffff)
+            [any << 16 | others(sets), some << 16 | others(_mm_and_si128(sets, anywhere))]
         })
     };
-    let rows = Rows::of(wanted);
-    let in_row = |bits| rows.portable(bits);
-    blocks(text, places, classes, wanted, (bitmaps, in_row, pass), found);
+    let words = bitmaps(&firsts.words, firsts.words.narrow);
+    let kernels = (bitmaps(classes, classes.narrow), letters, words, pass);
+    blocks(text, places, classes, wanted, kernels, found);
 }
