@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
 
-use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
+use crate::rule::{Confidence, Left, MATCH_MAX, Memory, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
@@ -184,7 +184,8 @@ impl Matcher {
             return;
         }
         let automata = &*self.automata;
-        let mut search = Search { matcher: self, text, starts, known, out, stretches: Vec::new() };
+        let (stretches, memory) = (Vec::new(), Memory::default());
+        let mut search = Search { matcher: self, text, starts, known, out, stretches, memory };
         search.runs();
         let whole = search.starts.start.saturating_sub(1)..text.len();
         automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
@@ -302,6 +303,7 @@ struct Search<'a> {
     known: &'a Known<'a>,
     out: &'a mut Vec<Hit>,
     stretches: Stretches<'a>,
+    memory: Memory,
 }
 
 impl Search<'_> {
@@ -349,7 +351,9 @@ impl Search<'_> {
             if !self.starts.contains(&start) {
                 continue;
             }
-            let Some(span) = rule.match_at(self.text, start) else { continue };
+            let Some(span) = rule.next_match_at(self.text, start, &mut self.memory) else {
+                continue;
+            };
             let found = self.text.get(span.clone()).unwrap_or_default();
             self.out.push(Hit {
                 confidence: rule.assess(self.text, &span),
@@ -363,7 +367,9 @@ impl Search<'_> {
     /// Checks a rule without a literal where one of its matches may begin.
     fn announced(&mut self, start: usize, index: usize) {
         let Some(rule) = self.matcher.rules.rules().get(index) else { return };
-        let Some(span) = rule.match_at(self.text, start).filter(|_| self.starts.contains(&start))
+        let memory = &mut self.memory;
+        let Some(span) =
+            rule.next_match_at(self.text, start, memory).filter(|_| self.starts.contains(&start))
         else {
             return;
         };

@@ -9,6 +9,7 @@ pub mod checksum;
 pub mod example;
 
 mod file;
+mod steps;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ pub use file::{
     Confidence, Entry, Facts, Kind, Left, MATCH_MAX, Need, Right, WIDE_MIN, Within, is_run_byte,
     is_wide_byte,
 };
+pub use steps::Memory;
+use steps::Steps;
 
 const REGEX_SIZE_LIMIT_BYTES: usize = 1 << 20;
 
@@ -132,8 +135,16 @@ pub struct Rule {
     /// What is read off the pattern.
     pub facts: Facts,
     entry: Entry,
-    /// Compiled at the first hit of a literal; most rules never are.
-    regex: OnceLock<Option<Regex>>,
+    /// Made at the first hit of a literal; of most rules never.
+    compiled: OnceLock<Option<Pattern>>,
+}
+
+/// A pattern, ready to be looked for.
+#[derive(Debug)]
+enum Pattern {
+    Steps(Steps),
+    /// Anchored at the start of what it is given.
+    Regex(Regex),
 }
 
 impl Deref for Rule {
@@ -204,7 +215,13 @@ impl RuleSet {
                 }
                 places.push(place);
                 let file = file.clone().into();
-                set.rules.push(Rule { file, builtin: false, facts, entry, regex: OnceLock::new() });
+                set.rules.push(Rule {
+                    file,
+                    builtin: false,
+                    facts,
+                    entry,
+                    compiled: OnceLock::new(),
+                });
             }
         }
         for (rule, place) in set.rules.iter().skip(own).zip(places) {
@@ -317,18 +334,28 @@ impl Rule {
             builtin: true,
             facts: built.facts,
             entry,
-            regex: OnceLock::new(),
+            compiled: OnceLock::new(),
         }
     }
 
-    /// The compiled pattern, anchored at the start of what it is given; `None` cannot happen for a
-    /// rule that passed its checks.
-    #[must_use]
-    pub fn regex(&self) -> Option<&Regex> {
-        self.regex.get_or_init(|| self.compile().ok()).as_ref()
+    /// The end of the pattern's match that begins at `start`.
+    fn end_at(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
+        let compile = || match Steps::of(&self.pattern) {
+            Some(steps) => Some(Pattern::Steps(steps)),
+            None => self.compile().ok().map(Pattern::Regex),
+        };
+        // Nothing but a rule that did not pass its checks has no pattern.
+        match self.compiled.get_or_init(compile).as_ref()? {
+            Pattern::Steps(steps) => steps.end(text, start, memory),
+            Pattern::Regex(regex) => {
+                let end = text.len().min(start + self.facts.match_max + 1);
+                Some(start + regex.find(text.get(start..end)?)?.end())
+            }
+        }
     }
 
-    fn compile(&self) -> Result<Regex, regex::Error> {
+    /// The pattern as a regex, anchored at the start of what it is given.
+    pub fn compile(&self) -> Result<Regex, regex::Error> {
         regex::bytes::RegexBuilder::new(&format!("^(?:{})", self.pattern))
             .unicode(false)
             .size_limit(REGEX_SIZE_LIMIT_BYTES)
@@ -345,19 +372,28 @@ impl Rule {
     }
 
     fn covers(&self, key: &[u8]) -> bool {
-        self.regex().and_then(|regex| regex.find(key)).is_some_and(|found| found.end() == key.len())
+        self.end_at(key, 0, &mut Memory::default()) == Some(key.len())
     }
 
     /// The match that begins at `start`, if one does: neighbours and pattern. `text` is what is
     /// there, or at least [`MATCH_MAX`] + 1 bytes behind the start.
     #[must_use]
     pub fn match_at(&self, text: &[u8], start: usize) -> Option<Range<usize>> {
+        self.next_match_at(text, start, &mut Memory::default())
+    }
+
+    /// The same, for one start after the other in the same text.
+    #[must_use]
+    pub fn next_match_at(
+        &self,
+        text: &[u8],
+        start: usize,
+        memory: &mut Memory,
+    ) -> Option<Range<usize>> {
         if self.left == Left::Boundary && !assess::is_boundary(text.get(..start)?) {
             return None;
         }
-        let end = text.len().min(start + self.facts.match_max + 1);
-        let found = self.regex()?.find(text.get(start..end)?)?;
-        let span = start..start + found.end();
+        let span = start..self.end_at(text, start, memory)?;
         let after = text.get(span.end).copied().unwrap_or_default();
         let ends = self.right == Right::Any || !after.is_ascii_alphanumeric();
         (ends && (!self.is_announced() || self.stands_alone(text, &span))).then_some(span)

@@ -56,15 +56,19 @@ pub fn plural(number: u64, noun: &str) -> String {
 #[must_use]
 pub fn entropy_bits(text: &[u8]) -> f32 {
     let mut counts = [0u16; 256];
+    let mut distinct = Vec::with_capacity(text.len().min(64));
     for &byte in text {
         if let Some(count) = counts.get_mut(usize::from(byte)) {
+            if *count == 0 {
+                distinct.push(byte);
+            }
             *count = count.saturating_add(1);
         }
     }
     let total = f32::from(u16::try_from(text.len()).unwrap_or(u16::MAX));
-    counts
+    distinct
         .iter()
-        .filter(|&&count| count > 0)
+        .filter_map(|byte| counts.get(usize::from(*byte)))
         .map(|&count| f32::from(count) / total)
         .map(|share| -share * share.log2())
         .sum()

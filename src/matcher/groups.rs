@@ -1,5 +1,7 @@
 //! Overlapping candidates: which of them stay.
 
+use std::collections::VecDeque;
+
 use super::Candidate;
 
 /// Overlapping hits that are weighed against each other; more are decided in parts.
@@ -7,17 +9,17 @@ const GROUP_MAX: usize = 64;
 
 /// Candidates of one stream, in order of their starts, until it is clear with what they overlap.
 #[derive(Debug, Default)]
-pub(super) struct Groups(Vec<Candidate>);
+pub(super) struct Groups(VecDeque<Candidate>);
 
 impl Groups {
     pub(super) fn push(&mut self, candidate: Candidate) {
-        self.0.push(candidate);
+        self.0.push_back(candidate);
     }
 
     /// Emits the groups of overlapping candidates to which nothing can be added any more: those
     /// that end before `decided`.
     pub(super) fn flush(&mut self, decided: u64, emit: &mut dyn FnMut(Candidate)) {
-        while let Some(first) = self.0.first() {
+        while let Some(first) = self.0.front() {
             let mut reach = first.end;
             let mut count = 0;
             for candidate in &self.0 {

@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::LazyLock;
+
+use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
 use super::{Confidence, Kind, Need, Rule};
 
@@ -111,7 +114,10 @@ pub fn ends_in_escape(before: &[u8]) -> bool {
         })
 }
 
-/// Words that mark an example in documents.
+/// How far into a match such words are looked for, in bytes.
+const EXAMPLE_MAX: usize = 512;
+
+/// Whether a word marks an example in documents.
 fn is_example(matched: &[u8]) -> bool {
     const WORDS: [&[u8]; 15] = [
         b"example",
@@ -131,8 +137,14 @@ fn is_example(matched: &[u8]) -> bool {
         b":postgres@",
         b":guest@",
     ];
-    let lower = matched.to_ascii_lowercase();
-    WORDS.iter().any(|word| memchr::memmem::find(&lower, word).is_some())
+    static EXAMPLES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+        let mut builder = AhoCorasick::builder();
+        // Never slow, whatever the text is made to be.
+        builder.kind(Some(AhoCorasickKind::DFA)).prefilter(false);
+        builder.ascii_case_insensitive(true).build(WORDS).ok()
+    });
+    let beginning = matched.get(..EXAMPLE_MAX).unwrap_or(matched);
+    EXAMPLES.as_ref().is_some_and(|words| words.is_match(beginning))
 }
 
 #[cfg(test)]

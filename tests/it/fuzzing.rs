@@ -152,7 +152,7 @@ pub fn rules(data: &[u8]) {
     let rules = Arc::new(rules);
     let matcher = Matcher::new(Arc::clone(&rules), ShapeSet::default()).unwrap();
     for rule in rules.rules().iter().skip(BUILTIN.rules().rules().len()) {
-        assert!(rule.regex().is_some(), "{} does not compile", rule.id);
+        assert!(rule.compile().is_ok(), "{} does not compile", rule.id);
         for template in &rule.examples {
             let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
             assert!(!rules.find_naively(rule, &text).is_empty(), "{} is not found", rule.id);
