@@ -135,6 +135,47 @@ fn throughput(criterion: &mut Criterion) {
     }
 }
 
+/// A mebibyte made of a prefix and what may follow it, again and again.
+fn hostile(prefix: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
+    let fill = |unit: String| unit.into_bytes().into_iter().cycle().take(1 << 20).collect();
+    [
+        ("alone", prefix.to_owned()),
+        ("a letter", format!("{prefix}a")),
+        ("a word", format!("{prefix}aaaaaaaa-")),
+        ("40 characters", format!("{prefix}{}-", "Ab1".repeat(13))),
+        ("400 characters", format!("{prefix}{}.", "Ab1".repeat(133))),
+        ("60 digits", format!("{prefix}{}_", "0".repeat(60))),
+        ("behind a dot", format!(".{prefix}{}", "a1B2".repeat(5))),
+        ("2700 characters", format!("{prefix}{}\n", "aB3".repeat(900))),
+        ("hex", format!("{prefix}{} ", "0af".repeat(30))),
+        ("as in a URL", format!("{prefix}user:pw123456@h ")),
+        ("a colon", format!("{prefix}:")),
+        ("base64", format!("{prefix}/{}", "aZ9+".repeat(20))),
+    ]
+    .into_iter()
+    .map(move |(name, unit)| (name, fill(unit)))
+}
+
+/// The three rules that hostile text costs most, of all rules and twelve texts each.
+fn worst_rules(criterion: &mut Criterion) {
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default()).unwrap();
+    let mut costs = Vec::new();
+    for rule in matcher.rules().rules() {
+        for (name, text) in rule.prefixes.first().into_iter().flat_map(|prefix| hostile(prefix)) {
+            let begun = Instant::now();
+            black_box(scan(&matcher, &text));
+            costs.push((begun.elapsed(), format!("{}: {name}", rule.id), text));
+        }
+    }
+    costs.sort_by_key(|(cost, ..)| std::cmp::Reverse(*cost));
+    let mut group = criterion.benchmark_group("hostile mebibyte");
+    group.throughput(Throughput::Bytes(1 << 20)).sample_size(10);
+    for (_, name, text) in costs.iter().take(3) {
+        group.bench_function(name, |bencher| bencher.iter(|| scan(&matcher, black_box(text))));
+    }
+    group.finish();
+}
+
 /// A tag that is in no filter, from the filter of ten million keys; and the hashing before it.
 fn filter(criterion: &mut Criterion) {
     let mut seed = 3u64;
@@ -272,5 +313,5 @@ fn leak_to_action(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, throughput, filter, start_up, leak_to_action);
+criterion_group!(benches, worst_rules, throughput, filter, start_up, leak_to_action);
 criterion_main!(benches);

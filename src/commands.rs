@@ -173,7 +173,7 @@ fn refuse_keys(arguments: &[OsString]) -> anyhow::Result<()> {
         .iter()
         .skip(1)
         .map(|argument| argument.as_encoded_bytes())
-        .filter(|word| word.len() >= KEY_MIN)
+        .filter(|word| word.len() >= KEY_MIN && RuleSet::may_concern(word))
         .collect();
     if suspicious.is_empty() {
         return Ok(());

@@ -172,7 +172,7 @@ impl Front {
     ) -> Result<(Self, mpsc::Sender<Event>, mpsc::Receiver<Event>), DaemonError> {
         let stop = Stop::new();
         let (events, from) = mpsc::channel(2 * watches.len() + 3);
-        let lookup = Arc::new(Lookup::new(&registry, true)?);
+        let lookup = Arc::new(Lookup::new(&registry)?);
         let (to, batches) = sync_channel(QUEUE_BATCHES);
         let mut front = Self { stop, watches: watches.len(), threads: Vec::new() };
         for watch in watches {

@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use aho_corasick::{AhoCorasick, Input, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use crate::rule::{Confidence, Left, MATCH_MAX, Memory, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
@@ -228,18 +228,20 @@ const SHARED_NEEDLES: [&str; 2] = ["://", "-----BEGIN "];
 
 /// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with.
 fn grouped<T: Clone>(wanted: &[(&str, T)]) -> (Vec<String>, Vec<Vec<T>>) {
-    let mut needles: Vec<&str> = wanted.iter().map(|(needle, _)| *needle).collect();
-    needles.dedup();
-    let of = |needle: &str| -> Vec<T> {
-        let first = wanted.partition_point(|(other, _)| *other < needle);
-        let rest = wanted.get(first..).unwrap_or_default().iter();
-        rest.take_while(|(other, _)| *other == needle).map(|(_, owner)| owner.clone()).collect()
-    };
-    let owners = needles
-        .iter()
-        .map(|needle| (1..=needle.len()).filter_map(|end| needle.get(..end)).flat_map(of).collect())
-        .collect();
-    (needles.into_iter().map(str::to_owned).collect(), owners)
+    let (mut needles, mut owners) = (Vec::new(), Vec::<Vec<T>>::new());
+    // The needles with which the last one begins, the shortest first, and itself.
+    let mut begun: Vec<(&str, usize)> = Vec::new();
+    for same in wanted.chunk_by(|(one, _), (other, _)| one == other) {
+        let Some((needle, _)) = same.first() else { continue };
+        while begun.pop_if(|(shorter, _)| !needle.starts_with(*shorter)).is_some() {}
+        let inherited = begun.last().and_then(|(_, index)| owners.get(*index));
+        let mut all = inherited.cloned().unwrap_or_default();
+        all.extend(same.iter().map(|(_, owner)| owner.clone()));
+        begun.push((*needle, needles.len()));
+        needles.push((*needle).to_owned());
+        owners.push(all);
+    }
+    (needles, owners)
 }
 
 fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
@@ -273,6 +275,9 @@ impl Automaton {
             true => None,
             false => {
                 let mut builder = AhoCorasick::builder();
+                // Made at every start: few needles are found by their own search, and only what
+                // that finds is asked of the automaton.
+                builder.kind(Some(AhoCorasickKind::ContiguousNFA));
                 Some(builder.match_kind(MatchKind::LeftmostLongest).build(&needles)?)
             }
         };

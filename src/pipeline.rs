@@ -60,7 +60,7 @@ impl Scan {
         let (mut filter, mut salt) = (None, Vec::new());
         match &registry {
             Some(registry) => {
-                filter = Some(Lookup::new(registry, false)?.filter());
+                filter = Some(Arc::new(Filter::of(registry)?));
                 salt = registry.fingerprint_salt()?;
                 report.registry = Some(registry.key_count()?);
             }

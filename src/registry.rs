@@ -168,8 +168,7 @@ impl Registry {
     /// A second connection to the same database, for a loop that tries again by itself: it does not
     /// wait long for other writers.
     pub fn reopen(&self) -> Result<Self> {
-        let connection = sqlite::open(&folder::database(&self.folder))?;
-        connection.busy_timeout(std::time::Duration::from_secs(1))?;
+        let connection = sqlite::open_again(&folder::database(&self.folder))?;
         Ok(Self { connection, keyring: self.keyring.clone(), folder: self.folder.clone() })
     }
 

@@ -176,6 +176,19 @@ impl RuleSet {
         Self { rules: BUILTIN.iter().map(Rule::built).collect() }
     }
 
+    /// Whether a built-in rule's literal or keyword stands in a word at all: `false` is certain, and
+    /// takes no automaton.
+    #[must_use]
+    pub fn may_concern(word: &[u8]) -> bool {
+        let lower = word.to_ascii_lowercase();
+        let stands =
+            |text: &[u8], literal: &str| memchr::memmem::find(text, literal.as_bytes()).is_some();
+        BUILTIN.iter().any(|rule| {
+            rule.prefixes.iter().any(|prefix| stands(word, prefix))
+                || rule.keywords.iter().any(|keyword| stands(&lower, keyword))
+        })
+    }
+
     /// The built-in rules and those of some files, given as `(name, text)`. All faults are told at
     /// once; the examples of the files' rules are tried.
     pub fn with_files(

@@ -120,13 +120,13 @@ fn firsts(prefixes: &[Prefix], any_case: bool) -> Firsts {
     for (anywhere, first) in beginnings {
         let (words, others) = sets.split_at_mut(of_words);
         let sets = if anywhere { others } else { words };
-        let cheapest = sets.iter_mut().min_by_key(|(set, cost)| {
-            let more = passing(&with(*set, &first), &alphabet);
-            more - *cost
+        let grown = sets.iter_mut().map(|set| {
+            let halves = with(set.0, &first);
+            let cost = passing(&halves, &alphabet);
+            (cost - set.1, (halves, cost), set)
         });
-        if let Some((set, cost)) = cheapest {
-            *set = with(*set, &first);
-            *cost = passing(set, &alphabet);
+        if let Some((_, grown, set)) = grown.min_by_key(|(more, ..)| *more) {
+            *set = grown;
         }
     }
     let mut firsts =

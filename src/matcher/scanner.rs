@@ -10,6 +10,9 @@ use crate::source::{CONTEXT_MAX, Position, marker};
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
+/// How much at first: most files are small, and memory that is not touched costs nothing.
+const FIRST_BYTES: usize = 16 * 1024;
+
 /// A hit, cut out of its stream.
 #[derive(Debug)]
 pub struct Candidate {
@@ -97,7 +100,7 @@ impl Scanner {
 
     /// Where the next bytes are to be read to.
     pub fn space(&mut self) -> &mut [u8] {
-        let wanted = self.len + READ_BYTES;
+        let wanted = self.len + if self.buffer.is_empty() { FIRST_BYTES } else { READ_BYTES };
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }

@@ -4,13 +4,14 @@
 //! asked for by index, so that start-up does not grow with the registry.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::tags::Tags;
-use super::{Registry, Result};
+use super::{Registry, RegistryError, Result, folder, sqlite};
 use crate::secret::{Digest, Keyring};
 use crate::shape::{Alphabet, Shape, ShapeSet};
 
@@ -26,34 +27,53 @@ struct Loaded {
     seq: i64,
 }
 
+/// A connection that is opened when it is first needed: most scans of small files need none.
+struct Lazy {
+    database: PathBuf,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Lazy {
+    fn of(registry: &Registry) -> Arc<Self> {
+        let database = folder::database(&registry.folder);
+        Arc::new(Self { database, connection: Mutex::default() })
+    }
+
+    fn with<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = match &mut *connection {
+            Some(connection) => connection,
+            none => none.insert(sqlite::open_again(&self.database)?),
+        };
+        Ok(ask(connection)?)
+    }
+}
+
 /// Answers whether bytes are a registered key, over one state of the registry.
 pub struct Filter {
     keyring: Arc<Keyring>,
-    connection: Arc<Mutex<Connection>>,
+    connection: Arc<Lazy>,
     shapes: ShapeSet,
     untagged_lengths: Vec<usize>,
     asked: AtomicU32,
     loaded: OnceLock<Loaded>,
-    error: Mutex<Option<rusqlite::Error>>,
+    error: Mutex<Option<RegistryError>>,
 }
 
 /// A filter that follows the registry.
 pub struct Lookup {
-    connection: Arc<Mutex<Connection>>,
+    connection: Arc<Lazy>,
     version: Mutex<i64>,
     filter: RwLock<Arc<Filter>>,
 }
 
 impl Lookup {
-    /// Over the registry as it is now. `eager`: load at once (a daemon), or when it pays (a scan).
-    pub fn new(registry: &Registry, eager: bool) -> Result<Self> {
-        let connection = registry.reopen()?.connection;
-        let version = data_version(&connection)?;
-        let connection = Arc::new(Mutex::new(connection));
-        let filter = Filter::new(registry.keyring().clone(), connection.clone())?;
-        if eager {
-            filter.loaded();
-        }
+    /// Over the registry as it is now, loaded.
+    pub fn new(registry: &Registry) -> Result<Self> {
+        let connection = Lazy::of(registry);
+        let version = connection.with(data_version)?;
+        let filter = Filter::new(registry, connection.clone())?;
+        filter.loaded();
         filter.check()?;
         Ok(Self { connection, version: Mutex::new(version), filter: RwLock::new(Arc::new(filter)) })
     }
@@ -67,26 +87,21 @@ impl Lookup {
     /// Takes in what was registered since; cheap when nothing was.
     pub fn refresh(&self) -> Result<Arc<Filter>> {
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = {
-            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            data_version(&connection)?
-        };
+        let current = self.connection.with(data_version)?;
         let filter = self.filter();
         if current == *version {
             return Ok(filter);
         }
-        let last: Option<i64> = {
-            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            connection.query_row("SELECT max(seq) FROM keys", [], |row| row.get(0))?
-        };
+        let last = self.connection.with(last_row)?;
         if filter.loaded.get().is_some_and(|loaded| Some(loaded.seq) == last.or(Some(0))) {
             *version = current;
             return Ok(filter);
         }
-        let mut fresh = Filter::new(filter.keyring.clone(), self.connection.clone())?;
+        let shapes = self.connection.with(shapes)?;
+        let mut fresh = Filter::with(filter.keyring.clone(), self.connection.clone(), shapes);
         if let Some(base) = filter.loaded.get() {
-            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            fresh.loaded = OnceLock::from(load(&connection, base.clone())?);
+            let loaded = self.connection.with(|connection| load(connection, base.clone()))?;
+            fresh.loaded = OnceLock::from(loaded);
         }
         let fresh = Arc::new(fresh);
         *self.filter.write().unwrap_or_else(PoisonError::into_inner) = fresh.clone();
@@ -100,12 +115,22 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 impl Filter {
-    fn new(keyring: Arc<Keyring>, connection: Arc<Mutex<Connection>>) -> Result<Self> {
-        let (shapes, untagged_lengths) = {
-            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            shapes(&connection)?
-        };
-        Ok(Self {
+    /// Over the registry as it is now; loaded when it pays.
+    pub fn of(registry: &Registry) -> Result<Self> {
+        Self::new(registry, Lazy::of(registry))
+    }
+
+    fn new(registry: &Registry, connection: Arc<Lazy>) -> Result<Self> {
+        let shapes = shapes(&registry.connection)?;
+        Ok(Self::with(registry.keyring().clone(), connection, shapes))
+    }
+
+    fn with(
+        keyring: Arc<Keyring>,
+        connection: Arc<Lazy>,
+        (shapes, untagged_lengths): (ShapeSet, Vec<usize>),
+    ) -> Self {
+        Self {
             keyring,
             connection,
             shapes,
@@ -113,7 +138,7 @@ impl Filter {
             asked: AtomicU32::new(0),
             loaded: OnceLock::new(),
             error: Mutex::new(None),
-        })
+        }
     }
 
     /// The shapes of all keys.
@@ -144,39 +169,42 @@ impl Filter {
     /// An error that a look-up met; answers of [`knows`](Self::knows) are not to be trusted then.
     pub fn check(&self) -> Result<()> {
         match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(error.into()),
+            Some(error) => Err(error),
             None => Ok(()),
         }
     }
 
     fn ask(&self, tag: u64, bytes: &[u8]) -> bool {
-        let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let by_tag = i64::from_le_bytes(tag.to_le_bytes());
-        let answer =
-            exists(&connection, "SELECT 1 FROM keys WHERE tag = ?1", by_tag).and_then(|found| {
-                if found || !self.untagged_lengths.contains(&bytes.len()) {
-                    return Ok(found);
-                }
-                let digest = self.keyring.digest(bytes);
-                exists(&connection, "SELECT 1 FROM keys WHERE digest = ?1", digest.as_bytes())
-            });
+        let answer = self.connection.with(|connection| {
+            let found = exists(connection, "SELECT 1 FROM keys WHERE tag = ?1", by_tag)?;
+            if found || !self.untagged_lengths.contains(&bytes.len()) {
+                return Ok(found);
+            }
+            let digest = self.keyring.digest(bytes);
+            exists(connection, "SELECT 1 FROM keys WHERE digest = ?1", digest.as_bytes())
+        });
         self.keep(answer).unwrap_or_default()
     }
 
     fn loaded(&self) -> &Loaded {
         self.loaded.get_or_init(|| {
-            let connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            self.keep(load(&connection, Loaded::default())).unwrap_or_default()
+            let loaded = self.connection.with(|connection| load(connection, Loaded::default()));
+            self.keep(loaded).unwrap_or_default()
         })
     }
 
-    fn keep<T>(&self, answer: rusqlite::Result<T>) -> Option<T> {
+    fn keep<T>(&self, answer: Result<T>) -> Option<T> {
         answer
             .map_err(|error| {
                 *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             })
             .ok()
     }
+}
+
+fn last_row(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection.query_row("SELECT max(seq) FROM keys", [], |row| row.get(0))
 }
 
 fn exists(
@@ -190,9 +218,7 @@ fn exists(
 
 /// Adds the rows behind `base.seq`.
 fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
-    let last: Option<i64> =
-        connection.query_row("SELECT max(seq) FROM keys", [], |row| row.get(0))?;
-    let rows = last.unwrap_or_default().saturating_sub(base.seq);
+    let rows = last_row(connection)?.unwrap_or_default().saturating_sub(base.seq);
     let mut added = Vec::with_capacity(usize::try_from(rows).unwrap_or_default());
     let mut seq = base.seq;
     // All tags stand in their index, which is a tenth of the table.

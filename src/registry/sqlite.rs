@@ -26,6 +26,14 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// A second connection to a database that is open already, for a loop that tries again by itself:
+/// it does not wait long for other writers.
+pub(super) fn open_again(path: &Path) -> Result<Connection> {
+    let connection = open(path)?;
+    connection.busy_timeout(Duration::from_secs(1))?;
+    Ok(connection)
+}
+
 fn steps() -> Vec<M<'static>> {
     vec![M::up(include_str!("schema.sql"))]
 }
