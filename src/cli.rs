@@ -1,10 +1,14 @@
 //! What the user can say. No logic: commands give it meaning.
 
+mod hook;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::registry::key::{KeyKind, LeakAction};
+
+pub use hook::{Hook, HookName, Install, Server};
 
 /// Finds leaked API keys, knows whose they are, and acts.
 #[derive(Debug, Parser)]
@@ -22,7 +26,7 @@ pub struct Cli {
 pub enum Command {
     /// Scan files, folders, standard input or a diff for keys
     Scan(Scan),
-    /// Git hooks: refuse commits that hold keys
+    /// Git hooks: refuse commits and pushes that hold keys
     #[command(subcommand)]
     Hook(Hook),
     /// Watch folders and logs, act on leaked keys, tell people (the daemon)
@@ -34,6 +38,9 @@ pub enum Command {
     Demo,
     /// Make a registry, its pepper and a configuration
     Init(Init),
+    /// Care for the registry itself
+    #[command(subcommand)]
+    Registry(Registry),
     /// Issue, register and manage keys
     #[command(subcommand)]
     Key(Key),
@@ -117,6 +124,9 @@ pub struct Report {
     /// Use rules only, whatever LEAKWARDEN_REGISTRY says
     #[arg(long)]
     pub no_registry: bool,
+    /// Where no registry can be read: a filter that `leakwarden registry export-filter` made
+    #[arg(long, value_name = "FILE", env = "LEAKWARDEN_FILTER")]
+    pub filter: Option<PathBuf>,
     /// Report only a part of the findings
     #[arg(long, value_enum)]
     pub only: Option<Only>,
@@ -163,23 +173,6 @@ pub struct Scan {
     pub report: Report,
 }
 
-/// `hook`.
-#[derive(Debug, Subcommand)]
-pub enum Hook {
-    /// Scan what is staged; called by git before a commit
-    PreCommit {
-        /// How to report
-        #[command(flatten)]
-        report: Report,
-    },
-    /// Install the pre-commit hook into this repository
-    Install {
-        /// Registry that the hook uses
-        #[command(flatten)]
-        registry: RegistryArg,
-    },
-}
-
 /// `watch`.
 #[derive(Debug, Args)]
 pub struct Watch {
@@ -213,6 +206,22 @@ pub struct Init {
     /// Name of the account
     #[arg(long, value_name = "NAME", default_value = "default")]
     pub account: String,
+}
+
+/// `registry`.
+#[derive(Debug, Subcommand)]
+pub enum Registry {
+    /// Write a filter of the live keys, by which other machines recognise them without the registry
+    ExportFilter {
+        /// The file; replaced if it is there; `-` is standard output
+        file: PathBuf,
+        /// Where
+        #[command(flatten)]
+        registry: RegistryArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
 }
 
 /// `key`.

@@ -7,6 +7,7 @@ mod init;
 mod key;
 mod leak;
 mod output;
+mod registry;
 mod rule;
 mod scan;
 mod watch;
@@ -67,7 +68,9 @@ fn explained(error: &anyhow::Error) -> String {
 }
 
 fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
-    refuse_keys(arguments)?;
+    if !are_of_git(arguments) {
+        refuse_keys(arguments)?;
+    }
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(answer) => {
@@ -82,6 +85,7 @@ fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
         Command::Config(config) => config::run(&config),
         Command::Demo => demo::run(),
         Command::Init(init) => init::run(&init),
+        Command::Registry(command) => registry::run(&command),
         Command::Key(key) => key::run(key),
         Command::Leak(leak) => leak::run(&leak),
         Command::Rule(rule) => rule::run(&rule),
@@ -166,6 +170,15 @@ fn open(registry: &RegistryArg) -> anyhow::Result<Registry> {
 
 const KEY_IN_ARGUMENT: &str = "an argument is an API key: keys are read from standard input or a \
     file, never from the command line, where others can see them (and this one should be rotated)";
+
+/// Whether git gave the arguments: what pushes to a URL with a password in it has not put it there
+/// for us, and `hook` repeats none of them.
+fn are_of_git(arguments: &[OsString]) -> bool {
+    let words = arguments.get(1).zip(arguments.get(2));
+    words.is_some_and(|(first, second)| {
+        first == "hook" && (second == "pre-push" || second == "update")
+    })
+}
 
 /// Refuses arguments in which a rule sees a key, without repeating them.
 fn refuse_keys(arguments: &[OsString]) -> anyhow::Result<()> {

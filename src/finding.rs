@@ -43,6 +43,8 @@ pub struct Finding {
     pub description: String,
     /// The registered key; `None`: it only looks like one.
     pub key: Option<FoundKey>,
+    /// An exported filter knows it: a live key of the registry that the filter is of.
+    pub probable: bool,
     /// By the rule's checks.
     pub confidence: Confidence,
     /// Public prefix and last four characters.
@@ -72,17 +74,38 @@ pub struct Skipped {
     pub why: String,
 }
 
+/// What the keys were looked for with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KnownKeys {
+    /// Rules only.
+    #[default]
+    Rules,
+    /// A registry of so many keys.
+    Registry(u64),
+    /// An exported filter.
+    Filter {
+        /// Keys in it.
+        count: u64,
+        /// When it was made.
+        made: jiff::Timestamp,
+    },
+}
+
 /// What was read and what was found.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// In the order of path and place.
     pub findings: Vec<Finding>,
-    /// Keys in the registry; `None`: rules only.
-    pub registry: Option<u64>,
+    /// What the keys were looked for with.
+    pub known: KnownKeys,
     /// Files, or files of a diff, that were read.
     pub files: u64,
     /// Bytes that were read.
     pub bytes: u64,
+    /// Commits that were read.
+    pub commits: u64,
+    /// There was nothing to read, and that is known.
+    pub empty: bool,
     /// Findings under the asked confidence, not among the findings.
     pub below_confidence: u64,
     /// Entries that `.gitignore` names.
@@ -94,10 +117,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether everything that was asked for was read, and something was.
+    /// Whether everything that was asked for was read, and something was, if there was something.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.skipped.is_empty() && self.files > 0
+        self.skipped.is_empty() && (self.files > 0 || self.empty)
     }
 
     /// Findings that are registered keys.

@@ -10,13 +10,15 @@ use jiff::Timestamp;
 use tracing::{error, info, warn};
 
 use crate::clock;
-use crate::finding::{Finding, FoundKey, Report, Skipped};
+use crate::finding::{Finding, FoundKey, KnownKeys, Report, Skipped};
 use crate::ledger::{self, Offset, Sighting};
 use crate::matcher::{Candidate, Matcher, Scanner, pieces};
+use crate::registry::export::ExportedFilter;
 use crate::registry::lookup::{Filter, Lookup};
 use crate::registry::{Registry, RegistryError};
 use crate::rule::Confidence;
 use crate::secret::fingerprint;
+use crate::shape::ShapeSet;
 use crate::source::follow::Followed;
 use crate::source::{End, Item, PathId, Position, Sink, Stop, path_id};
 
@@ -36,11 +38,27 @@ pub struct Options {
     pub min_confidence: Confidence,
 }
 
+/// What a scan knows of keys beside what the rules say.
+pub enum Known {
+    /// Nothing.
+    Nothing,
+    /// A registry, which names them.
+    Registry(Registry),
+    /// A filter that was exported from one, which does not.
+    Exported(ExportedFilter),
+}
+
+/// The same while the scan runs.
+enum Asked {
+    Nothing,
+    Registry(Arc<Filter>, Mutex<Registry>),
+    Exported(ExportedFilter),
+}
+
 /// A scan: shared by its readers, asked for its report at the end.
 pub struct Scan {
     matcher: Matcher,
-    filter: Option<Arc<Filter>>,
-    registry: Option<Mutex<Registry>>,
+    asked: Asked,
     salt: Vec<u8>,
     options: Options,
     now: Timestamp,
@@ -49,32 +67,40 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// A scan with rules and, where there is one, a registry.
+    /// A scan with rules and what else is known of keys.
     pub fn new(
         matcher: &Matcher,
-        registry: Option<Registry>,
+        known: Known,
         options: Options,
         now: Timestamp,
     ) -> Result<Self, RegistryError> {
         let mut report = Report::default();
-        let (mut filter, mut salt) = (None, Vec::new());
-        match &registry {
-            Some(registry) => {
-                filter = Some(Arc::new(Filter::of(registry)?));
+        // With no registry there is nothing to tie fingerprints to: they hold within one run only.
+        let mut salt = vec![0; 16];
+        let (asked, shapes) = match known {
+            Known::Registry(registry) => {
+                let filter = Arc::new(Filter::of(&registry)?);
                 salt = registry.fingerprint_salt()?;
-                report.registry = Some(registry.key_count()?);
+                report.known = KnownKeys::Registry(registry.key_count()?);
+                let shapes = filter.shapes().clone();
+                (Asked::Registry(filter, Mutex::new(registry)), shapes)
             }
-            None => {
-                // Nothing to tie fingerprints to: they hold within one run only.
-                salt.resize(16, 0);
+            known => {
                 getrandom::fill(&mut salt).map_err(crate::secret::KeyringError::Random)?;
+                match known {
+                    Known::Exported(filter) => {
+                        let (count, made) = (filter.count(), filter.made());
+                        report.known = KnownKeys::Filter { count, made };
+                        let shapes = filter.shapes().clone();
+                        (Asked::Exported(filter), shapes)
+                    }
+                    _ => (Asked::Nothing, ShapeSet::default()),
+                }
             }
-        }
-        let shapes = filter.as_ref().map(|filter| filter.shapes().clone()).unwrap_or_default();
+        };
         Ok(Self {
             matcher: matcher.with_shapes(shapes),
-            filter,
-            registry: registry.map(Mutex::new),
+            asked,
             salt,
             options,
             now,
@@ -100,7 +126,7 @@ impl Scan {
         if let Some(error) = self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
-        if let Some(filter) = &self.filter {
+        if let Asked::Registry(filter, _) = &self.asked {
             filter.check()?;
         }
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -110,11 +136,16 @@ impl Scan {
     }
 
     fn knows(&self, bytes: &[u8]) -> bool {
-        self.filter.as_ref().is_some_and(|filter| filter.knows(bytes))
+        match &self.asked {
+            Asked::Nothing => false,
+            Asked::Registry(filter, _) => filter.knows(bytes),
+            Asked::Exported(filter) => filter.knows(bytes),
+        }
     }
 
     fn found_key(&self, candidate: &Candidate) -> Option<FoundKey> {
-        let mut registry = self.registry.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        let Asked::Registry(_, registry) = &self.asked else { return None };
+        let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = registry.read(|tx| {
             let digest = tx.keyring().digest(candidate.secret.expose());
             tx.key_by_digest(&digest)
@@ -130,20 +161,24 @@ impl Scan {
 
     fn finding(&self, candidate: &Candidate, item: &Item, path: String) -> Option<Finding> {
         let key = if candidate.known { self.found_key(candidate) } else { None };
+        let probable = candidate.known && matches!(self.asked, Asked::Exported(_));
         let rule = candidate.rule.and_then(|index| self.matcher.rules().rules().get(index));
-        if key.is_none() && (rule.is_none() || self.options.only_registered) {
+        if key.is_none() && !probable && (rule.is_none() || self.options.only_registered) {
             return None;
         }
         let (id, provider, description) = match rule {
             Some(rule) => (&*rule.id, &*rule.provider, &*rule.name),
+            None if probable => ("filter", "registry", "probably a registered key"),
             None => ("registry", "registry", "registered key"),
         };
+        let sure = key.is_some() || probable;
         Some(Finding {
             rule: id.to_owned(),
             provider: provider.to_owned(),
             description: description.to_owned(),
-            confidence: if key.is_some() { Confidence::High } else { candidate.confidence },
+            confidence: if sure { Confidence::High } else { candidate.confidence },
             key,
+            probable,
             hint: candidate.hint(self.matcher.rules()),
             fingerprint: fingerprint(&self.salt, candidate.secret.expose()),
             path,
@@ -186,7 +221,10 @@ fn collect(
     }
     let path = shown.get_or_insert_with(|| scan.shown(&item.path));
     let Some(finding) = scan.finding(candidate, item, path.clone()) else { return };
-    if finding.key.is_none() && finding.confidence < scan.options.min_confidence {
+    if finding.key.is_none()
+        && !finding.probable
+        && finding.confidence < scan.options.min_confidence
+    {
         part.below_confidence += 1;
     } else {
         part.findings.push(finding);

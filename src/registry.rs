@@ -5,6 +5,7 @@
 //! a newer one, a damaged one or one that others may read is refused, never replaced.
 
 pub mod audit;
+pub mod export;
 pub mod folder;
 pub mod key;
 mod keys;
@@ -73,6 +74,14 @@ pub enum RegistryError {
          with a wrong one no key would ever be recognised"
     )]
     WrongPepper(PathBuf),
+    /// The file of an exported filter cannot be used.
+    #[error("{path} {why}")]
+    Filter {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        why: &'static str,
+    },
     /// Made by a later leakwarden.
     #[error("{path} has schema {found}, this leakwarden knows up to {known}; use a newer one")]
     Newer {

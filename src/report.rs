@@ -5,7 +5,7 @@ mod text;
 
 use std::io::{self, Write};
 
-use crate::finding::Report;
+use crate::finding::{KnownKeys, Report};
 
 /// How a report is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +27,15 @@ pub fn write(report: &Report, format: Format, quiet: bool, out: &mut dyn Write) 
     }
 }
 
-/// `registry: 41,203 keys`, or a warning that there is none.
+/// `registry: 41,203 keys`, the same of a filter, or a warning that there is none.
 #[must_use]
-pub fn registry_line(registry: Option<u64>) -> String {
-    match registry {
-        Some(count) => format!("registry: {}", crate::text::plural(count, "key")),
-        None => "NO REGISTRY: rules only".to_owned(),
+pub fn known_line(report: &Report) -> String {
+    match report.known {
+        KnownKeys::Registry(count) => format!("registry: {}", crate::text::plural(count, "key")),
+        KnownKeys::Filter { count, made } => {
+            let day = made.strftime("%Y-%m-%d");
+            format!("filter of {day}: {}", crate::text::plural(count, "key"))
+        }
+        KnownKeys::Rules => "NO REGISTRY: rules only".to_owned(),
     }
 }

@@ -210,10 +210,10 @@ impl Keyring {
         sip(&self.tag_key, key)
     }
 
-    /// The tag for filters that leave the host, under its own key.
+    /// The key of the tags in filters that leave the host.
     #[must_use]
-    pub fn export_tag(&self, key: &[u8]) -> u64 {
-        sip(&self.export_key, key)
+    pub fn export_key(&self) -> ExportKey {
+        ExportKey(self.export_key.clone())
     }
 
     /// What the database stores to recognise its own pepper.
@@ -228,6 +228,32 @@ impl Keyring {
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Keyring(redacted)")
+    }
+}
+
+/// What the tags of a filter that leaves the host are made with. It goes with the filter, as whoever
+/// asks the filter needs it; the pepper and the other tag key do not.
+pub struct ExportKey(Zeroizing<[u8; 16]>);
+
+impl ExportKey {
+    /// The tag of a key in that filter.
+    #[must_use]
+    pub fn tag(&self, key: &[u8]) -> u64 {
+        sip(&self.0, key)
+    }
+
+    /// For the filter's file.
+    #[must_use]
+    pub fn to_hex(&self) -> Zeroizing<String> {
+        Zeroizing::new(to_hex(self.0.as_ref()))
+    }
+
+    /// The other way.
+    #[must_use]
+    pub fn parse(hex: &str) -> Option<Self> {
+        let mut bytes = Zeroizing::new([0u8; 16]);
+        decode_hex(hex, bytes.as_mut())?;
+        Some(Self(bytes))
     }
 }
 
@@ -328,7 +354,7 @@ mod tests {
         assert_eq!(keyring.digest(key).as_bytes(), again.digest(key).as_bytes());
         assert_eq!(keyring.tag(key), again.tag(key));
         assert_eq!(keyring.check_value(), again.check_value());
-        assert_ne!(keyring.tag(key), keyring.export_tag(key));
+        assert_ne!(keyring.tag(key), keyring.export_key().tag(key));
     }
 
     #[test]

@@ -195,6 +195,16 @@ pub const KEY_MAX: usize = 2_048;
 /// in hand, would be cheap.
 const STRENGTH_MIN_BITS: f32 = 56.0;
 
+/// Strength from which on a key's tag may leave the host: who has the filter can try some hundred
+/// million guesses a second for each core, and 2^80 of them take a million cores 380 years.
+pub const EXPORT_MIN_BITS: f32 = 80.0;
+
+/// About how many bits it takes to guess this text, by the entropy of its characters.
+#[must_use]
+pub fn strength_bits(text: &[u8]) -> f32 {
+    crate::text::entropy_bits(text) * f32::from(u16::try_from(text.len()).unwrap_or(0))
+}
+
 /// Why a key cannot be registered.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum Unfit {
@@ -241,8 +251,7 @@ impl Shape {
         if key.len() > KEY_MAX {
             return Err(Unfit::Long(key.len()));
         }
-        let bits =
-            crate::text::entropy_bits(key) * f32::from(u16::try_from(key.len()).unwrap_or(0));
+        let bits = strength_bits(key);
         if bits < STRENGTH_MIN_BITS {
             return Err(Unfit::Poor(bits));
         }

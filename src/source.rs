@@ -9,6 +9,7 @@ pub mod diff;
 pub mod files;
 pub mod follow;
 pub mod git;
+pub mod push;
 pub mod reader;
 
 use std::ops::ControlFlow;
@@ -30,6 +31,8 @@ pub enum Kind {
     Diff,
     /// Added lines of git's index.
     Staged,
+    /// What a push brings.
+    Pushed,
 }
 
 impl Kind {
@@ -42,6 +45,7 @@ impl Kind {
             Self::Stdin => "stdin",
             Self::Diff => "diff",
             Self::Staged => "staged",
+            Self::Pushed => "pushed",
         }
     }
 }
@@ -170,6 +174,18 @@ pub trait Sink {
     fn note(&mut self, path: &Path, what: &'static str);
 }
 
+/// Copies bytes that were read elsewhere into a sink.
+fn feed(sink: &mut dyn Sink, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let space = sink.space();
+        let count = space.len().min(bytes.len());
+        let (now, later) = bytes.split_at(count);
+        space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+        sink.filled(count);
+        bytes = later;
+    }
+}
+
 /// Tells sources to come to an end.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);
@@ -210,6 +226,9 @@ pub enum SourceError {
     /// git did not do what was asked.
     #[error("{0}")]
     Git(String),
+    /// The time that was given is used up.
+    #[error("the time budget is used up")]
+    Late,
     /// A glob of the configuration does not compile.
     #[error("{0}")]
     Glob(#[from] globset::Error),

@@ -11,7 +11,9 @@ use super::{Exit, output};
 use crate::cli::{self, MinConfidence, ReportFormat};
 use crate::finding::Report;
 use crate::matcher::Matcher;
-use crate::pipeline::{self, Scan};
+use crate::pipeline::{self, Known, Scan};
+use crate::registry::export::ExportedFilter;
+use crate::registry::folder;
 use crate::report::{self, Format};
 use crate::rule::Confidence;
 use crate::source::reader::{self, pump};
@@ -36,11 +38,8 @@ pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
 
 /// A scan as the options of scans and hooks ask for it.
 pub(super) fn start(arguments: &cli::Report, matcher: &Matcher) -> anyhow::Result<Scan> {
-    let registry = match (&arguments.registry.registry, arguments.no_registry) {
-        (Some(_), false) => Some(super::open(&arguments.registry)?),
-        _ => None,
-    };
-    if arguments.only.is_some() && registry.is_none() {
+    let known = known(arguments)?;
+    if arguments.only.is_some() && matches!(known, Known::Nothing) {
         anyhow::bail!("`--only registered` needs a registry: give --registry DIR");
     }
     let options = pipeline::Options {
@@ -51,36 +50,61 @@ pub(super) fn start(arguments: &cli::Report, matcher: &Matcher) -> anyhow::Resul
             MinConfidence::High => Confidence::High,
         },
     };
-    Ok(Scan::new(matcher, registry, options, crate::clock::now())?)
+    Ok(Scan::new(matcher, known, options, crate::clock::now())?)
+}
+
+/// The registry, which names keys; where it cannot be read and there is a filter, the filter.
+fn known(arguments: &cli::Report) -> anyhow::Result<Known> {
+    let folder = arguments.registry.registry.as_deref().filter(|_| !arguments.no_registry);
+    let filter = arguments.filter.as_deref();
+    match (folder, filter) {
+        (Some(folder), Some(filter)) if !folder::is_readable(folder) => {
+            Ok(Known::Exported(ExportedFilter::read(filter)?))
+        }
+        (Some(_), _) => Ok(Known::Registry(super::open(&arguments.registry)?)),
+        (None, Some(filter)) => Ok(Known::Exported(ExportedFilter::read(filter)?)),
+        (None, None) => Ok(Known::Nothing),
+    }
 }
 
 /// Prints the report and draws the conclusion.
-pub(super) fn finish(
+fn finish(report: Report, arguments: &cli::Report, started: Instant) -> anyhow::Result<Exit> {
+    if !arguments.quiet && (arguments.format != ReportFormat::Text || arguments.output.is_some()) {
+        output::note(&report::known_line(&report));
+    }
+    let report = write(report, arguments, started, arguments.quiet)?;
+    Ok(conclusion(&report))
+}
+
+/// Prints the report; `findings_only` concerns people alone.
+pub(super) fn write(
     mut report: Report,
     arguments: &cli::Report,
     started: Instant,
-) -> anyhow::Result<Exit> {
+    findings_only: bool,
+) -> anyhow::Result<Report> {
     report.seconds = started.elapsed().as_secs_f64();
     let format = match arguments.format {
         ReportFormat::Text => Format::Text,
         ReportFormat::Json => Format::Json,
         ReportFormat::Jsonl => Format::Jsonl,
     };
-    let on_stdout = format == Format::Text && arguments.output.is_none();
-    if !arguments.quiet && !on_stdout {
-        output::note(&report::registry_line(report.registry));
-    }
     match &arguments.output {
         Some(path) => {
-            output::to_file(path, |out| report::write(&report, format, arguments.quiet, out))?;
+            output::to_file(path, |out| report::write(&report, format, findings_only, out))?;
         }
-        None => output::to_stdout(|out| report::write(&report, format, arguments.quiet, out))?,
+        None => output::to_stdout(|out| report::write(&report, format, findings_only, out))?,
     }
-    Ok(match (report.findings.is_empty(), report.complete()) {
+    Ok(report)
+}
+
+/// How the command ends.
+pub(super) fn conclusion(report: &Report) -> Exit {
+    match (report.findings.is_empty(), report.complete()) {
         (false, _) => Exit::Found,
         (true, true) => Exit::Clean,
         (true, false) => Exit::Incomplete,
-    })
+    }
 }
 
 fn walk(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<u64> {

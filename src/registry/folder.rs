@@ -27,6 +27,12 @@ pub fn pepper(dir: &Path) -> PathBuf {
     dir.join("pepper")
 }
 
+/// Whether there is a registry that this user may read.
+#[must_use]
+pub fn is_readable(dir: &Path) -> bool {
+    [database(dir), pepper(dir)].iter().all(|path| File::open(path).is_ok())
+}
+
 /// Makes the folder, a new pepper and an empty database file.
 pub(super) fn create(dir: &Path) -> Result<Keyring> {
     if database(dir).exists() || pepper(dir).exists() {

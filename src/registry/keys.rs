@@ -9,7 +9,7 @@ use super::{RegistryError, Result, Tx};
 use crate::clock::{from_millis, to_millis};
 use crate::rule::Checksum;
 use crate::secret::{Digest, Secret, random_text};
-use crate::shape::Shape;
+use crate::shape::{EXPORT_MIN_BITS, Shape, strength_bits};
 
 const BASE62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BASE64URL: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
@@ -188,7 +188,7 @@ impl Tx<'_> {
         let (digest, tags, shape) = match material {
             Material::Plain(key) => {
                 let bytes = key.expose();
-                let tags = (self.keyring().tag(bytes), self.keyring().export_tag(bytes));
+                let tags = (self.keyring().tag(bytes), self.export_tag(bytes, new.hint));
                 (self.keyring().digest(bytes), Some(tags), Shape::of(bytes)?)
             }
             Material::Sha256(hash, shape) => (self.keyring().digest_of_sha256(hash), None, *shape),
@@ -233,7 +233,7 @@ impl Tx<'_> {
                 new.hint,
                 digest.as_bytes(),
                 tags.map(|(tag, _)| as_stored(tag)),
-                tags.map(|(_, export)| as_stored(export)),
+                tags.and_then(|(_, export)| export).map(as_stored),
                 shape.alphabet.as_str(),
                 i64::try_from(shape.len).unwrap_or(i64::MAX),
                 new.source,
@@ -252,6 +252,15 @@ impl Tx<'_> {
             format!("name={} owner={} leak_action={}", new.name, new.owner, new.leak_action);
         self.audit(&Entry { actor, action, target: &id, after: &after, ..Entry::at(now) })?;
         self.key(&id)
+    }
+
+    /// The tag for filters that leave the host; none for a key that might be guessed by it. What is
+    /// public of the key, the beginning of its hint, does not count.
+    fn export_tag(&self, key: &[u8], hint: &str) -> Option<u64> {
+        let public = hint.split('…').next().unwrap_or_default();
+        let hidden = key.strip_prefix(public.as_bytes()).unwrap_or(key);
+        let strong = strength_bits(hidden) >= EXPORT_MIN_BITS;
+        strong.then(|| self.keyring().export_key().tag(key))
     }
 
     fn add_shape(&self, shape: Shape, untagged: bool) -> Result<()> {

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
-use crate::finding::{Finding, Report};
+use crate::finding::{Finding, KnownKeys, Report};
 
 fn finding(finding: &Finding) -> Value {
     let key = finding.key.as_ref().map(|key| {
@@ -21,7 +21,7 @@ fn finding(finding: &Finding) -> Value {
         "rule": finding.rule,
         "provider": finding.provider,
         "description": finding.description,
-        "verdict": if key.is_some() { "registered" } else { "unregistered" },
+        "verdict": verdict(finding),
         "key": key,
         "confidence": finding.confidence.as_str(),
         "hint": finding.hint,
@@ -40,15 +40,31 @@ fn finding(finding: &Finding) -> Value {
     })
 }
 
+fn verdict(finding: &Finding) -> &'static str {
+    match (&finding.key, finding.probable) {
+        (Some(_), _) => "registered",
+        (None, true) => "probable",
+        (None, false) => "unregistered",
+    }
+}
+
 fn summary(report: &Report) -> Value {
+    let (registry, filter) = match report.known {
+        KnownKeys::Registry(count) => (Some(count), None),
+        KnownKeys::Filter { count, made } => {
+            (None, Some(json!({ "keys": count, "made": made.to_string() })))
+        }
+        KnownKeys::Rules => (None, None),
+    };
     let skipped: Vec<Value> =
         report.skipped.iter().map(|s| json!({ "path": s.path, "why": s.why })).collect();
     json!({
         "type": "summary",
-        "registry": report.registry,
+        "registry": registry,
+        "filter": filter,
         "files": report.files,
         "bytes": report.bytes,
-        "commits": 0,
+        "commits": report.commits,
         "findings": report.findings.len(),
         "registered": report.registered(),
         "below_confidence": report.below_confidence,

@@ -16,7 +16,7 @@ const PLAIN: &str = "\x1b[0m";
 /// Colours are written always; the stream strips them where they are not wanted.
 pub(super) fn write(report: &Report, quiet: bool, out: &mut dyn Write) -> io::Result<()> {
     if !quiet {
-        writeln!(out, "{}", super::registry_line(report.registry))?;
+        writeln!(out, "{}", super::known_line(report))?;
     }
     for finding in &report.findings {
         writeln!(out, "{}", line(finding))?;
@@ -31,6 +31,11 @@ fn line(finding: &Finding) -> String {
         Some(key) => format!(
             "{place}: {RED}registered{PLAIN} {hint}  {} ({}), {}, owner {}, on leak: {}",
             key.name, key.id, key.state, key.owner, key.leak_action
+        ),
+        None if finding.probable => format!(
+            "{place}: {RED}probable{PLAIN} {hint}  a live key, by the filter; the registry that it \
+             was exported from knows whose [{}]",
+            finding.rule
         ),
         None => format!(
             "{place}: {YELLOW}{}{PLAIN} {hint}  {}: {} [{}]",

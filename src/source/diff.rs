@@ -1,5 +1,6 @@
 //! Unified diffs: added lines only, with the line numbers of the new file.
 
+use std::ffi::OsString;
 use std::io::{self, BufRead};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -14,9 +15,39 @@ const HEADER_MAX: usize = 16 * 1024;
 pub struct Outcome {
     /// Headers of files and hunks: none means "this is no diff".
     pub headers: u64,
+    /// Changed files that git listed before the diff (`--raw`).
+    pub listed: u64,
+    /// Changed files in the diff itself.
+    pub files: u64,
     /// Bytes of input.
     pub bytes: u64,
 }
+
+impl Outcome {
+    /// An error if the diff holds less than git listed before it: then it is not all there.
+    pub fn check(&self, name: &str) -> Result<(), SourceError> {
+        if self.files >= self.listed {
+            return Ok(());
+        }
+        let Self { listed, files, .. } = self;
+        Err(SourceError::Git(format!("{name} listed {listed} changed files, and showed {files}")))
+    }
+}
+
+/// A commit in a series of diffs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Its id, in hex.
+    pub id: String,
+    /// How many parents it is compared with, one after the other.
+    pub parents: usize,
+}
+
+/// What comes before the diffs of a commit: its id, then those of its parents.
+pub const COMMIT_FORMAT: &str = "--format=commit:%H:%P";
+const COMMIT_MARK: &[u8] = b"commit:";
+/// Digits of a commit's id before a path.
+const SHORT_ID: usize = 12;
 
 /// Reads a diff to its end and pushes its added lines.
 pub fn run(
@@ -24,9 +55,36 @@ pub fn run(
     kind: Kind,
     sink: &mut dyn Sink,
 ) -> Result<Outcome, SourceError> {
+    read(input, kind, None, sink)
+}
+
+/// The same for the diffs of many commits, each behind a line of [`COMMIT_FORMAT`]; a path becomes
+/// `COMMIT:PATH`.
+pub fn run_commits(
+    input: &mut dyn BufRead,
+    kind: Kind,
+    commits: &mut Vec<Commit>,
+    sink: &mut dyn Sink,
+) -> Result<Outcome, SourceError> {
+    read(input, kind, Some(commits), sink)
+}
+
+/// A commit's id as it stands before a path.
+#[must_use]
+pub fn short(id: &str) -> &str {
+    id.get(..SHORT_ID).unwrap_or(id)
+}
+
+fn read(
+    input: &mut dyn BufRead,
+    kind: Kind,
+    commits: Option<&mut Vec<Commit>>,
+    sink: &mut dyn Sink,
+) -> Result<Outcome, SourceError> {
     let mut reader = Reader {
         kind,
         sink,
+        commits,
         path: PathBuf::new(),
         fed: None,
         open: false,
@@ -45,6 +103,8 @@ pub fn run(
 struct Reader<'a> {
     kind: Kind,
     sink: &'a mut dyn Sink,
+    /// Those read so far, where the diffs are of commits.
+    commits: Option<&'a mut Vec<Commit>>,
     path: PathBuf,
     /// The path of the item fed last, to count a file once.
     fed: Option<PathBuf>,
@@ -113,7 +173,7 @@ impl Reader<'_> {
             let count = end.map_or(part.len(), |at| at + 1);
             if feed {
                 let part = part.get(..count).unwrap_or_default();
-                push(self.sink, part);
+                super::feed(self.sink, part);
             }
             self.take(input, count);
             if end.is_some() {
@@ -145,9 +205,15 @@ impl Reader<'_> {
     fn read_header(&mut self, header: &[u8]) {
         if let Some(name) = header.strip_prefix(b"+++ ") {
             self.outcome.headers += 1;
-            self.path = new_path(name);
+            self.path = self.of_commit(new_path(name));
         } else if header.starts_with(b"diff --git ") {
             self.outcome.headers += 1;
+            self.outcome.files += 1;
+        } else if header.first() == Some(&b':') {
+            self.outcome.listed += 1;
+        } else if let Some(name) = header.strip_prefix(b"* Unmerged path ") {
+            self.outcome.files += 1;
+            self.sink.skip(&new_path(name), "not merged yet".to_owned());
         } else if header.starts_with(b"@@@") {
             self.outcome.headers += 1;
             let why = "a combined diff; compare with one parent (`git diff HEAD^`)";
@@ -167,6 +233,30 @@ impl Reader<'_> {
         } else if header.first() == Some(&b'+') {
             let why = "added lines beyond what the hunk's header counts";
             self.sink.skip(&self.path, why.to_owned());
+        } else if let Some(commit) = header.strip_prefix(COMMIT_MARK)
+            && let Some(commits) = &mut self.commits
+        {
+            let text = String::from_utf8_lossy(commit);
+            let (id, parents) = text.split_once(':').unwrap_or((&text, ""));
+            let commit =
+                Commit { id: id.to_owned(), parents: parents.split_whitespace().count().max(1) };
+            // A merge comes once for each parent that it differs from.
+            if commits.last() != Some(&commit) {
+                commits.push(commit);
+            }
+        }
+    }
+
+    /// A path of the commit that is read, where there is one.
+    fn of_commit(&self, path: PathBuf) -> PathBuf {
+        match self.commits.as_ref().and_then(|commits| commits.last()) {
+            Some(commit) => {
+                let mut text = OsString::from(short(&commit.id));
+                text.push(":");
+                text.push(path);
+                text.into()
+            }
+            None => path,
         }
     }
 
@@ -185,18 +275,6 @@ impl Reader<'_> {
         if std::mem::take(&mut self.open) {
             let (ControlFlow::Continue(_) | ControlFlow::Break(())) = self.sink.end(End::Done);
         }
-    }
-}
-
-/// Copies bytes that were read elsewhere into a sink.
-fn push(sink: &mut dyn Sink, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        let space = sink.space();
-        let count = space.len().min(bytes.len());
-        let (now, later) = bytes.split_at(count);
-        space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-        sink.filled(count);
-        bytes = later;
     }
 }
 

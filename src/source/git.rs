@@ -3,12 +3,18 @@
 //! The configuration of a repository can name programs (`core.fsmonitor`, textconv, filters,
 //! `diff.external`, hooks). Every call here switches them off; which switches are needed for
 //! which command was measured, see `docs/security.md`. The owner check (`safe.directory`) stays on.
+//! What git itself gives a hook to see what is staged or pushed (`GIT_INDEX_FILE`,
+//! `GIT_OBJECT_DIRECTORY` and the like) is handed on.
 
 use std::ffi::OsStr;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread::{Builder, JoinHandle};
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::source::diff::{self, Outcome};
 use crate::source::{Kind, Sink, SourceError};
@@ -24,37 +30,114 @@ const NOTHING_RUNS: &[&str] = &[
     "protocol.allow=never",
     "-c",
     "diff.orderFile=/dev/null",
+    // git reads a file of the work tree in the place of an object where it takes them for the same,
+    // but not where line ends might have to be converted.
+    "-c",
+    "core.autocrlf=input",
+    "-c",
+    "core.safecrlf=false",
+    "-c",
+    "core.checkStat=default",
+    "-c",
+    "core.trustctime=true",
+];
+
+/// Every change as the lines it adds, whatever settings and attributes say.
+pub(super) const AS_ADDED_LINES: &[&str] = &[
+    "--raw",
+    "--patch",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--text",
+    "--unified=0",
+    "--inter-hunk-context=0",
+    "--find-renames",
+    "--ignore-submodules=none",
+    "--submodule=short",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+    "--no-relative",
 ];
 
 /// Longest error text of git that is kept, in bytes.
 const STDERR_MAX: u64 = 4_096;
 
-/// A work tree whose owner git accepts.
+/// A repository whose owner git accepts.
 #[derive(Debug)]
-pub struct WorkTree {
+pub struct Repository {
     folder: PathBuf,
     /// Folders of other owners that the user, or the host, trusts (`safe.directory`).
     trusted: Vec<String>,
 }
 
-impl WorkTree {
-    /// The work tree around a folder, or an error that says that there is none.
+impl Repository {
+    /// The repository around a folder, with or without a work tree, or an error that says that
+    /// there is none.
     pub fn open(folder: &Path) -> Result<Self, SourceError> {
-        let mut tree = Self { folder: folder.to_owned(), trusted: Vec::new() };
-        let ask = |tree: &Self| {
-            one_line(git(tree).args(["rev-parse", "--show-toplevel"]), "git rev-parse")
-        };
-        match ask(&tree) {
+        let mut repository = Self { folder: folder.to_owned(), trusted: Vec::new() };
+        match repository.ask() {
             Err(SourceError::Git(why)) if why.contains("dubious ownership") => {
                 // What the user's own configuration allows is not the repository's to say.
-                tree.trusted = trusted_folders();
-                ask(&tree)?;
+                repository.trusted = trusted_folders();
+                repository.ask()?;
             }
-            other => {
-                other?;
+            other => other?,
+        }
+        Ok(repository)
+    }
+
+    fn ask(&self) -> Result<(), SourceError> {
+        let mut command = self.command();
+        command.args(["rev-parse", "--git-dir"]);
+        one_line(command, "git rev-parse").map(|_| ())
+    }
+
+    /// The id of the commit that a name stands for.
+    pub fn commit(&self, name: &str) -> Result<String, SourceError> {
+        let mut command = self.command();
+        command.args(["rev-parse", "--verify", "--quiet", "--end-of-options"]);
+        command.arg(format!("{name}^{{commit}}"));
+        match one_line(command, "git rev-parse") {
+            Ok(id) => Ok(String::from_utf8_lossy(&id).into_owned()),
+            Err(_) => {
+                let name = crate::text::clean(name.as_bytes());
+                Err(SourceError::Git(format!("there is no commit `{name}` here")))
             }
         }
-        Ok(tree)
+    }
+
+    /// The one place where a program is started for a repository.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new("git");
+        for folder in &self.trusted {
+            command.arg("-c").arg(format!("safe.directory={folder}"));
+        }
+        command
+            .current_dir(&self.folder)
+            .args(NOTHING_RUNS)
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_OPTIONAL_LOCKS", "0")
+            .env("GIT_NO_LAZY_FETCH", "1")
+            .env("GIT_TERMINAL_PROMPT", "0")
+            .env("GIT_NO_REPLACE_OBJECTS", "1")
+            .env("LC_ALL", "C")
+            .env_remove("GIT_EXTERNAL_DIFF")
+            .env_remove("GIT_DIFF_OPTS")
+            .env_remove("GIT_CONFIG_PARAMETERS")
+            .env_remove("GIT_CONFIG_COUNT")
+            .env_remove("GIT_TRACE");
+        command
+    }
+
+    fn staged(&self, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
+        let mut command = self.command();
+        command.args(["diff", "--cached"]).args(AS_ADDED_LINES);
+        let call = Call { name: "git diff --cached", input: None, until: None };
+        let outcome = run(command, call, |input| diff::run(input, Kind::Staged, sink))?;
+        outcome.check("git diff --cached")?;
+        Ok(outcome)
     }
 }
 
@@ -71,95 +154,196 @@ fn trusted_folders() -> Vec<String> {
         .collect()
 }
 
-fn git(tree: &WorkTree) -> Command {
-    // The one place where a program is started for a repository.
-    let mut command = Command::new("git");
-    for folder in &tree.trusted {
-        command.arg("-c").arg(format!("safe.directory={folder}"));
-    }
+/// Pushes the lines that the index adds to `HEAD` (or to nothing, before the first commit).
+pub fn staged(folder: &Path, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
+    // One call of git where all is well: a hook is waited for.
+    let here = Repository { folder: folder.to_owned(), trusted: Vec::new() };
+    let error = match here.staged(sink) {
+        Ok(outcome) => return Ok(outcome),
+        Err(error) => error,
+    };
+    // `git diff` does not say that there is no repository, or whose it is.
+    let repository = Repository::open(folder)?;
+    if repository.trusted.is_empty() { Err(error) } else { repository.staged(sink) }
+}
+
+/// How git is called.
+#[derive(Clone, Copy)]
+pub(super) struct Call<'a> {
+    /// For errors.
+    pub(super) name: &'a str,
+    /// Its standard input.
+    pub(super) input: Option<&'a [u8]>,
+    /// When its answer is no longer waited for.
+    pub(super) until: Option<Instant>,
+}
+
+/// Runs git and reads what it writes, while it writes.
+pub(super) fn run<T>(
+    mut command: Command,
+    call: Call<'_>,
+    read: impl FnOnce(&mut dyn BufRead) -> Result<T, SourceError>,
+) -> Result<T, SourceError> {
     command
-        .current_dir(&tree.folder)
-        .args(NOTHING_RUNS)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_OPTIONAL_LOCKS", "0")
-        .env("GIT_NO_LAZY_FETCH", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_NO_REPLACE_OBJECTS", "1")
-        .env("LC_ALL", "C")
-        .env_remove("GIT_EXTERNAL_DIFF")
-        .env_remove("GIT_CONFIG_PARAMETERS")
-        .env_remove("GIT_CONFIG_COUNT")
-        .env_remove("GIT_TRACE")
-        .stdin(Stdio::null())
+        .stdin(if call.input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    command
-}
-
-fn cannot_start(error: &io::Error) -> SourceError {
-    SourceError::Git(format!("cannot start git: {error}; is it installed and in PATH?"))
-}
-
-/// Pushes the lines that the index adds to `HEAD` (or to nothing, before the first commit).
-pub fn staged(tree: &WorkTree, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
-    let mut child = git(tree)
-        .args([
-            "diff",
-            "--cached",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--no-color",
-            "--text",
-            "--unified=0",
-            "--inter-hunk-context=0",
-            "--find-renames",
-            "--ignore-submodules=none",
-            "--submodule=short",
-            "--src-prefix=a/",
-            "--dst-prefix=b/",
-            "--no-relative",
-        ])
-        .spawn()
-        .map_err(|error| cannot_start(&error))?;
+    let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
     let errors = drain(&mut child)?;
-    let outcome = match child.stdout.take() {
-        Some(stdout) => {
-            diff::run(&mut BufReader::with_capacity(64 * 1024, stdout), Kind::Staged, sink)
+    let stdout = child.stdout.take();
+    let stdin = child.stdin.take();
+    let answer = std::thread::scope(|scope| {
+        if let (Some(mut stdin), Some(input)) = (stdin, call.input) {
+            // git that needs no more of its input closes it.
+            let write = move || stdin.write_all(input).is_ok();
+            Builder::new()
+                .name("git stdin".to_owned())
+                .spawn_scoped(scope, write)
+                .map_err(|error| cannot_start(&error))?;
         }
-        None => Err(SourceError::Git("git has no output".to_owned())),
-    };
-    finish(child, errors, "git diff --cached")?;
-    outcome
+        let Some(stdout) = stdout else {
+            return Err(SourceError::Git("git has no output".to_owned()));
+        };
+        let answer =
+            read(&mut BufReader::with_capacity(64 * 1024, Output { stdout, until: call.until }));
+        if answer.is_err() {
+            // It may have ended by itself already.
+            let _killed = child.kill().is_ok();
+        }
+        answer
+    });
+    match answer {
+        Ok(answer) => finish(child, errors, call.name).map(|()| answer),
+        Err(error) => {
+            let _ended = finish(child, errors, call.name).is_ok();
+            let late = call.until.is_some_and(|until| Instant::now() >= until);
+            Err(if late { SourceError::Late } else { error })
+        }
+    }
+}
+
+/// What git writes, waited for up to a point in time.
+struct Output {
+    stdout: ChildStdout,
+    until: Option<Instant>,
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some(until) = self.until {
+            let left = until.saturating_duration_since(Instant::now());
+            let left = Timespec::try_from(left).map_err(io::Error::other)?;
+            let mut polled = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
+            if poll(&mut polled, Some(&left))? == 0 {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+        }
+        self.stdout.read(buffer)
+    }
 }
 
 /// Where git looks for the hooks of a repository, with the user's own settings in force.
-pub fn hooks_folder(folder: &Path) -> Result<PathBuf, SourceError> {
-    let mut command = Command::new("git");
-    command
-        .current_dir(folder)
-        .args(["-c", "core.fsmonitor=false", "rev-parse", "--git-path", "hooks"])
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    Ok(folder.join(one_line(&mut command, "git rev-parse")?))
+#[derive(Debug)]
+pub struct HookPlaces {
+    /// The top of the work tree; `None`: a bare repository.
+    pub top: Option<PathBuf>,
+    /// The folder that all work trees of the repository share.
+    pub common: PathBuf,
+    /// Where hooks are looked for.
+    pub hooks: PathBuf,
+    /// What sent git there, if something did.
+    pub setting: Option<HooksPath>,
 }
 
-fn one_line(command: &mut Command, name: &str) -> Result<PathBuf, SourceError> {
+/// `core.hooksPath`.
+#[derive(Debug)]
+pub struct HooksPath {
+    /// `system`, `global`, `local`, `worktree` or `command`.
+    pub scope: String,
+    /// The file it is written in, as git names it.
+    pub origin: String,
+}
+
+impl HookPlaces {
+    /// Those of the repository around a folder.
+    pub fn of(folder: &Path) -> Result<Self, SourceError> {
+        let bare = ask_user_git(folder, &["rev-parse", "--is-bare-repository"])?;
+        let at = |base: &Path, what: &[&str]| {
+            ask_user_git(base, what).map(|answer| base.join(path_of(&answer)))
+        };
+        let top = match bare.as_slice() {
+            b"true" => None,
+            _ => Some(at(folder, &["rev-parse", "--show-toplevel"])?),
+        };
+        let git_dir = at(folder, &["rev-parse", "--absolute-git-dir"])?;
+        // A relative `core.hooksPath` is meant from where hooks run.
+        let base = top.as_deref().unwrap_or(&git_dir);
+        let common = at(base, &["rev-parse", "--git-common-dir"])?;
+        let hooks = at(base, &["rev-parse", "--git-path", "hooks"])?;
+        let words = ["config", "-z", "--show-scope", "--show-origin", "--get", "core.hooksPath"];
+        let setting = ask_user_git(base, &words).ok().and_then(|answer| {
+            let mut parts = answer.split(|&b| b == 0).map(crate::text::clean);
+            Some(HooksPath { scope: parts.next()?, origin: parts.next()? })
+        });
+        Ok(Self { top, common, hooks, setting })
+    }
+}
+
+/// The `core.hooksPath` that all repositories of the user have.
+#[must_use]
+pub fn global_hooks() -> Option<PathBuf> {
+    ["--global", "--system"].into_iter().find_map(|scope| {
+        let words = ["config", scope, "--type=path", "--get", "core.hooksPath"];
+        ask_user_git(Path::new("/"), &words).ok().map(|path| path_of(&path))
+    })
+}
+
+/// Sets, or takes out, the user's `core.hooksPath`.
+pub fn set_global_hooks(folder: Option<&Path>) -> Result<(), SourceError> {
+    let mut command = user_git(Path::new("/"));
+    command.args(["config", "--global"]);
+    match folder {
+        Some(folder) => command.arg("core.hooksPath").arg(folder),
+        None => command.args(["--unset", "core.hooksPath"]),
+    };
+    one_line(command, "git config --global").map(|_| ())
+}
+
+/// git with the user's own settings; for questions that run nothing.
+fn user_git(folder: &Path) -> Command {
+    let mut command = Command::new("git");
+    command.current_dir(folder).args(["-c", "core.fsmonitor=false"]).env("LC_ALL", "C");
+    command
+}
+
+fn ask_user_git(folder: &Path, words: &[&str]) -> Result<Vec<u8>, SourceError> {
+    let mut command = user_git(folder);
+    command.args(words);
+    let name = format!("git {}", words.first().copied().unwrap_or_default());
+    one_line(command, &name)
+}
+
+fn path_of(bytes: &[u8]) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
-    let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
-    let errors = drain(&mut child)?;
-    let mut line = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        stdout
+    PathBuf::from(OsStr::from_bytes(bytes))
+}
+
+fn cannot_start(error: &io::Error) -> SourceError {
+    SourceError::Git(format!("cannot start git: {error}; is it installed?"))
+}
+
+fn one_line(command: Command, name: &str) -> Result<Vec<u8>, SourceError> {
+    run(command, Call { name, input: None, until: None }, |input| {
+        let mut line = Vec::new();
+        input
             .take(64 * 1024)
             .read_to_end(&mut line)
             .map_err(|source| SourceError::Read { name: name.to_owned(), source })?;
-    }
-    finish(child, errors, name)?;
-    let line = line.strip_suffix(b"\n").unwrap_or(&line);
-    Ok(PathBuf::from(OsStr::from_bytes(line)))
+        if line.last() == Some(&b'\n') {
+            line.pop();
+        }
+        Ok(line)
+    })
 }
 
 /// Reads a child's standard error beside its output, or it would wait for us when it has much to
