@@ -44,10 +44,11 @@ pub(super) fn run(hook: &Hook) -> anyhow::Result<Exit> {
 
 fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
     let started = Instant::now();
+    let staged = git::Staged::start(Path::new("."))?;
     let matcher = super::matcher(&arguments.rules)?;
     let scan = scan::start(arguments, &matcher)?;
     let mut reader = scan.reader();
-    let outcome = git::staged(Path::new("."), &mut reader)?;
+    let outcome = staged.read(&mut reader)?;
     if outcome.files == 0 && is_framework_by_hand() {
         let why = "nothing is staged, and no commit is made; the hook `leakwarden-files` reads \
                    files, and `--from-ref` with `--to-ref` makes this one read commits";

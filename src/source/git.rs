@@ -131,13 +131,10 @@ impl Repository {
         command
     }
 
-    fn staged(&self, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
+    fn staged(&self) -> Result<Running, SourceError> {
         let mut command = self.command();
         command.args(["diff", "--cached"]).args(AS_ADDED_LINES);
-        let call = Call { name: "git diff --cached", input: None, until: None };
-        let outcome = run(command, call, |input| diff::run(input, Kind::Staged, sink))?;
-        outcome.check("git diff --cached")?;
-        Ok(outcome)
+        start(command, None)
     }
 }
 
@@ -154,17 +151,39 @@ fn trusted_folders() -> Vec<String> {
         .collect()
 }
 
-/// Pushes the lines that the index adds to `HEAD` (or to nothing, before the first commit).
-pub fn staged(folder: &Path, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
-    // One call of git where all is well: a hook is waited for.
-    let here = Repository { folder: folder.to_owned(), trusted: Vec::new() };
-    let error = match here.staged(sink) {
-        Ok(outcome) => return Ok(outcome),
-        Err(error) => error,
-    };
-    // `git diff` does not say that there is no repository, or whose it is.
-    let repository = Repository::open(folder)?;
-    if repository.trusted.is_empty() { Err(error) } else { repository.staged(sink) }
+/// What the index adds to `HEAD` (or to nothing, before the first commit).
+pub struct Staged {
+    folder: PathBuf,
+    running: Running,
+}
+
+impl Staged {
+    /// Starts git, which can work while its reader is made: a hook is waited for.
+    pub fn start(folder: &Path) -> Result<Self, SourceError> {
+        let here = Repository { folder: folder.to_owned(), trusted: Vec::new() };
+        Ok(Self { folder: folder.to_owned(), running: here.staged()? })
+    }
+
+    /// Pushes the added lines.
+    pub fn read(self, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
+        let error = match read_staged(self.running, sink) {
+            Ok(outcome) => return Ok(outcome),
+            Err(error) => error,
+        };
+        // `git diff` does not say that there is no repository, or whose it is.
+        let repository = Repository::open(&self.folder)?;
+        if repository.trusted.is_empty() {
+            return Err(error);
+        }
+        read_staged(repository.staged()?, sink)
+    }
+}
+
+fn read_staged(running: Running, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
+    let call = Call { name: "git diff --cached", input: None, until: None };
+    let outcome = running.read(call, |input| diff::run(input, Kind::Staged, sink))?;
+    outcome.check(call.name)?;
+    Ok(outcome)
 }
 
 /// How git is called.
@@ -180,45 +199,73 @@ pub(super) struct Call<'a> {
 
 /// Runs git and reads what it writes, while it writes.
 pub(super) fn run<T>(
-    mut command: Command,
+    command: Command,
     call: Call<'_>,
     read: impl FnOnce(&mut dyn BufRead) -> Result<T, SourceError>,
 ) -> Result<T, SourceError> {
+    start(command, call.input)?.read(call, read)
+}
+
+/// git at work.
+struct Running {
+    child: Child,
+    errors: JoinHandle<Vec<u8>>,
+}
+
+fn start(mut command: Command, input: Option<&[u8]>) -> Result<Running, SourceError> {
     command
-        .stdin(if call.input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
     let errors = drain(&mut child)?;
-    let stdout = child.stdout.take();
-    let stdin = child.stdin.take();
-    let answer = std::thread::scope(|scope| {
-        if let (Some(mut stdin), Some(input)) = (stdin, call.input) {
-            // git that needs no more of its input closes it.
-            let write = move || stdin.write_all(input).is_ok();
-            Builder::new()
-                .name("git stdin".to_owned())
-                .spawn_scoped(scope, write)
-                .map_err(|error| cannot_start(&error))?;
+    Ok(Running { child, errors })
+}
+
+impl Running {
+    fn read<T>(
+        mut self,
+        call: Call<'_>,
+        read: impl FnOnce(&mut dyn BufRead) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let answer = self.exchange(call, read);
+        match answer {
+            Ok(answer) => finish(self.child, self.errors, call.name).map(|()| answer),
+            Err(error) => {
+                let _ended = finish(self.child, self.errors, call.name).is_ok();
+                let late = call.until.is_some_and(|until| Instant::now() >= until);
+                Err(if late { SourceError::Late } else { error })
+            }
         }
-        let Some(stdout) = stdout else {
-            return Err(SourceError::Git("git has no output".to_owned()));
-        };
-        let answer =
-            read(&mut BufReader::with_capacity(64 * 1024, Output { stdout, until: call.until }));
-        if answer.is_err() {
-            // It may have ended by itself already.
-            let _killed = child.kill().is_ok();
-        }
-        answer
-    });
-    match answer {
-        Ok(answer) => finish(child, errors, call.name).map(|()| answer),
-        Err(error) => {
-            let _ended = finish(child, errors, call.name).is_ok();
-            let late = call.until.is_some_and(|until| Instant::now() >= until);
-            Err(if late { SourceError::Late } else { error })
-        }
+    }
+
+    /// Writes its input and reads its output at the same time; ends it when that fails.
+    fn exchange<T>(
+        &mut self,
+        call: Call<'_>,
+        read: impl FnOnce(&mut dyn BufRead) -> Result<T, SourceError>,
+    ) -> Result<T, SourceError> {
+        let (stdin, stdout) = (self.child.stdin.take(), self.child.stdout.take());
+        std::thread::scope(|scope| {
+            if let (Some(mut stdin), Some(input)) = (stdin, call.input) {
+                // git that needs no more of its input closes it.
+                let write = move || stdin.write_all(input).is_ok();
+                Builder::new()
+                    .name("git stdin".to_owned())
+                    .spawn_scoped(scope, write)
+                    .map_err(|error| cannot_start(&error))?;
+            }
+            let Some(stdout) = stdout else {
+                return Err(SourceError::Git("git has no output".to_owned()));
+            };
+            let output = Output { stdout, until: call.until };
+            let answer = read(&mut BufReader::with_capacity(64 * 1024, output));
+            if answer.is_err() {
+                // It may have ended by itself already.
+                let _killed = self.child.kill().is_ok();
+            }
+            answer
+        })
     }
 }
 
