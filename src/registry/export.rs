@@ -3,7 +3,7 @@
 //!
 //! It holds the export key, as whoever asks it must compute tags, and of each key nothing but its
 //! tag: 64 bits of SipHash. Who has the file can therefore try guesses, at some ten nanoseconds
-//! each. So only keys go in that nobody guesses, see [`EXPORT_MIN_BITS`].
+//! each. So only keys go in that nobody guesses, see [`crate::shape::EXPORT_MIN_BITS`].
 
 use std::io::Read as _;
 use std::path::Path;

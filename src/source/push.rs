@@ -3,7 +3,7 @@
 //!
 //! Only what is new: what some ref of the receiving side holds already is not read again. A merge
 //! is compared with each of its parents; whoever reads the findings keeps those of all comparisons
-//! (see [`Brought::parents_of`]), as everything else came with another commit.
+//! (see `Brought::parents_of`), as everything else came with another commit.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, Read};
