@@ -174,18 +174,6 @@ pub trait Sink {
     fn note(&mut self, path: &Path, what: &'static str);
 }
 
-/// Copies bytes that were read elsewhere into a sink.
-fn feed(sink: &mut dyn Sink, mut bytes: &[u8]) {
-    while !bytes.is_empty() {
-        let space = sink.space();
-        let count = space.len().min(bytes.len());
-        let (now, later) = bytes.split_at(count);
-        space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-        sink.filled(count);
-        bytes = later;
-    }
-}
-
 /// Tells sources to come to an end.
 #[derive(Clone, Debug, Default)]
 pub struct Stop(Arc<AtomicBool>);

@@ -24,6 +24,25 @@ use answer::{Read, Refused};
 const REFS_MAX: u64 = 64 << 20;
 
 pub(super) fn run(hook: &Hook) -> anyhow::Result<Exit> {
+    let outcome = dispatch(hook);
+    if let (Err(error), Some(report)) = (&outcome, report_of(hook)) {
+        answer::document_of(error, report)?;
+    }
+    outcome
+}
+
+/// How a hook reports that reads something.
+fn report_of(hook: &Hook) -> Option<&Report> {
+    match hook {
+        Hook::PreCommit { report }
+        | Hook::PrePush { report, .. }
+        | Hook::PreReceive { report, .. }
+        | Hook::Update { report, .. } => Some(report),
+        Hook::Install(_) | Hook::Uninstall { .. } | Hook::Status { .. } => None,
+    }
+}
+
+fn dispatch(hook: &Hook) -> anyhow::Result<Exit> {
     match hook {
         Hook::PreCommit { report } => match framework_range()? {
             Some((updates, known)) => {
@@ -58,6 +77,9 @@ fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
     let mut report = scan.finish()?;
     // A commit that only removes lines, renames or is empty adds nothing to read.
     report.empty = report.files == 0 && report.skipped.is_empty();
+    if report.empty {
+        git::Repository::open(Path::new("."))?.need_work_tree()?;
+    }
     let read = Read { started, server: None, changed: outcome.files, commits: None };
     answer::give(report, arguments, Refused::Commit, &read)
 }

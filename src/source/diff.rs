@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use crate::source::{End, Item, Kind, Position, Sink, SourceError};
+use crate::source::{End, Item, Kind, Position, Sink, SourceError, reader};
 
 /// Longest header line that is looked at, in bytes.
 const HEADER_MAX: usize = 16 * 1024;
@@ -173,7 +173,7 @@ impl Reader<'_> {
             let count = end.map_or(part.len(), |at| at + 1);
             if feed {
                 let part = part.get(..count).unwrap_or_default();
-                super::feed(self.sink, part);
+                reader::push(self.sink, part);
             }
             self.take(input, count);
             if end.is_some() {

@@ -93,6 +93,16 @@ impl Repository {
         one_line(command, "git rev-parse").map(|_| ())
     }
 
+    /// An error where no commit is ever made: in a bare repository, or outside of a work tree.
+    pub fn need_work_tree(&self) -> Result<(), SourceError> {
+        let mut command = self.command();
+        command.args(["rev-parse", "--is-inside-work-tree"]);
+        if one_line(command, "git rev-parse")? == b"true" {
+            return Ok(());
+        }
+        Err(SourceError::Git("this is no work tree; no commit is made here".to_owned()))
+    }
+
     /// The id of the commit that a name stands for.
     pub fn commit(&self, name: &str) -> Result<String, SourceError> {
         let mut command = self.command();

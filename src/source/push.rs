@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::source::diff::{self, Commit};
 use crate::source::git::{self, Call, Repository};
-use crate::source::{End, Item, Kind, Position, Sink, SourceError};
+use crate::source::{End, Item, Kind, Position, Sink, SourceError, Stop, reader};
 
 /// Tags of tags that are followed.
 const TAGS_MAX: usize = 16;
@@ -274,7 +274,7 @@ fn with_message(
 /// Pushes text that is not of a file.
 fn whole(name: &Path, text: &[u8], sink: &mut dyn Sink) {
     sink.begin(&Item { continued: true, ..Item::whole(Kind::Pushed, name.to_owned()) });
-    super::feed(sink, text);
+    reader::push(sink, text);
     let (ControlFlow::Continue(Position { .. }) | ControlFlow::Break(())) = sink.end(End::Done);
 }
 
@@ -286,8 +286,8 @@ fn stream(
     sink: &mut dyn Sink,
 ) -> std::io::Result<()> {
     sink.begin(&Item { continued: true, ..Item::whole(Kind::Pushed, name.to_owned()) });
-    super::feed(sink, begin);
-    let outcome = super::reader::pump(rest, sink, &super::Stop::new());
+    reader::push(sink, begin);
+    let outcome = reader::pump(rest, sink, &Stop::new());
     let (ControlFlow::Continue(Position { .. }) | ControlFlow::Break(())) = sink.end(End::Done);
     outcome.map(|_| ())
 }

@@ -89,6 +89,18 @@ pub fn pump_file(from: &mut dyn Read, size: u64, sink: &mut dyn Sink) -> io::Res
     Ok(())
 }
 
+/// Copies bytes that were read elsewhere into a sink.
+pub fn push<S: Sink + ?Sized>(sink: &mut S, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        let space = sink.space();
+        let count = space.len().min(bytes.len());
+        let (now, later) = bytes.split_at(count);
+        space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
+        sink.filled(count);
+        bytes = later;
+    }
+}
+
 /// A text for people: what is wrong with this file.
 #[must_use]
 pub fn describe(error: &io::Error) -> String {

@@ -9,7 +9,7 @@ mod server;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::world::{Answer, World, answer, exists, github_token};
@@ -68,9 +68,15 @@ impl Repository {
     }
 
     fn hook(&self, arguments: &[&str]) -> Answer {
+        self.hook_in("repo", arguments)
+    }
+
+    fn hook_in(&self, folder: &str, arguments: &[&str]) -> Answer {
         let mut program = Command::new(env!("CARGO_BIN_EXE_leakwarden"));
         program.arg("hook").args(arguments);
-        answer(self.command(program), b"")
+        let mut program = self.command(program);
+        program.current_dir(self.world.path(folder));
+        answer(program, b"")
     }
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
@@ -95,6 +101,38 @@ impl Repository {
 
     fn read(&self, name: &str) -> String {
         fs::read_to_string(self.world.path(name)).unwrap()
+    }
+}
+
+/// A program that leaves a trace when it is run.
+struct Canary {
+    trace: PathBuf,
+    program: PathBuf,
+}
+
+impl Canary {
+    fn new(repository: &Repository) -> Self {
+        let trace = repository.world.path("canary");
+        let text =
+            format!("#!/bin/sh\necho \"$0 $@\" >> '{}'\ncat \"$1\" 2>/dev/null\n", trace.display());
+        repository.script("program", &text);
+        Self { trace, program: repository.world.path("program") }
+    }
+
+    /// The repository names it at this place of its configuration.
+    fn lies_in(&self, repository: &Repository, name: &str) {
+        repository.git(&["config", name, self.program.to_str().unwrap()]).expect(0);
+    }
+
+    fn forget(&self) {
+        if exists(&self.trace) {
+            fs::remove_file(&self.trace).unwrap();
+        }
+    }
+
+    #[track_caller]
+    fn expect_silence(&self) {
+        assert!(!exists(&self.trace), "{}", fs::read_to_string(&self.trace).unwrap());
     }
 }
 
@@ -177,13 +215,7 @@ fn binary_files_and_odd_names_are_read() {
 #[test]
 fn nothing_that_the_repository_says_is_run() {
     let repository = Repository::new();
-    let canary = repository.world.path("canary");
-    let program = repository.world.write(
-        "program",
-        format!("#!/bin/sh\necho \"$0 $@\" >> '{}'\ncat \"$1\" 2>/dev/null\n", canary.display()),
-    );
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let program = program.to_str().unwrap();
+    let canary = Canary::new(&repository);
     repository.write("a.txt", "first\n");
     repository.write(".gitattributes", "*.txt diff=evil filter=evil\n");
     repository.git(&["add", "."]).expect(0);
@@ -207,14 +239,12 @@ fn nothing_that_the_repository_says_is_run() {
         "interactive.diffFilter",
         "pager.diff",
     ] {
-        repository.git(&["config", name, program]).expect(0);
+        canary.lies_in(&repository, name);
     }
-    if exists(&canary) {
-        fs::remove_file(&canary).unwrap();
-    }
+    canary.forget();
     let refused = repository.hook(&["pre-commit"]).expect(1);
     assert!(refused.out.contains("a.txt:2:1"), "{}", refused.both());
-    assert!(!exists(&canary), "{}", fs::read_to_string(&canary).unwrap());
+    canary.expect_silence();
 }
 
 #[test]

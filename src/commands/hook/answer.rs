@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use serde_json::json;
+
 use super::super::{Exit, output, scan};
 use crate::cli::{Report as Arguments, ReportFormat, Server};
 use crate::finding::{Finding, Report};
@@ -80,6 +82,19 @@ pub(super) fn give(
         output::note(&lines.join("\n"));
     }
     Ok(if exit == Exit::Incomplete && open { Exit::Clean } else { exit })
+}
+
+/// Whoever reads documents gets one of an error, too.
+pub(super) fn document_of(error: &anyhow::Error, arguments: &Arguments) -> anyhow::Result<()> {
+    let why = super::super::explained(error);
+    let document = json!({ "type": "error", "error": why });
+    match arguments.format {
+        ReportFormat::Text => Ok(()),
+        ReportFormat::Json => {
+            output::json(&json!({ "findings": [], "summary": null, "error": why }))
+        }
+        ReportFormat::Jsonl => output::print(&format!("{document}\n")),
+    }
 }
 
 /// Things not read that are listed by name.

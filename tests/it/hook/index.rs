@@ -93,15 +93,20 @@ fn a_merge_is_read_with_what_it_brings() {
     assert!(merged.both().contains("2 staged files"), "{}", merged.both());
 }
 
-#[test]
-fn a_submodule_and_an_intention_to_add_are_no_lines_of_theirs() {
-    let repository = Repository::new();
+/// The repository itself, as it is after a first commit, in `sub`.
+fn add_submodule(repository: &Repository) {
     repository.write("a.txt", "one\n");
     repository.force_commit();
     let folder = repository.world.path("repo");
     let folder = folder.to_str().unwrap();
     let add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", folder, "sub"];
     repository.git(&add).expect(0);
+}
+
+#[test]
+fn a_submodule_and_an_intention_to_add_are_no_lines_of_theirs() {
+    let repository = Repository::new();
+    add_submodule(&repository);
     repository.commit().expect(0);
     // What is in the submodule is its own commit's.
     repository.write("sub/a.txt", format!("{}\n", github_token()));
@@ -121,17 +126,8 @@ fn a_submodule_and_an_intention_to_add_are_no_lines_of_theirs() {
 #[test]
 fn a_hook_in_a_submodule_reads_its_index() {
     let repository = Repository::new();
-    repository.write("a.txt", "one\n");
-    repository.force_commit();
-    let folder = repository.world.path("repo");
-    let folder = folder.to_str().unwrap();
-    let add = ["-c", "protocol.file.allow=always", "submodule", "add", "-q", folder, "sub"];
-    repository.git(&add).expect(0);
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_leakwarden"));
-    command.args(["hook", "install"]);
-    let mut command = repository.command(command);
-    command.current_dir(repository.world.path("repo/sub"));
-    super::answer(command, b"").expect(0);
+    add_submodule(&repository);
+    repository.hook_in("repo/sub", &["install"]).expect(0);
     assert!(super::exists(&repository.world.path("repo/.git/modules/sub/hooks/pre-commit")));
     repository.write("sub/b.txt", github_token());
     repository.git(&["-C", "sub", "add", "."]).expect(0);
@@ -174,6 +170,10 @@ fn there_is_always_a_document() {
     repository.git(&["add", "."]).expect(0);
     let found = repository.hook(&["pre-commit", "--format", "json"]).expect(1).json();
     assert_eq!(found["findings"][0]["path"], "a.txt");
+    let broken = ["pre-commit", "--format", "json", "--registry", "/nowhere"];
+    let error = repository.hook(&broken).expect(2);
+    assert!(error.json()["error"].as_str().unwrap().contains("no registry in /nowhere"));
+    assert!(error.err.contains("no registry in /nowhere"), "{}", error.err);
     fs::remove_file(repository.world.path("repo/a.txt")).unwrap();
     repository.git(&["add", "."]).expect(0);
     let removed = repository.hook(&["pre-commit"]).expect(0);
@@ -212,4 +212,47 @@ fn a_file_that_only_looks_the_same_is_not_taken_for_what_is_staged() {
     repository.write("a.txt", "x".repeat(token.len()));
     file.set_modified(time).unwrap();
     repository.hook(&["pre-commit"]).expect(1);
+}
+
+#[test]
+fn many_files_and_what_only_looks_like_keys() {
+    let repository = Repository::new();
+    let id = "3b18e512dba79e4c8300dd08aeb37f8e728b8dad";
+    for number in 0..2_000 {
+        repository.write(&format!("{}/{number}.txt", number % 50), format!("{id} {number}\n"));
+    }
+    repository.git(&["add", "."]).expect(0);
+    let document = repository.hook(&["pre-commit", "--format", "json"]).expect(0).json();
+    let bytes: usize = (0..2_000).map(|number| 42 + number.to_string().len()).sum();
+    assert_eq!(document["summary"]["files"], 2_000);
+    assert_eq!(document["summary"]["bytes"], bytes);
+    repository.write("49/1999.txt", github_token());
+    repository.git(&["add", "."]).expect(0);
+    let refused = repository.commit().expect(1);
+    assert!(refused.both().contains("49/1999.txt:1:1"), "{}", refused.both());
+}
+
+#[test]
+fn where_no_commit_is_made_the_hook_fails() {
+    let repository = Repository::new();
+    repository.git(&["init", "-q", "--bare", "../server"]).expect(0);
+    for folder in ["server", "repo/.git"] {
+        let failed = repository.hook_in(folder, &["pre-commit"]).expect(2);
+        assert!(failed.err.contains("this is no work tree"), "{}", failed.err);
+    }
+}
+
+#[test]
+fn without_a_branch_and_with_long_ids() {
+    let repository = Repository::new();
+    repository.write("a.txt", "one\n");
+    repository.force_commit();
+    repository.git(&["checkout", "-q", "--detach"]).expect(0);
+    repository.write("a.txt", github_token());
+    repository.git(&["add", "."]).expect(0);
+    repository.commit().expect(1);
+    repository.git(&["init", "-q", "--object-format=sha256", "../repo/long"]).expect(0);
+    repository.write("long/a.txt", github_token());
+    repository.git(&["-C", "long", "add", "."]).expect(0);
+    repository.hook_in("repo/long", &["pre-commit"]).expect(1);
 }

@@ -1,10 +1,9 @@
 //! `hook pre-push`: what a push brings to the other side, and nothing else.
 
-use std::fs;
 use std::process::Command;
 
 use super::super::world::github_token;
-use super::{Answer, Repository, answer, exists};
+use super::{Answer, Canary, Repository, answer};
 
 impl Repository {
     /// With a server at `origin` and the hook.
@@ -170,11 +169,7 @@ fn a_password_in_the_url_of_a_remote_is_not_the_hooks_business() {
 #[test]
 fn nothing_that_the_repository_says_is_run_by_a_push() {
     let repository = Repository::with_origin();
-    let canary = repository.world.path("canary");
-    let program = format!("#!/bin/sh\necho \"$0 $@\" >> '{}'\ncat\n", canary.display());
-    repository.script("program", &program);
-    let program = repository.world.path("program");
-    let program = program.to_str().unwrap();
+    let canary = Canary::new(&repository);
     repository.write(".gitattributes", "*.txt diff=evil filter=evil\n");
     repository.write("a.txt", format!("first\n{}\n", github_token()));
     repository.force_commit();
@@ -191,7 +186,7 @@ fn nothing_that_the_repository_says_is_run_by_a_push() {
         "pager.log",
         "pager.diff",
     ] {
-        repository.git(&["config", name, program]).expect(0);
+        canary.lies_in(&repository, name);
     }
     for (name, value) in [
         ("log.showRoot", "false"),
@@ -201,14 +196,38 @@ fn nothing_that_the_repository_says_is_run_by_a_push() {
     ] {
         repository.git(&["config", name, value]).expect(0);
     }
-    if exists(&canary) {
-        fs::remove_file(&canary).unwrap();
-    }
+    canary.forget();
     let mut command = Command::new(env!("CARGO_BIN_EXE_leakwarden"));
     command.args(["hook", "pre-push", "origin", "../server"]);
     let head = repository.ask(&["rev-parse", "HEAD"]);
     let line = format!("refs/heads/main {head} refs/heads/main {}\n", "0".repeat(40));
     let refused = answer(repository.command(command), line.as_bytes()).expect(1);
     assert!(refused.out.contains("a.txt:2:1"), "{}", refused.both());
-    assert!(!exists(&canary), "{}", fs::read_to_string(&canary).unwrap());
+    canary.expect_silence();
+}
+
+#[test]
+fn rewritten_and_repacked_history_is_read_the_same() {
+    let repository = Repository::with_origin();
+    repository.write("a.txt", "fine\n");
+    repository.force_commit();
+    repository.push(&["origin", "main"]).expect(0);
+    repository.write("key.txt", format!("{}\n", github_token()));
+    repository.force_commit();
+    repository.write("b.txt", "fine\n");
+    repository.force_commit();
+    repository.git(&["commit", "-q", "--amend", "--no-verify", "-m", "other words"]).expect(0);
+    repository.git(&["rebase", "-q", "--force-rebase", "HEAD~2"]).expect(0);
+    repository.git(&["gc", "-q", "--prune=now"]).expect(0);
+    repository.git(&["repack", "-q", "-a", "-d", "-f"]).expect(0);
+    repository.push(&["origin", "main"]).expect(1);
+    let tree = ["filter-branch", "-f", "--tree-filter", "echo more >> b.txt", "HEAD~2..HEAD"];
+    repository.git(&tree).expect(0);
+    let refused = repository.push(&["origin", "main"]).expect(1);
+    assert!(refused.both().contains("key.txt:1:1"), "{}", refused.both());
+    assert!(refused.both().contains("1 key in it"), "{}", refused.both());
+    // Once it is rewritten without the key, nothing is left to refuse.
+    let tree = ["filter-branch", "-f", "--tree-filter", "rm -f key.txt", "HEAD~2..HEAD"];
+    repository.git(&tree).expect(0);
+    repository.push(&["origin", "main"]).expect(0);
 }
