@@ -1,13 +1,14 @@
 //! The set of tags of registered keys: 64 bits each, uniform (they are keyed hashes already).
 //!
 //! Nearly every question is answered "no" by three bits in one word of a bitmap (a Bloom filter with
-//! one access to memory); what it lets pass, one in some hundreds, is looked for in sorted lists. 8
-//! bytes a key for the lists, 2 to 4 for the bitmap.
+//! one access to memory); what it lets pass, one to three in a hundred, is looked for in sorted lists. 8
+//! bytes a key for the lists, 1 to 2 for the bitmap: a larger one lets less pass, but lies further
+//! from the processor.
 
 use std::sync::Arc;
 
 /// Bits of the bitmap for each tag, at least; at most twice as many.
-const BITS_PER_TAG: usize = 16;
+const BITS_PER_TAG: usize = 8;
 const WORD_BITS: usize = 64;
 
 /// Tags that can be added to, cheaply, without touching those who hold the set as it was.
