@@ -5,16 +5,23 @@
 //! bytes a key for the lists, 1 to 2 for the bitmap: a larger one lets less pass, but lies further
 //! from the processor.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
+
+use memmap2::{Advice, MmapMut};
 
 /// Bits of the bitmap for each tag, at least; at most twice as many.
 const BITS_PER_TAG: usize = 8;
 const WORD_BITS: usize = 64;
+const WORD_BYTES: usize = WORD_BITS / 8;
+/// From this size on, a bitmap asks for pages of as much: small ones are many, and finding the page
+/// costs more than the look into it.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// Tags that can be added to, cheaply, without touching those who hold the set as it was.
 #[derive(Clone, Debug, Default)]
 pub struct Tags {
-    bitmap: Arc<Vec<u64>>,
+    bitmap: Arc<Bitmap>,
     /// Sorted; each at least twice as long as the one behind it.
     lists: Vec<Arc<Vec<u64>>>,
 }
@@ -29,8 +36,9 @@ impl Tags {
 
     #[inline]
     fn may_contain(&self, tag: u64) -> bool {
-        let (word, bits) = place(tag, self.bitmap.len());
-        self.bitmap.get(word).is_some_and(|word| word & bits == bits)
+        let (at, bits) = place(tag, self.bitmap.len());
+        let word = self.bitmap.get(at..).and_then(|rest| rest.first_chunk());
+        word.is_some_and(|word| u64::from_le_bytes(*word) & bits == bits)
     }
 
     /// The set with more tags in it.
@@ -50,14 +58,18 @@ impl Tags {
         lists.push(Arc::new(added));
         let count: usize = lists.iter().map(|list| list.len()).sum();
         let words = (count * BITS_PER_TAG).div_ceil(WORD_BITS).next_power_of_two();
-        let mut bitmap =
-            if words == self.bitmap.len() { Vec::clone(&self.bitmap) } else { vec![0; words] };
-        let fresh = if words == self.bitmap.len() { lists.last() } else { None };
+        let same = words * WORD_BYTES == self.bitmap.len();
+        let mut bitmap = Bitmap::new(words * WORD_BYTES);
+        if same {
+            bitmap.copy_from_slice(&self.bitmap);
+        }
+        let fresh = if same { lists.last() } else { None };
         for list in fresh.map_or(lists.as_slice(), std::slice::from_ref) {
             for tag in list.iter() {
-                let (word, bits) = place(*tag, words);
-                if let Some(word) = bitmap.get_mut(word) {
-                    *word |= bits;
+                let (at, bits) = place(*tag, bitmap.len());
+                let word = bitmap.get_mut(at..).and_then(|rest| rest.first_chunk_mut());
+                if let Some(word) = word {
+                    *word = (u64::from_le_bytes(*word) | bits).to_le_bytes();
                 }
             }
         }
@@ -65,12 +77,58 @@ impl Tags {
     }
 }
 
-/// Word and bits of a tag; the number of words is a power of two. The lists are sorted by the upper
-/// bits, so the lower ones are taken.
+/// Words of 64 bits, as bytes.
+#[derive(Debug)]
+enum Bitmap {
+    Small(Vec<u8>),
+    Large(MmapMut),
+}
+
+impl Default for Bitmap {
+    fn default() -> Self {
+        Self::Small(Vec::new())
+    }
+}
+
+impl Bitmap {
+    /// Of so many bytes, without a bit set.
+    fn new(len: usize) -> Self {
+        let large = if len < HUGE_PAGE_BYTES { None } else { MmapMut::map_anon(len).ok() };
+        let Some(large) = large else { return Self::Small(vec![0; len]) };
+        // Where there are none, it is as slow as without.
+        #[cfg(target_os = "linux")]
+        let _advised = large.advise(Advice::HugePage);
+        Self::Large(large)
+    }
+}
+
+impl Deref for Bitmap {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+}
+
+impl DerefMut for Bitmap {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Small(bytes) => bytes,
+            Self::Large(bytes) => bytes,
+        }
+    }
+}
+
+/// Where the word of a tag begins, and its bits; the length is a power of two. The lists are sorted
+/// by the upper bits, so the lower ones are taken.
 #[inline]
-fn place(tag: u64, words: usize) -> (usize, u64) {
-    let word = usize::try_from(tag >> 18).unwrap_or_default() & words.wrapping_sub(1);
-    (word, 1 << (tag & 63) | 1 << (tag >> 6 & 63) | 1 << (tag >> 12 & 63))
+fn place(tag: u64, len: usize) -> (usize, u64) {
+    let within = len.wrapping_sub(WORD_BYTES) & !(WORD_BYTES - 1);
+    let at = usize::try_from(tag >> 15).unwrap_or_default() & within;
+    (at, 1 << (tag & 63) | 1 << (tag >> 6 & 63) | 1 << (tag >> 12 & 63))
 }
 
 /// Where a uniform tag should stand, give or take the square root of the length.
