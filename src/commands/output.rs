@@ -1,7 +1,8 @@
 //! The only place that prints.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -35,6 +36,22 @@ pub(super) fn to_file(
     write(&mut anstream::StripStream::new(stream))
         .and_then(|()| buffer.flush())
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Puts a file in the place of what is there, a link included; whoever reads it meanwhile has the
+/// old one or the new one, whole.
+pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let written = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.as_file().set_permissions(Permissions::from_mode(mode))?;
+            file.as_file().sync_all()?;
+            Ok(file)
+        })
+        .and_then(|file| file.persist(path).map_err(|error| error.error));
+    written.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(())
 }
 
 /// Tells people something beside the output.

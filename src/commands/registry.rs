@@ -1,10 +1,5 @@
 //! `leakwarden registry`: care for the registry itself.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-
-use anyhow::Context as _;
 use serde_json::json;
 
 use super::{Exit, output};
@@ -23,7 +18,7 @@ pub(super) fn run(command: &Registry) -> anyhow::Result<Exit> {
     if file.as_os_str() == "-" {
         output::to_stdout(|out| out.write_all(&bytes))?;
     } else {
-        replace(file, &bytes)?;
+        output::replace(file, &bytes, FILTER_MODE)?;
     }
     let text = format!(
         "wrote {}, {} bytes, to {target}; left out: {} under 80 bits, {} known by their SHA-256 alone",
@@ -44,19 +39,4 @@ pub(super) fn run(command: &Registry) -> anyhow::Result<Exit> {
         }))?,
     }
     Ok(Exit::Clean)
-}
-
-/// Whoever reads the file meanwhile has the old one or the new one, whole.
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let written = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.as_file().set_permissions(std::fs::Permissions::from_mode(FILTER_MODE))?;
-            file.as_file().sync_all()?;
-            Ok(file)
-        })
-        .and_then(|file| file.persist(path).map_err(|error| error.error));
-    written.with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(())
 }

@@ -1,8 +1,8 @@
 //! `hook install` and `hook uninstall`.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -12,6 +12,8 @@ use super::place::{self, Place, Whose};
 use super::script::{self, Before, Kept};
 use crate::cli::{HookName, Install};
 use crate::source::git;
+
+const EXECUTABLE: u32 = 0o755;
 
 /// Hooks of a client or a server for which being there and doing nothing is the same as not being
 /// there. Called for each repository, they hand over to its own.
@@ -136,7 +138,7 @@ fn beside(path: &Path, name: HookName, command: &str, passes_on: bool) -> anyhow
     let kept = read(&kept_path)?.map(|text| Kept::of(&text));
     let with = kept.is_some();
     let script = script::file(name, command, &Before { kept, passes_on });
-    if let Err(error) = write_executable(path, script.as_bytes()) {
+    if let Err(error) = output::replace(path, script.as_bytes(), EXECUTABLE) {
         if moved {
             fs::rename(&kept_path, path)
                 .with_context(|| format!("cannot put {} back to {shown}", kept_path.display()))?;
@@ -159,6 +161,9 @@ fn into_project(path: &Path, name: HookName) -> anyhow::Result<String> {
     let everywhere = found.is_some() && found == program.canonicalize().ok();
     let program = if everywhere { "leakwarden".to_owned() } else { script::quoted(&program)? };
     let command = format!("{program} hook {}", name.as_str());
+    if path.is_symlink() {
+        bail!("{shown} is a link; it is left as it is. Install where it leads to, or remove it");
+    }
     let there = read(path)?;
     let text = there.as_deref().map_or_else(|| b"#!/bin/sh\n".to_vec(), script::without_block);
     if there.is_some() && script::calls(&text, name) {
@@ -170,8 +175,7 @@ fn into_project(path: &Path, name: HookName) -> anyhow::Result<String> {
              fails:\n  {command}"
         );
     };
-    let mode = fs::metadata(path).map_or(0o755, |meta| meta.permissions().mode() & 0o7777);
-    write(path, &with, mode)?;
+    output::replace(path, &with, mode_of(path))?;
     let mut said = format!(
         "installed in {shown}, which is part of the project: whoever has it needs leakwarden, and \
          the registry is that of LEAKWARDEN_REGISTRY"
@@ -185,6 +189,11 @@ fn into_project(path: &Path, name: HookName) -> anyhow::Result<String> {
     Ok(said)
 }
 
+/// The mode that a file keeps when it is replaced.
+fn mode_of(path: &Path) -> u32 {
+    fs::metadata(path).map_or(EXECUTABLE, |meta| meta.permissions().mode() & 0o7777)
+}
+
 fn in_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
@@ -194,7 +203,7 @@ fn pass_on_others(folder: &Path) -> anyhow::Result<()> {
     for name in PASSED_ON {
         let path = folder.join(name);
         if read(&path)?.is_none() {
-            write_executable(&path, script::passes_on().as_bytes())?;
+            output::replace(&path, script::passes_on().as_bytes(), EXECUTABLE)?;
         }
     }
     Ok(())
@@ -244,8 +253,7 @@ fn take_out(folder: &Path, name: HookName) -> anyhow::Result<Option<String>> {
             remove(&path)?;
             return Ok(Some(format!("removed {shown}")));
         }
-        let mode = fs::metadata(&path).map_or(0o755, |meta| meta.permissions().mode() & 0o7777);
-        write(&path, &rest, mode)?;
+        output::replace(&path, &rest, mode_of(&path))?;
         return Ok(Some(format!("removed our lines from {shown}")));
     }
     if script::calls(&text, name) {
@@ -299,23 +307,4 @@ pub(super) fn read(path: &Path) -> anyhow::Result<Option<Vec<u8>>> {
 
 fn remove(path: &Path) -> anyhow::Result<()> {
     fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))
-}
-
-fn write_executable(path: &Path, text: &[u8]) -> anyhow::Result<()> {
-    write(path, text, 0o755)
-}
-
-fn write(path: &Path, text: &[u8], mode: u32) -> anyhow::Result<()> {
-    let shown = path.display();
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(text)?;
-            file.set_permissions(Permissions::from_mode(mode))
-        })
-        .with_context(|| format!("cannot write {shown}"))
 }

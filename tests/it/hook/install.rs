@@ -216,6 +216,13 @@ fn in_a_folder_of_the_project_lines_go_into_its_hook() {
     repository.hook(&["status"]).expect(0);
     repository.hook(&["uninstall"]).expect(0);
     assert_eq!(repository.read("repo/.githooks/pre-commit"), theirs);
+    fs::remove_file(repository.world.path("repo/.githooks/pre-commit")).unwrap();
+    let elsewhere = repository.world.write("profile", "# mine\n");
+    symlink(&elsewhere, repository.world.path("repo/.githooks/pre-commit")).unwrap();
+    let refused = repository.hook(&["install"]).expect(2);
+    assert!(refused.err.contains("is a link"), "{}", refused.err);
+    assert_eq!(repository.read("profile"), "# mine\n");
+    fs::remove_file(repository.world.path("repo/.githooks/pre-commit")).unwrap();
     repository.script("repo/.githooks/pre-commit", "#!/usr/bin/env python3\n");
     let refused = repository.hook(&["install"]).expect(2);
     assert!(refused.err.contains("is no shell script"), "{}", refused.err);
