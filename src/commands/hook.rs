@@ -218,7 +218,7 @@ fn pushed(updates: &[Update], known: &Known, asked: &Asked<'_>) -> anyhow::Resul
     drop(reader);
     let mut report = scan.finish()?;
     in_all_comparisons(&mut report, &brought.parents_of());
-    report.commits = brought.commits.len() as u64;
+    report.commits = brought.commits;
     report.empty = report.files == 0 && report.skipped.is_empty();
     let read = Read {
         started,

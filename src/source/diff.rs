@@ -39,7 +39,7 @@ impl Outcome {
 pub struct Commit {
     /// Its id, in hex.
     pub id: String,
-    /// How many parents it is compared with, one after the other.
+    /// How many parents it has, but at least one: it is compared with something.
     pub parents: usize,
 }
 
@@ -67,6 +67,14 @@ pub fn run_commits(
     sink: &mut dyn Sink,
 ) -> Result<Outcome, SourceError> {
     read(input, kind, Some(commits), sink)
+}
+
+/// What a line of [`COMMIT_FORMAT`] says.
+#[must_use]
+pub fn commit_of(line: &[u8]) -> Option<Commit> {
+    let text = String::from_utf8_lossy(line.strip_prefix(COMMIT_MARK)?);
+    let (id, parents) = text.split_once(':')?;
+    Some(Commit { id: id.to_owned(), parents: parents.split_whitespace().count().max(1) })
 }
 
 /// A commit's id as it stands before a path.
@@ -233,13 +241,9 @@ impl Reader<'_> {
         } else if header.first() == Some(&b'+') {
             let why = "added lines beyond what the hunk's header counts";
             self.sink.skip(&self.path, why.to_owned());
-        } else if let Some(commit) = header.strip_prefix(COMMIT_MARK)
+        } else if let Some(commit) = commit_of(header)
             && let Some(commits) = &mut self.commits
         {
-            let text = String::from_utf8_lossy(commit);
-            let (id, parents) = text.split_once(':').unwrap_or((&text, ""));
-            let commit =
-                Commit { id: id.to_owned(), parents: parents.split_whitespace().count().max(1) };
             // A merge comes once for each parent that it differs from.
             if commits.last() != Some(&commit) {
                 commits.push(commit);

@@ -5,10 +5,13 @@
 //! is compared with each of its parents; whoever reads the findings keeps those of all comparisons
 //! (see `Brought::parents_of`), as everything else came with another commit.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
 use std::io::{BufRead, Read};
 use std::ops::ControlFlow;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use crate::source::diff::{self, Commit};
@@ -17,6 +20,8 @@ use crate::source::{End, Item, Kind, Position, Sink, SourceError, Stop, reader};
 
 /// Tags of tags that are followed.
 const TAGS_MAX: usize = 16;
+/// Paths of merges that are named to git, in bytes; of more it shows all.
+const PATHS_MAX: usize = 64 * 1024;
 /// Longest header of a commit whose message is told apart from it, in bytes.
 const HEADER_MAX: usize = 64 * 1024;
 
@@ -46,7 +51,9 @@ pub enum Known {
 #[derive(Debug, Default)]
 pub struct Brought {
     /// Commits that are new.
-    pub commits: Vec<Commit>,
+    pub commits: u64,
+    /// Merges that were compared with each of their parents.
+    compared: Vec<Commit>,
 }
 
 impl Brought {
@@ -54,8 +61,7 @@ impl Brought {
     /// compared.
     #[must_use]
     pub fn parents_of(&self) -> HashMap<&str, usize> {
-        let merges = self.commits.iter().filter(|commit| commit.parents > 1);
-        merges.map(|commit| (diff::short(&commit.id), commit.parents)).collect()
+        self.compared.iter().map(|commit| (diff::short(&commit.id), commit.parents)).collect()
     }
 }
 
@@ -92,8 +98,9 @@ pub fn read(
         let why = format!("git named {expected} new commits, and showed {read} of them");
         return Err(SourceError::Git(why));
     }
+    let compared = read_merges(repository, &commits, until, sink)?;
     read_objects(repository, &commits, &new, until, sink)?;
-    Ok(Brought { commits })
+    Ok(Brought { commits: commits.len() as u64, compared })
 }
 
 /// The names of the refs: a branch may be named after a key.
@@ -149,7 +156,7 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b))
 }
 
-/// The lines that the commits add.
+/// The lines that the commits add. git shows none for merges here, but names them.
 fn read_changes(
     repository: &Repository,
     ids: &[u8],
@@ -160,16 +167,90 @@ fn read_changes(
     if ids.is_empty() {
         return Ok(commits);
     }
-    let mut command = repository.command();
-    command
-        .args(["diff-tree", "--stdin", "--root", "-r", "-m", "--always", diff::COMMIT_FORMAT])
-        .args(git::AS_ADDED_LINES);
+    let mut command = diff_tree(repository);
+    command.args(["--root", "--always"]).args(git::AS_ADDED_LINES);
     let call = Call { name: "git diff-tree", input: Some(ids), until };
     let outcome = git::run(command, call, |output| {
         diff::run_commits(output, Kind::Pushed, &mut commits, sink)
     })?;
-    outcome.check("git diff-tree")?;
+    outcome.check(call.name)?;
     Ok(commits)
+}
+
+fn diff_tree(repository: &Repository) -> Command {
+    let mut command = repository.command();
+    command.args(["diff-tree", "--stdin", "-r", diff::COMMIT_FORMAT]);
+    command
+}
+
+/// What merges hold that none of their parents has: read where a file differs from that of each
+/// parent, once for each of them.
+fn read_merges(
+    repository: &Repository,
+    commits: &[Commit],
+    until: Option<Instant>,
+    sink: &mut dyn Sink,
+) -> Result<Vec<Commit>, SourceError> {
+    let merges = commits.iter().filter(|commit| commit.parents > 1);
+    let ids: String = merges.map(|commit| format!("{}\n", commit.id)).collect();
+    let mut read = Vec::new();
+    if ids.is_empty() {
+        return Ok(read);
+    }
+    let mut command = diff_tree(repository);
+    command.args(["-c", "--raw", "-z", "--no-renames", "--ignore-submodules=none"]);
+    let call = Call { name: "git diff-tree -c", input: Some(ids.as_bytes()), until };
+    let own = git::run(command, call, |output| {
+        own_changes(output)
+            .map_err(|source| SourceError::Read { name: call.name.to_owned(), source })
+    })?;
+    if own.commits.is_empty() {
+        return Ok(read);
+    }
+    let mut command = diff_tree(repository);
+    command.arg("-m").args(git::AS_ADDED_LINES).env("GIT_LITERAL_PATHSPECS", "1");
+    if own.paths.iter().map(|path| path.len() + 1).sum::<usize>() <= PATHS_MAX {
+        command.arg("--").args(&own.paths);
+    }
+    let ids = own.commits.join("\n") + "\n";
+    let call = Call { name: "git diff-tree -m", input: Some(ids.as_bytes()), until };
+    let outcome =
+        git::run(command, call, |output| diff::run_commits(output, Kind::Pushed, &mut read, sink))?;
+    outcome.check(call.name)?;
+    Ok(read)
+}
+
+/// Merges with changes of their own, and where these are.
+#[derive(Default)]
+struct OwnChanges {
+    commits: Vec<String>,
+    paths: BTreeSet<OsString>,
+}
+
+/// Reads a list with NUL behind each word: a commit, then for each of its files what changed (as
+/// many colons as parents, then more) and the path.
+fn own_changes(output: &mut dyn BufRead) -> std::io::Result<OwnChanges> {
+    let mut own = OwnChanges::default();
+    let (mut commit, mut is_path) = (String::new(), false);
+    loop {
+        let mut word = Vec::new();
+        if output.read_until(0, &mut word)? == 0 {
+            return Ok(own);
+        }
+        if word.last() == Some(&0) {
+            word.pop();
+        }
+        if std::mem::take(&mut is_path) {
+            own.paths.insert(OsString::from_vec(word));
+            if own.commits.last() != Some(&commit) {
+                own.commits.push(commit.clone());
+            }
+        } else if let Some(read) = diff::commit_of(&word) {
+            commit = read.id;
+        } else {
+            is_path = word.first() == Some(&b':');
+        }
+    }
 }
 
 /// Messages and names of the new commits, the tags that are pushed, and files that a ref points to.

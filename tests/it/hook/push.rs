@@ -90,9 +90,12 @@ fn of_a_merge_only_what_it_adds_itself() {
     repository.write("a.txt", "both\n");
     repository.force_commit();
     repository.push(&["origin", "main"]).expect(0);
-    // A merge with a key that neither side has.
+    // A merge with a key that neither side has, in a text and in what attributes call binary.
     repository.git(&["reset", "-q", "--hard", "HEAD~1"]).expect(0);
     repository.git(&["merge", "-q", "side"]).expect(1);
+    repository.write(".gitattributes", "* -diff\n");
+    repository.write("a.txt", "both\n");
+    repository.write("[x] :y.bin", format!("\0\n\0{}\0\n", github_token()));
     let other = github_token().replace("0a1B", "0a1C");
     let digits = leakwarden::rule::Checksum::Crc32Base62.digits(&other.as_bytes()[..34]);
     let other = format!("{}{}", &other[..34], String::from_utf8(digits).unwrap());
@@ -100,7 +103,9 @@ fn of_a_merge_only_what_it_adds_itself() {
     let merge = repository.force_commit();
     let refused = repository.push(&["-f", "origin", "main"]).expect(1);
     assert!(refused.both().contains(&format!("{}:a.txt:2:1", &merge[..12])), "{}", refused.both());
-    assert!(refused.both().contains("1 key in it"), "{}", refused.both());
+    let place = format!("{}:[x] :y.bin:2:2", &merge[..12]);
+    assert!(refused.both().contains(&place), "{}", refused.both());
+    assert!(refused.both().contains("2 keys in it"), "{}", refused.both());
 }
 
 #[test]
