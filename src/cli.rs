@@ -24,7 +24,7 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Scan files, folders, standard input or a diff for keys
+    /// Scan files, folders, standard input, a diff or a git repository for keys
     Scan(Scan),
     /// Git hooks: refuse commits and pushes that hold keys
     #[command(subcommand)]
@@ -156,6 +156,9 @@ pub struct Scan {
     /// Read a unified diff from standard input: added lines only
     #[arg(long, conflicts_with = "paths")]
     pub diff: bool,
+    /// What to read of git
+    #[command(flatten)]
+    pub history: History,
     /// Leave out files and folders that match a glob
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
@@ -171,6 +174,36 @@ pub struct Scan {
     /// How to report
     #[command(flatten)]
     pub report: Report,
+}
+
+/// Which repository is scanned, and what of it.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Git")]
+pub struct History {
+    /// Read every object of a repository, each once: all versions of all files, messages, names,
+    /// notes, stashes, reflogs, and what no branch leads to (default: the current folder)
+    #[arg(long, value_name = "REPO", num_args = 0..=1, default_missing_value = ".")]
+    #[arg(conflicts_with_all = ["paths", "stdin", "diff"])]
+    pub git: Option<PathBuf>,
+    /// Only what HEAD, or --branch, has and REV has not
+    #[arg(long, value_name = "REV", requires = "git", conflicts_with = "range")]
+    pub since: Option<String>,
+    /// Only what B has and A has not
+    #[arg(long, value_name = "A..B", requires = "git", conflicts_with = "branch")]
+    pub range: Option<String>,
+    /// Only what a branch, a tag or a commit has
+    #[arg(long, value_name = "B", requires = "git")]
+    pub branch: Option<String>,
+    /// Only the lines that are staged for the next commit
+    #[arg(long, requires = "git", conflicts_with_all = ["since", "range", "branch"])]
+    pub staged: bool,
+    /// Do not count as unread what a shallow or partial clone left out
+    #[arg(long, requires = "git")]
+    pub allow_shallow: bool,
+    /// Memory for objects and indexes, in MB; git reads what does not fit
+    #[arg(long, value_name = "MB", requires = "git", default_value_t = 512)]
+    #[arg(value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
+    pub memory: u64,
 }
 
 /// `watch`.

@@ -63,6 +63,43 @@ pub struct Finding {
     pub end: u64,
     /// The word of the source's kind.
     pub source: &'static str,
+    /// Where git has it.
+    pub git: Option<InGit>,
+}
+
+/// Where git has a finding. All words are cleaned and redacted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InGit {
+    /// Name of the object that holds it.
+    pub object: String,
+    /// The first commit that has it, or the commit or tag itself.
+    pub commit: Option<FoundCommit>,
+    /// Whether `HEAD` has the object at this path; `None`: that is not asked of such objects.
+    pub in_head: Option<bool>,
+    /// Objects that hold the same key at the same path: versions of a file.
+    pub versions: u64,
+}
+
+/// Who made a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundCommit {
+    /// Its name.
+    pub id: String,
+    /// Name of the author.
+    pub author: String,
+    /// The author's mail address.
+    pub email: String,
+    /// When it was written.
+    pub date: Option<jiff::Timestamp>,
+}
+
+/// What a scan of a repository read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// Objects of all kinds.
+    pub objects: u64,
+    /// Entries for other repositories, which were not read.
+    pub submodules: u64,
 }
 
 /// Something that was not read.
@@ -110,6 +147,8 @@ pub struct Report {
     pub below_confidence: u64,
     /// Entries that `.gitignore` names.
     pub ignored: u64,
+    /// What was read of a repository.
+    pub history: Option<History>,
     /// What was not read, and why.
     pub skipped: Vec<Skipped>,
     /// Wall time.
@@ -120,7 +159,8 @@ impl Report {
     /// Whether everything that was asked for was read, and something was, if there was something.
     #[must_use]
     pub fn complete(&self) -> bool {
-        self.skipped.is_empty() && (self.files > 0 || self.empty)
+        let read = self.history.map_or(self.files > 0, |history| history.objects > 0);
+        self.skipped.is_empty() && (read || self.empty)
     }
 
     /// Findings that are registered keys.

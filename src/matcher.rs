@@ -12,6 +12,7 @@
 
 mod announced;
 mod groups;
+mod made;
 pub mod pieces;
 mod prefixes;
 mod runs;

@@ -1,5 +1,7 @@
 //! What moves bytes to findings (a scan) and to the ledger (a watch): the only file with channels.
 
+mod placed;
+
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -20,7 +22,7 @@ use crate::rule::Confidence;
 use crate::secret::fingerprint;
 use crate::shape::ShapeSet;
 use crate::source::follow::Followed;
-use crate::source::{End, Item, PathId, Position, Sink, Stop, path_id};
+use crate::source::{End, Item, Kind, Made, Mark, PathId, Position, Sink, Stop, path_id};
 
 /// Batches that wait for the recorder; a full queue holds the readers back.
 pub const QUEUE_BATCHES: usize = 256;
@@ -187,12 +189,17 @@ impl Scan {
             start: candidate.start,
             end: candidate.end,
             source: item.kind.as_str(),
+            git: placed::in_git(item),
         })
     }
 
     fn shown(&self, path: &Path) -> String {
         use std::os::unix::ffi::OsStrExt;
-        self.matcher.redact(path.as_os_str().as_bytes(), &|bytes| self.knows(bytes))
+        self.redacted(path.as_os_str().as_bytes())
+    }
+
+    fn redacted(&self, text: &[u8]) -> String {
+        self.matcher.redact(text, &|bytes| self.knows(bytes))
     }
 }
 
@@ -233,7 +240,8 @@ fn collect(
 
 impl Sink for ScanReader<'_> {
     fn begin(&mut self, item: &Item) {
-        self.part.files += u64::from(!item.continued);
+        let counted = !item.continued && item.kind != Kind::Reflog;
+        self.part.files += u64::from(counted);
         self.shown = None;
         self.scanner.restart(item.from, item.context);
         self.item = Some(item.clone());
@@ -251,6 +259,23 @@ impl Sink for ScanReader<'_> {
                 collect(scan, item, shown, part, &candidate);
             }
         });
+    }
+
+    fn whole(&mut self, item: &Item, text: &[u8]) {
+        self.made(item, text, None);
+    }
+
+    fn made(&mut self, item: &Item, text: &[u8], from: Option<Made<'_>>) -> Option<Vec<Mark>> {
+        let Self { scan, part, scanner, .. } = self;
+        // Names are counted with what has them.
+        let is_name = matches!(item.kind, Kind::PathName | Kind::Ref);
+        part.files += u64::from(item.kind == Kind::Blob);
+        part.bytes += if is_name { 0 } else { text.len() as u64 };
+        let known = |bytes: &[u8]| scan.knows(bytes);
+        let text = (text, item.from.offset);
+        Some(scanner.whole(text, from, &scan.matcher, &known, &mut |candidate| {
+            placed::collect_whole(scan, (item, text.0), part, &candidate);
+        }))
     }
 
     fn pieces(

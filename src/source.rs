@@ -33,6 +33,18 @@ pub enum Kind {
     Staged,
     /// What a push brings.
     Pushed,
+    /// A file as git keeps it.
+    Blob,
+    /// The message of a commit, or who made it.
+    Commit,
+    /// The message of a tag, or who made it.
+    Tag,
+    /// The name of a file or folder in git.
+    PathName,
+    /// The name of a branch or tag.
+    Ref,
+    /// A log of what branches were before.
+    Reflog,
 }
 
 impl Kind {
@@ -46,6 +58,12 @@ impl Kind {
             Self::Diff => "diff",
             Self::Staged => "staged",
             Self::Pushed => "pushed",
+            Self::Blob => "blob",
+            Self::Commit => "commit",
+            Self::Tag => "tag",
+            Self::PathName => "path",
+            Self::Ref => "ref",
+            Self::Reflog => "reflog",
         }
     }
 }
@@ -131,6 +149,37 @@ impl Item {
     }
 }
 
+/// A part of a text that was copied from another text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copied {
+    /// Where it was.
+    pub from: usize,
+    /// Where it is.
+    pub to: usize,
+    /// How long it is.
+    pub length: usize,
+}
+
+/// What a sink found in a text, for texts that are made from it. Only the sink can read the note.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Where.
+    pub span: std::ops::Range<usize>,
+    /// What.
+    pub note: u64,
+}
+
+/// How a text was made from another one, whose marks are known.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    /// Long parts that are the same, in order.
+    pub copied: &'a [Copied],
+    /// All marks of the other text.
+    pub marks: &'a [Mark],
+    /// Length of the other text.
+    pub length: usize,
+}
+
 /// How an item ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
@@ -159,6 +208,18 @@ pub trait Sink {
         _threads: usize,
         _read: &(dyn Fn(u64, &mut [u8]) -> std::io::Result<usize> + Sync),
     ) -> Option<std::io::Result<()>> {
+        None
+    }
+    /// A stream whose text is at hand as a whole: begins, takes it, and ends.
+    fn whole(&mut self, item: &Item, text: &[u8]) {
+        self.begin(item);
+        reader::push(self, text);
+        let (ControlFlow::Continue(_) | ControlFlow::Break(())) = self.end(End::Done);
+    }
+    /// The same, for one that others will be made from, and that may be made from another itself:
+    /// what was found in that need not be found again. Answers its marks, if this sink makes any.
+    fn made(&mut self, item: &Item, text: &[u8], _from: Option<Made<'_>>) -> Option<Vec<Mark>> {
+        self.whole(item, text);
         None
     }
     /// The item ends; answers up to where everything is decided. `Break`: read nothing more.

@@ -9,30 +9,36 @@ use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::{Exit, output};
 use crate::cli::{self, MinConfidence, ReportFormat};
-use crate::finding::Report;
+use crate::finding::{self, Report};
 use crate::matcher::Matcher;
 use crate::pipeline::{self, Known, Scan};
 use crate::registry::export::ExportedFilter;
 use crate::registry::folder;
 use crate::report::{self, Format};
 use crate::rule::Confidence;
+use crate::source::git::history::{History, Limits, Selection, Tally};
 use crate::source::reader::{self, pump};
-use crate::source::{End, Item, Kind, Sink, Stop, diff, files};
+use crate::source::{End, Item, Kind, Sink, Stop, diff, files, git};
 
 pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let matcher = super::matcher(&arguments.report.rules)?.with_deep(arguments.deep);
     let scan = start(&arguments.report, &matcher)?;
-    let mut ignored = 0;
-    if arguments.diff {
+    let mut read = Read::default();
+    if let Some(repository) = &arguments.history.git {
+        read = history(repository, arguments, &scan)?;
+    } else if arguments.diff {
         read_diff(&scan)?;
     } else if arguments.stdin {
         read_stdin(&arguments.name, &scan);
     } else {
-        ignored = walk(arguments, &scan)?;
+        read.ignored = walk(arguments, &scan)?;
     }
     let mut report = scan.finish()?;
-    report.ignored = ignored;
+    report.ignored = read.ignored;
+    report.commits = read.commits;
+    report.empty = read.empty;
+    report.history = read.history;
     finish(report, &arguments.report, started)
 }
 
@@ -110,11 +116,7 @@ pub(super) fn conclusion(report: &Report) -> Exit {
 fn walk(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<u64> {
     let paths =
         if arguments.paths.is_empty() { vec![PathBuf::from(".")] } else { arguments.paths.clone() };
-    let threads = arguments
-        .threads
-        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-        .unwrap_or(1)
-        .max(1);
+    let threads = threads(arguments);
     let options = files::Options {
         paths,
         exclude: globs(&arguments.exclude)?,
@@ -123,6 +125,60 @@ fn walk(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<u64> {
         long: std::sync::Mutex::default(),
     };
     Ok(files::run(&options, &|| scan.reader()))
+}
+
+fn threads(arguments: &cli::Scan) -> usize {
+    arguments
+        .threads
+        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
+        .unwrap_or(1)
+        .max(1)
+}
+
+/// What of the report only those know who read.
+#[derive(Default)]
+struct Read {
+    ignored: u64,
+    commits: u64,
+    empty: bool,
+    history: Option<finding::History>,
+}
+
+/// Reads a repository, or its index only.
+fn history(repository: &Path, arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<Read> {
+    let asked = &arguments.history;
+    if asked.staged {
+        let outcome = git::Staged::start(repository)?.read(&mut scan.reader())?;
+        return Ok(Read { empty: outcome.headers == 0, ..Read::default() });
+    }
+    let limits = Limits { threads: threads(arguments), memory: asked.memory << 20 };
+    let history = History::open(repository, limits, asked.allow_shallow)?;
+    let outcome = history.read(&selection(asked)?, &|| scan.reader())?;
+    let found = scan.objects();
+    if !found.is_empty() {
+        scan.place(&history.places(&found));
+    }
+    let Tally { objects, commits, submodules } = outcome.tally;
+    let history = Some(finding::History { objects, submodules });
+    Ok(Read { commits, empty: outcome.nothing_new, history, ..Read::default() })
+}
+
+fn selection(asked: &cli::History) -> anyhow::Result<Selection> {
+    let (without, of) = match (&asked.range, &asked.since, &asked.branch) {
+        (Some(range), _, _) => {
+            let (a, b) =
+                range.split_once("..").filter(|(_, b)| !b.starts_with('.')).with_context(|| {
+                    format!("--range {range}: expected A..B, such as origin/main..HEAD")
+                })?;
+            (Some(a), b)
+        }
+        (None, since, Some(branch)) => (since.as_deref(), branch.as_str()),
+        (None, Some(since), None) => (Some(since.as_str()), "HEAD"),
+        (None, None, None) => return Ok(Selection::Everything),
+    };
+    // As git reads it: a side that is left out is HEAD.
+    let named = |side: &str| if side.is_empty() { "HEAD".to_owned() } else { side.to_owned() };
+    Ok(Selection::Commits { without: without.map(named), of: named(of) })
 }
 
 fn globs(patterns: &[String]) -> anyhow::Result<GlobSet> {

@@ -3,10 +3,11 @@
 use std::ops::Range;
 
 use super::groups::Groups;
+use super::made;
 use crate::matcher::{Hit, Known, Matcher, SPAN_MAX};
 use crate::rule::{Confidence, RuleSet};
 use crate::secret::Secret;
-use crate::source::{CONTEXT_MAX, Position, marker};
+use crate::source::{CONTEXT_MAX, Made, Mark, Position, marker};
 
 /// How much is read at once, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -146,6 +147,31 @@ impl Scanner {
         self.groups.flush(u64::MAX, emit);
     }
 
+    /// Decides a text that is at hand as a whole, where it lies; its first byte is at `base`. What
+    /// was found in a text that it is made from is not looked for again. Answers what others can be
+    /// spared that are made from this one.
+    pub fn whole(
+        &mut self,
+        (text, base): (&[u8], u64),
+        from: Option<Made<'_>>,
+        matcher: &Matcher,
+        known: &Known<'_>,
+        emit: &mut dyn FnMut(Candidate),
+    ) -> Vec<Mark> {
+        let mut hits = std::mem::take(&mut self.hits);
+        match from {
+            Some(from) => made::find(text, from, matcher, known, &mut hits),
+            None => matcher.find(text, 0..text.len(), known, &mut hits),
+        }
+        let marks = hits.iter().map(made::mark).collect();
+        let place = Place { lines: 0, counted: 0, line: base, seen: 0 };
+        let mut groups = Groups::default();
+        each_cut((text, base), place, &mut hits, &mut |candidate| groups.push(candidate));
+        groups.flush(u64::MAX, emit);
+        self.hits = hits;
+        marks
+    }
+
     /// The stream has no more for now. Emits what is to be seen as if it had ended; the position
     /// lies behind the last newline, so that a line that goes on later is read again as a whole
     /// (or as far back as a hit can reach).
@@ -200,33 +226,14 @@ impl Scanner {
         }
         let mut hits = std::mem::take(&mut self.hits);
         matcher.find(self.text(), self.decided..upto, known, &mut hits);
-        hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
-        // Hits are in order: what lies between two is looked at once.
-        let mut place =
+        let place =
             Place { lines: self.lines, counted: self.counted, line: self.line_start, seen: 0 };
-        for hit in hits.drain(..) {
-            place.move_to(self.text(), hit.span.start, self.base);
-            let candidate = self.cut(&hit, &place);
-            self.groups.push(candidate);
-        }
+        let text = self.buffer.get(..self.len).unwrap_or_default();
+        let groups = &mut self.groups;
+        each_cut((text, self.base), place, &mut hits, &mut |candidate| groups.push(candidate));
         self.hits = hits;
         self.decided = upto;
         self.groups.flush(self.base + upto as u64, emit);
-    }
-
-    fn cut(&self, hit: &Hit, place: &Place) -> Candidate {
-        let Range { start, end } = hit.span;
-        let offset = self.base + start as u64;
-        Candidate {
-            start: offset,
-            end: self.base + end as u64,
-            line: place.lines + 1,
-            column: offset - place.line + 1,
-            rule: hit.rule,
-            confidence: hit.confidence,
-            known: hit.known,
-            secret: Secret::copy_of(self.text().get(start..end).unwrap_or_default()),
-        }
     }
 
     /// Drops what no later hit can depend on.
@@ -242,6 +249,32 @@ impl Scanner {
         self.base += drop as u64;
         self.len -= drop;
         self.decided -= drop;
+    }
+}
+
+/// Cuts all hits out of a text, in order, and empties the list.
+fn each_cut(
+    (text, base): (&[u8], u64),
+    mut place: Place,
+    hits: &mut Vec<Hit>,
+    take: &mut dyn FnMut(Candidate),
+) {
+    hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
+    // What lies between two is looked at once.
+    for hit in hits.drain(..) {
+        let Range { start, end } = hit.span;
+        place.move_to(text, start, base);
+        let offset = base + start as u64;
+        take(Candidate {
+            start: offset,
+            end: base + end as u64,
+            line: place.lines + 1,
+            column: offset - place.line + 1,
+            rule: hit.rule,
+            confidence: hit.confidence,
+            known: hit.known,
+            secret: Secret::copy_of(text.get(start..end).unwrap_or_default()),
+        });
     }
 }
 

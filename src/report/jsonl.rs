@@ -16,6 +16,8 @@ fn finding(finding: &Finding) -> Value {
             "leak_action": key.leak_action.as_str(),
         })
     });
+    let git = finding.git.as_ref();
+    let commit = git.and_then(|git| git.commit.as_ref());
     json!({
         "type": "finding",
         "rule": finding.rule,
@@ -32,10 +34,13 @@ fn finding(finding: &Finding) -> Value {
         "start": finding.start,
         "end": finding.end,
         "decoded_via": [],
-        "commit": Value::Null,
-        "author": Value::Null,
-        "email": Value::Null,
-        "date": Value::Null,
+        "commit": commit.map(|commit| &commit.id),
+        "author": commit.map(|commit| &commit.author),
+        "email": commit.map(|commit| &commit.email),
+        "date": commit.and_then(|commit| commit.date).map(|date| date.to_string()),
+        "object": git.map(|git| &git.object),
+        "in_head": git.and_then(|git| git.in_head),
+        "versions": git.map(|git| git.versions),
         "source": finding.source,
     })
 }
@@ -64,7 +69,9 @@ fn summary(report: &Report) -> Value {
         "filter": filter,
         "files": report.files,
         "bytes": report.bytes,
+        "objects": report.history.map(|history| history.objects),
         "commits": report.commits,
+        "submodules": report.history.map(|history| history.submodules),
         "findings": report.findings.len(),
         "registered": report.registered(),
         "below_confidence": report.below_confidence,

@@ -27,6 +27,7 @@ pub(super) fn write(report: &Report, quiet: bool, out: &mut dyn Write) -> io::Re
 fn line(finding: &Finding) -> String {
     let Finding { path, line, column, hint, .. } = finding;
     let place = format!("{BOLD}{path}:{line}:{column}{PLAIN}");
+    let place = format!("{place}{}", in_git(finding));
     match &finding.key {
         Some(key) => format!(
             "{place}: {RED}registered{PLAIN} {hint}  {} ({}), {}, owner {}, on leak: {}",
@@ -44,6 +45,39 @@ fn line(finding: &Finding) -> String {
     }
 }
 
+/// Which commit, whose, when, and whether it is still there.
+fn in_git(finding: &Finding) -> String {
+    let Some(git) = &finding.git else { return String::new() };
+    let mut words = Vec::new();
+    match &git.commit {
+        Some(commit) => {
+            words.push(commit.id.get(..12).unwrap_or_default().to_owned());
+            words.extend(commit.date.map(|date| date.strftime("%Y-%m-%d").to_string()));
+            words.push(format!("{} <{}>", commit.author, commit.email));
+        }
+        None => words.push("in no commit".to_owned()),
+    }
+    words.extend(git.in_head.map(|there| if there { "in HEAD" } else { "not in HEAD" }.to_owned()));
+    if git.versions > 1 {
+        words.push(plural(git.versions, "version"));
+    }
+    format!(" ({})", words.join(", "))
+}
+
+/// What was read, in words.
+fn what_was_read(report: &Report) -> String {
+    let Some(history) = report.history else { return plural(report.files, "file") };
+    if report.empty {
+        return "no object: nothing is new".to_owned();
+    }
+    let [objects, commits, files] = [
+        plural(history.objects, "object"),
+        plural(report.commits, "commit"),
+        plural(report.files, "version"),
+    ];
+    format!("{objects} ({commits}, {files} of files)")
+}
+
 fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     for skipped in report.skipped.iter().take(SKIPPED_SHOWN) {
         writeln!(out, "{YELLOW}not read{PLAIN}: {}: {}", skipped.path, skipped.why)?;
@@ -54,7 +88,7 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     }
     let mut read = format!(
         "read {}, {} bytes, in {:.2} s",
-        plural(report.files, "file"),
+        what_was_read(report),
         grouped(report.bytes),
         report.seconds
     );
@@ -66,10 +100,16 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         ));
     }
     writeln!(out, "{read}")?;
+    if report.history.is_some_and(|history| history.submodules > 0) {
+        let advice = "submodules are repositories of their own, which were not read";
+        writeln!(out, "{YELLOW}note{PLAIN}: {advice}; scan each with --git")?;
+    }
     let verdict = if report.findings.is_empty() {
         match (report.complete(), report.files) {
             (true, _) => "no leak found".to_owned(),
-            (false, 0) => "INCOMPLETE: nothing was read".to_owned(),
+            (false, 0) if report.history.is_none_or(|history| history.objects == 0) => {
+                "INCOMPLETE: nothing was read".to_owned()
+            }
             (false, _) => "INCOMPLETE: no leak found in what was read".to_owned(),
         }
     } else {

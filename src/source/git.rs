@@ -6,6 +6,16 @@
 //! What git itself gives a hook to see what is staged or pushed (`GIT_INDEX_FILE`,
 //! `GIT_OBJECT_DIRECTORY` and the like) is handed on.
 
+mod decode;
+mod finder;
+pub mod history;
+mod objects;
+mod places;
+mod repository;
+mod store;
+mod stream;
+mod walk;
+
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;

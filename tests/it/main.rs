@@ -19,6 +19,7 @@ mod crash;
 mod decide;
 mod demo;
 mod differential;
+mod history;
 mod hook;
 mod keys;
 mod layers;
