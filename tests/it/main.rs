@@ -21,6 +21,7 @@ mod demo;
 mod differential;
 mod history;
 mod hook;
+mod hostile;
 mod keys;
 mod layers;
 mod mail;
