@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use zeroize::Zeroizing;
 
-use crate::daemon::{self, Watch};
+use crate::daemon::{self, Followed, Watch};
 use crate::incident::{Brake, Policy};
 use crate::ledger;
 use crate::mail::{self, Mailer, Smtp, SmtpError};
 use crate::registry::folder;
 use crate::source::follow::{self, Mode, PathGlob};
+use crate::source::git::poll;
 
 pub use setting::Settings;
 
@@ -150,18 +151,23 @@ impl Builder {
     fn watch(&self, index: usize, watch: &setting::WatchFields) -> Result<Vec<Watch>, ConfigError> {
         let field = format!("watch[{index}]");
         // That there is one of the two was checked when it was read.
-        let (patterns, mode) = match &watch.files {
-            Some(files) => (files.as_slice(), Mode::Files),
-            None => {
+        let (patterns, mode) = match (&watch.files, &watch.logs) {
+            (Some(files), _) => (files.as_slice(), Some(Mode::Files)),
+            (None, Some(logs)) => {
                 let from_beginning = watch.start == Some(setting::Start::Beginning);
-                (watch.logs.as_deref().unwrap_or_default(), Mode::Logs { from_beginning })
+                (logs.as_slice(), Some(Mode::Logs { from_beginning }))
             }
+            (None, None) => (watch.git.as_deref().unwrap_or_default(), None),
         };
         // A folder that is left out is left out with all that is in it.
         let below = watch.exclude.iter().map(|glob| format!("{}/**", glob.trim_end_matches('/')));
         let exclude: Vec<String> = watch.exclude.iter().cloned().chain(below).collect();
         let exclude = self.globs(&format!("{field}.exclude"), &exclude)?;
-        let kind = if mode == Mode::Files { "files" } else { "logs" };
+        let kind = match mode {
+            Some(Mode::Files) => "files",
+            Some(Mode::Logs { .. }) => "logs",
+            None => "git",
+        };
         let one = |pattern: &String| {
             let absolute = self.resolve(Path::new(pattern));
             let absolute = absolute.to_string_lossy();
@@ -170,7 +176,17 @@ impl Builder {
                 field: field.clone(),
                 source,
             })?;
-            let follow = follow::Options { include: vec![include], exclude: exclude.clone(), mode };
+            let exclude = exclude.clone();
+            let follow = match mode {
+                Some(mode) => {
+                    let include = vec![include];
+                    Followed::Files(follow::Options { include, exclude, mode })
+                }
+                None => {
+                    let from_beginning = watch.start != Some(setting::Start::End);
+                    Followed::Git(poll::Options { include, exclude, from_beginning })
+                }
+            };
             Ok(Watch { name: format!("{kind} {absolute}"), follow })
         };
         patterns.iter().map(one).collect()

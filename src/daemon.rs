@@ -26,8 +26,9 @@ use crate::pipeline::{self, Batch, QUEUE_BATCHES, WatchReader};
 use crate::registry::lookup::Lookup;
 use crate::registry::{Registry, RegistryError};
 use crate::response::{self, local::LocalExecutor};
-use crate::source::Stop;
 use crate::source::follow::{self, Follow};
+use crate::source::git::poll::{self, Poll};
+use crate::source::{SourceError, Stop};
 
 /// From the signal to the end, at most.
 const GRACE: Duration = Duration::from_secs(4);
@@ -38,7 +39,31 @@ pub struct Watch {
     /// Its name: offsets are kept under it.
     pub name: String,
     /// What it follows.
-    pub follow: follow::Options,
+    pub follow: Followed,
+}
+
+/// What a watch follows.
+#[derive(Clone, Debug)]
+pub enum Followed {
+    /// Folders and logs.
+    Files(follow::Options),
+    /// Repositories.
+    Git(poll::Options),
+}
+
+/// A source that goes on for ever.
+enum Endless {
+    Files(Follow),
+    Git(Poll),
+}
+
+impl Endless {
+    fn run(&mut self, sink: &mut WatchReader, stop: &Stop) -> Result<(), SourceError> {
+        match self {
+            Self::Files(follow) => follow.run(sink, stop),
+            Self::Git(poll) => poll.run(sink, stop),
+        }
+    }
 }
 
 /// What the daemon does.
@@ -178,7 +203,10 @@ impl Front {
         for watch in watches {
             let files = ledger::offsets(&mut registry, &watch.name)?;
             let first = ledger::first_start(&mut registry, &watch.name)?;
-            let follow = Follow::new(watch.follow, files, first);
+            let follow = match watch.follow {
+                Followed::Files(options) => Endless::Files(Follow::new(options, files, first)),
+                Followed::Git(options) => Endless::Git(Poll::new(options, files, first)),
+            };
             let told = events.clone();
             let ready = Box::new(move || {
                 let _told = told.try_send(Event::Ready).is_ok();
@@ -209,7 +237,7 @@ impl Front {
     fn watch(
         &mut self,
         name: String,
-        mut follow: Follow,
+        mut follow: Endless,
         mut reader: WatchReader,
         events: mpsc::Sender<Event>,
     ) -> Result<(), DaemonError> {

@@ -2,6 +2,7 @@
 
 mod placed;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -22,7 +23,8 @@ use crate::rule::Confidence;
 use crate::secret::fingerprint;
 use crate::shape::ShapeSet;
 use crate::source::follow::Followed;
-use crate::source::{End, Item, Kind, Made, Mark, PathId, Position, Sink, Stop, path_id};
+use crate::source::git::history::Places;
+use crate::source::{End, Item, Kind, Made, Mark, PathId, Position, Sink, Stat, Stop, path_id};
 
 /// Batches that wait for the recorder; a full queue holds the readers back.
 pub const QUEUE_BATCHES: usize = 256;
@@ -348,6 +350,8 @@ pub struct WatchReader {
     sightings: Vec<Sighting>,
     to: SyncSender<Batch>,
     ready: Box<dyn Fn() + Send>,
+    /// Something in git was not decided.
+    undecided: bool,
 }
 
 impl WatchReader {
@@ -373,6 +377,7 @@ impl WatchReader {
             sightings: Vec::new(),
             to,
             ready,
+            undecided: false,
         }
     }
 
@@ -443,9 +448,14 @@ impl Sink for WatchReader {
             let found = item.as_ref().and_then(|i| sighting(&candidate, i, filter, &shown, host));
             sightings.extend(found);
         });
-        // A closed queue shows at the end of the item.
+        // A closed queue shows at the end of the item. In git, places are looked up first.
+        let in_git = self.item.as_ref().is_some_and(|item| item.kind.is_in_git());
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
-            if self.sightings.is_empty() { ControlFlow::Continue(()) } else { self.send(None) };
+            if in_git || self.sightings.is_empty() {
+                ControlFlow::Continue(())
+            } else {
+                self.send(None)
+            };
     }
 
     fn end(&mut self, end: End) -> ControlFlow<(), Position> {
@@ -466,7 +476,11 @@ impl Sink for WatchReader {
         let offset = match (&self.item, self.filter.check()) {
             (_, Err(error)) => {
                 error!(%error, "the registry could not be asked; this will be read again");
+                self.undecided = true;
                 return ControlFlow::Break(());
+            }
+            (Some(item), Ok(())) if item.kind.is_in_git() => {
+                return ControlFlow::Continue(position);
             }
             (_, Ok(())) if end == End::Broken => None,
             (Some(item), Ok(())) => item.stream.clone().map(|stream| Offset {
@@ -492,6 +506,29 @@ impl Sink for WatchReader {
         // A recorder that is gone ends the daemon by itself.
         let _sent = self.to.send(batch).is_ok();
         (self.ready)();
+    }
+
+    fn found(&self) -> BTreeMap<String, Kind> {
+        placed::objects(self.sightings.iter().map(|s| (&*s.place, s.source)))
+    }
+
+    fn place(&mut self, repository: &Path, places: &Places) {
+        let Self { sightings, matcher, filter, .. } = self;
+        let shown = |text: &Path| shown(matcher, filter, text);
+        sightings.iter_mut().for_each(|sighting| {
+            placed::tell(sighting, repository, places, &shown);
+        });
+    }
+
+    fn reached(&mut self, reference: PathId, to: &str) -> bool {
+        if std::mem::take(&mut self.undecided) {
+            self.sightings.clear();
+            return false;
+        }
+        let stream = to.to_owned();
+        let followed = Followed { stream, stat: Stat::default(), position: Position::default() };
+        let (watch, followed) = (self.watch.clone(), Some(followed));
+        self.send(Some(Offset { watch, file: reference, followed })).is_continue()
     }
 
     fn gone(&mut self, file: PathId) {

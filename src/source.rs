@@ -12,6 +12,7 @@ pub mod git;
 pub mod push;
 pub mod reader;
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -48,6 +49,12 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether it is something that git keeps.
+    #[must_use]
+    pub fn is_in_git(self) -> bool {
+        matches!(self, Self::Blob | Self::Commit | Self::Tag | Self::PathName | Self::Ref)
+    }
+
     /// The word in reports and in the database.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -228,11 +235,63 @@ pub trait Sink {
     fn skip(&mut self, path: &Path, why: String);
     /// Nothing that comes from now on can be missed.
     fn ready(&mut self) {}
+    /// Objects of git in which something was found, by their names in hex.
+    fn found(&self) -> BTreeMap<String, Kind> {
+        BTreeMap::new()
+    }
+    /// Where they are: nothing is told of them before.
+    fn place(&mut self, _repository: &Path, _places: &git::history::Places) {}
+    /// What a reference leads to is read. `false`: not all was decided, it is to be read again.
+    fn reached(&mut self, _reference: PathId, _to: &str) -> bool {
+        true
+    }
     /// What was remembered of a file can be forgotten.
     fn gone(&mut self, _file: PathId) {}
     /// Something about a stream that an operator may want to know. Sources never log paths
     /// themselves: a path may hold a key, and only sinks can tell.
     fn note(&mut self, path: &Path, what: &'static str);
+}
+
+impl<S: Sink + ?Sized> Sink for &mut S {
+    fn begin(&mut self, item: &Item) {
+        (**self).begin(item);
+    }
+    fn space(&mut self) -> &mut [u8] {
+        (**self).space()
+    }
+    fn filled(&mut self, count: usize) {
+        (**self).filled(count);
+    }
+    fn end(&mut self, end: End) -> ControlFlow<(), Position> {
+        (**self).end(end)
+    }
+    fn skip(&mut self, path: &Path, why: String) {
+        (**self).skip(path, why);
+    }
+    fn note(&mut self, path: &Path, what: &'static str) {
+        (**self).note(path, what);
+    }
+    fn whole(&mut self, item: &Item, text: &[u8]) {
+        (**self).whole(item, text);
+    }
+    fn made(&mut self, item: &Item, text: &[u8], from: Option<Made<'_>>) -> Option<Vec<Mark>> {
+        (**self).made(item, text, from)
+    }
+    fn ready(&mut self) {
+        (**self).ready();
+    }
+    fn found(&self) -> BTreeMap<String, Kind> {
+        (**self).found()
+    }
+    fn place(&mut self, repository: &Path, places: &git::history::Places) {
+        (**self).place(repository, places);
+    }
+    fn reached(&mut self, reference: PathId, to: &str) -> bool {
+        (**self).reached(reference, to)
+    }
+    fn gone(&mut self, file: PathId) {
+        (**self).gone(file);
+    }
 }
 
 /// Tells sources to come to an end.

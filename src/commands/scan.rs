@@ -153,7 +153,8 @@ fn history(repository: &Path, arguments: &cli::Scan, scan: &Scan) -> anyhow::Res
     }
     let limits = Limits { threads: threads(arguments), memory: asked.memory << 20 };
     let history = History::open(repository, limits, asked.allow_shallow)?;
-    let outcome = history.read(&selection(asked)?, &|| scan.reader())?;
+    let outcome =
+        history.read(&selection(asked)?, (0..limits.threads).map(|_| scan.reader()).collect())?;
     let found = scan.objects();
     if !found.is_empty() {
         scan.place(&history.places(&found));

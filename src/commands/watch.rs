@@ -15,7 +15,9 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
     let config = config::read(&arguments.config)?;
     if config.daemon.watches.is_empty() {
         let file = arguments.config.display();
-        anyhow::bail!("{file}: nothing is watched; add an entry with `files` or `logs` to `watch`");
+        anyhow::bail!(
+            "{file}: nothing is watched; add an entry with `files`, `logs` or `git` to `watch`"
+        );
     }
     let matcher = super::matcher(&config.rules)?;
     if config.create_if_missing && !config.registry.exists() {

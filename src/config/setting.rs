@@ -93,6 +93,7 @@ impl<'de> Deserialize<'de> for Watch {
 pub(super) struct WatchFields {
     pub(super) files: Option<Vec<String>>,
     pub(super) logs: Option<Vec<String>>,
+    pub(super) git: Option<Vec<String>>,
     #[serde(default)]
     pub(super) exclude: Vec<String>,
     pub(super) start: Option<Start>,
@@ -100,12 +101,15 @@ pub(super) struct WatchFields {
 
 impl WatchFields {
     fn check(&self) -> Result<(), String> {
-        let patterns = match (&self.files, &self.logs) {
-            (Some(_), None) if self.start.is_some() => {
-                return Err("`start` is for logs; files are read as a whole".to_owned());
+        let patterns = match (&self.files, &self.logs, &self.git) {
+            (Some(_), None, None) if self.start.is_some() => {
+                let why = "`start` is for logs and repositories; files are read as a whole";
+                return Err(why.to_owned());
             }
-            (Some(patterns), None) | (None, Some(patterns)) => patterns,
-            _ => return Err("expected either `files` or `logs`".to_owned()),
+            (Some(patterns), None, None)
+            | (None, Some(patterns), None)
+            | (None, None, Some(patterns)) => patterns,
+            _ => return Err("expected one of `files`, `logs` and `git`".to_owned()),
         };
         if patterns.is_empty() {
             return Err("expected at least one path".to_owned());

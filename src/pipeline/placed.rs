@@ -1,11 +1,14 @@
 //! Findings in git: by their object first, with path and commit once these are looked up.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::path::Path;
 
 use jiff::Timestamp;
 
 use super::{Scan, collect};
 use crate::finding::{Finding, FoundCommit, InGit, Report};
+use crate::ledger::Sighting;
 use crate::matcher::Candidate;
 use crate::source::git::history::{Origin, Place, Places, part_of};
 use crate::source::{Item, Kind};
@@ -41,19 +44,46 @@ pub(super) fn in_git(item: &Item) -> Option<InGit> {
     in_object.then(|| InGit { object: object(), commit: None, in_head: None, versions: 1 })
 }
 
+/// Objects with findings, of places and the words of their kinds.
+pub(super) fn objects<'a>(
+    found: impl Iterator<Item = (&'a Path, &'a str)>,
+) -> BTreeMap<String, Kind> {
+    let kind = |word| IN_OBJECTS.into_iter().find(|kind| kind.as_str() == word);
+    found.filter_map(|(path, word)| Some((path.to_str()?.to_owned(), kind(word)?))).collect()
+}
+
+/// Says of a sighting in git where it is: repository, path, commit.
+pub(super) fn tell(
+    sighting: &mut Sighting,
+    repository: &Path,
+    places: &Places,
+    shown: &dyn Fn(&Path) -> String,
+) {
+    use std::os::unix::ffi::OsStrExt;
+    let object = sighting.place.to_string_lossy();
+    let Some(place) = places.get(&*object).and_then(|p| p.iter().min_by_key(|p| p.order)) else {
+        return;
+    };
+    let what = match sighting.source {
+        "blob" => shown(Path::new(OsStr::from_bytes(&place.path))),
+        word => format!("({word})"),
+    };
+    let commit = place.origin.as_ref().and_then(|origin| origin.commit.get(..12));
+    let commit = commit.map(|commit| format!(" in {commit}")).unwrap_or_default();
+    sighting.path = format!("{}: {what}{commit}", shown(repository));
+}
+
 impl Scan {
     /// Objects with findings, by their names in hex.
     #[must_use]
     pub fn objects(&self) -> BTreeMap<String, Kind> {
         let report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let kind = |word| IN_OBJECTS.into_iter().find(|kind| kind.as_str() == word);
-        report
-            .findings
-            .iter()
-            .filter_map(|finding| {
-                Some((finding.git.as_ref()?.object.clone(), kind(finding.source)?))
-            })
-            .collect()
+        let found = report.findings.iter();
+        objects(
+            found.filter_map(|finding| {
+                Some((Path::new(&finding.git.as_ref()?.object), finding.source))
+            }),
+        )
     }
 
     /// Gives findings the paths and commits of their objects. Of versions of a file that hold the

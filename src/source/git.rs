@@ -11,6 +11,7 @@ mod finder;
 pub mod history;
 mod objects;
 mod places;
+pub mod poll;
 mod repository;
 mod store;
 mod stream;

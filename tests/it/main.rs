@@ -27,6 +27,7 @@ mod layers;
 mod mail;
 mod matching;
 mod misses;
+mod repositories;
 mod rule;
 mod rules;
 mod scan;

@@ -46,6 +46,15 @@ pub enum Selection {
         /// A branch, a tag, or the name of a commit.
         of: String,
     },
+    /// What some objects lead to and others do not.
+    New {
+        /// What references lead to.
+        of: Vec<ObjectId>,
+        /// Left out with all that it has, as far as it is still there.
+        without: Vec<ObjectId>,
+        /// What stands for the repository in what is remembered.
+        stream: String,
+    },
 }
 
 /// A repository that is to be read.
@@ -75,25 +84,24 @@ impl History {
         Ok(Self { repository, store, limits, lenient })
     }
 
-    /// Reads; `make_sink` is called once a thread.
+    /// Reads with as many threads as there are sinks.
     pub fn read<S: Sink + Send>(
         &self,
         selection: &Selection,
-        make_sink: &(dyn Fn() -> S + Sync),
+        mut sinks: Vec<S>,
     ) -> Result<Outcome, SourceError> {
-        let mut sink = make_sink();
-        let ids = self.selected(selection, &mut sink)?;
+        let Some(sink) = sinks.first_mut() else { return Ok(Outcome::default()) };
+        let ids = self.selected(selection, sink)?;
         if ids.as_ref().is_some_and(Ids::is_empty) {
             return Ok(Outcome { nothing_new: true, ..Outcome::default() });
         }
-        self.tell_gaps(&mut sink);
-        let shared = self.shared()?;
+        self.tell_gaps(sink);
+        let shared = self.shared(selection)?;
         let mut readers: Vec<Reader<'_, S>> =
-            (1..self.limits.threads).map(|_| Reader::new(&shared, make_sink())).collect();
-        readers.push(Reader::new(&shared, sink));
+            sinks.into_iter().map(|sink| Reader::new(&shared, sink)).collect();
         self.objects(&ids, &mut readers)?;
         if let Some(reader) = readers.first_mut().filter(|_| ids.is_none()) {
-            self.references(reader)?;
+            self.names(reader)?;
             for folder in self.repository.logs() {
                 logs(&folder, LOG_DEPTH, reader);
             }
@@ -140,16 +148,24 @@ impl History {
         selection: &Selection,
         sink: &mut dyn Sink,
     ) -> Result<Option<Ids>, SourceError> {
-        let Selection::Commits { without, of } = selection else { return Ok(None) };
+        let (of, without) = match selection {
+            Selection::Everything => return Ok(None),
+            Selection::Commits { without, of } => {
+                let without = without.as_ref().map(|name| self.repository.commit(name));
+                (vec![self.repository.commit(of)?], Vec::from_iter(without.transpose()?))
+            }
+            Selection::New { of, without, .. } => {
+                let there = |id: &ObjectId| self.store.contains(id);
+                (of.clone(), without.iter().copied().filter(there).collect())
+            }
+        };
+        let of = of.iter().map(|id| format!("{id}\n"));
+        let asked: String = of.chain(without.iter().map(|id| format!("^{id}\n"))).collect();
         let mut command = self.repository.command();
-        command.args(["rev-list", "--objects", "--no-object-names", "--missing=print"]);
-        command.arg(self.repository.commit(of)?.to_hex().to_string());
-        if let Some(without) = without {
-            command.arg(format!("^{}", self.repository.commit(without)?.to_hex()));
-        }
+        command.args(["rev-list", "--objects", "--no-object-names", "--missing=print", "--stdin"]);
+        let call = Call { name: "git rev-list", input: Some(asked.as_bytes()), until: None };
         let mut ids = Ids::default();
         let mut lost = Vec::new();
-        let call = Call { name: "git rev-list", input: None, until: None };
         self.repository.lines(command, call, &mut |line| match line.strip_prefix(b"?") {
             Some(name) => lost.extend(ObjectId::from_hex(name)),
             None => ids.extend(ObjectId::from_hex(line)),
@@ -162,7 +178,7 @@ impl History {
         Ok(Some(ids))
     }
 
-    fn shared(&self) -> Result<Shared<'_>, SourceError> {
+    fn shared(&self, selection: &Selection) -> Result<Shared<'_>, SourceError> {
         let mut salt = [0; 8];
         getrandom::fill(&mut salt).map_err(|error| SourceError::Git(error.to_string()))?;
         let budget = UNPACKED_MIN.max(self.store.pack_bytes().saturating_mul(UNPACKED_RATIO));
@@ -172,6 +188,10 @@ impl History {
             lenient: self.store.partial || self.store.too_many,
             boundary: self.repository.boundary(),
             salt: u64::from_le_bytes(salt),
+            stream: match selection {
+                Selection::New { stream, .. } => Some(stream.clone()),
+                _ => None,
+            },
         })
     }
 
@@ -307,26 +327,35 @@ impl History {
         });
     }
 
-    /// Names of branches and tags, and whether what they point to is there.
-    fn references<S: Sink>(&self, reader: &mut Reader<'_, S>) -> Result<(), SourceError> {
+    /// Branches, tags and all other references, and what they point to.
+    pub(super) fn references(&self) -> Result<Vec<(PathBuf, ObjectId)>, SourceError> {
         let mut command = self.repository.command();
         command.args(["for-each-ref", "--format=%(objectname) %(refname)"]);
-        let mut lost = Vec::new();
+        let mut references = Vec::new();
         let call = Call { name: "git for-each-ref", input: None, until: None };
         self.repository.lines(command, call, &mut |line| {
             let Some(at) = memchr::memchr(b' ', line) else { return };
             let (id, name) = line.split_at(at);
-            let name = name.get(1..).unwrap_or_default();
-            reader.name(Kind::Ref, name);
-            let there = |id: ObjectId| self.store.too_many || self.store.contains(&id);
-            if ObjectId::from_hex(id).is_ok_and(|id| !there(id)) {
-                lost.push(super::path_of(name));
-            }
+            let name = super::path_of(name.get(1..).unwrap_or_default());
+            references.extend(ObjectId::from_hex(id).map(|id| (name, id)));
         })?;
-        for path in lost {
-            reader.skip(&path, "points to an object that is missing".to_owned());
+        Ok(references)
+    }
+
+    /// Names of references, and whether what they point to is there.
+    fn names<S: Sink>(&self, reader: &mut Reader<'_, S>) -> Result<(), SourceError> {
+        for (name, id) in self.references()? {
+            reader.name(Kind::Ref, name.as_os_str().as_encoded_bytes());
+            if !self.store.too_many && !self.store.contains(&id) {
+                reader.skip(&name, "points to an object that is missing".to_owned());
+            }
         }
         Ok(())
+    }
+
+    /// The `.git` that all work trees share.
+    pub(super) fn common(&self) -> &Path {
+        self.repository.common()
     }
 
     fn tell_missing<S: Sink>(&self, readers: &mut [Reader<'_, S>]) {

@@ -65,6 +65,8 @@ pub(super) struct Shared<'a> {
     pub(super) boundary: Vec<ObjectId>,
     /// Mixed into what is remembered of entries: nobody can choose two that look the same.
     pub(super) salt: u64,
+    /// What stands for the repository in what is remembered, if anything is.
+    pub(super) stream: Option<String>,
 }
 
 /// One thread's reader.
@@ -104,7 +106,7 @@ impl<'a, S: Sink> Reader<'a, S> {
             }
             if entry.filename.len() >= NAME_MIN {
                 let offset = offset_of(bytes, entry.filename);
-                let item = item(crate::source::Kind::PathName, id, offset);
+                let item = self.item(crate::source::Kind::PathName, id, offset);
                 self.sink.whole(&item, entry.filename);
             }
             if entry.mode.is_commit() {
@@ -156,12 +158,20 @@ impl<'a, S: Sink> Reader<'a, S> {
             Kind::Tag => crate::source::Kind::Tag,
             _ => crate::source::Kind::Commit,
         };
-        self.sink.whole(&item(kind, id, start), bytes.get(start..).unwrap_or_default());
+        let item = self.item(kind, id, start);
+        self.sink.whole(&item, bytes.get(start..).unwrap_or_default());
     }
 
     /// An object that nothing is made from.
     pub(super) fn plain(&mut self, id: &oid, kind: Kind, bytes: &[u8]) -> bool {
         Visit::object(self, Object { id, kind, bytes, made: None }, &mut None)
+    }
+
+    fn item(&self, kind: crate::source::Kind, id: &oid, offset: usize) -> Item {
+        let from = Position { offset: offset as u64, ..Position::default() };
+        let name = id.to_hex().to_string();
+        let stream = self.shared.stream.as_ref().map(|stream| format!("{stream}:{name}"));
+        Item { from, stream, ..Item::whole(kind, PathBuf::from(name)) }
     }
 
     fn spend(&self, bytes: u64) -> bool {
@@ -196,7 +206,8 @@ impl<S: Sink> Visit for Reader<'_, S> {
         self.tally.objects += 1;
         match kind {
             Kind::Blob => {
-                *marks = self.sink.made(&item(crate::source::Kind::Blob, id, 0), bytes, made);
+                let item = self.item(crate::source::Kind::Blob, id, 0);
+                *marks = self.sink.made(&item, bytes, made);
             }
             Kind::Tree => self.tree(id, bytes),
             Kind::Commit => {
@@ -220,7 +231,8 @@ impl<S: Sink> Take for Reader<'_, S> {
                 return false;
             }
             self.tally.objects += 1;
-            self.sink.begin(&item(crate::source::Kind::Blob, &id, 0));
+            let item = self.item(crate::source::Kind::Blob, &id, 0);
+            self.sink.begin(&item);
             // What breaks off here breaks off for git too, which says why.
             let _whole = reader::pump(bytes, &mut self.sink, &Stop::new()).is_ok();
             let _position = self.sink.end(End::Done);
@@ -245,11 +257,6 @@ impl<S: Sink> Take for Reader<'_, S> {
 /// How an object without a path is called.
 pub(super) fn object_path(id: &oid) -> PathBuf {
     PathBuf::from(format!("<object {}>", id.to_hex()))
-}
-
-fn item(kind: crate::source::Kind, id: &oid, offset: usize) -> Item {
-    let from = Position { offset: offset as u64, ..Position::default() };
-    Item { from, ..Item::whole(kind, PathBuf::from(id.to_hex().to_string())) }
 }
 
 /// Where a part of a text lies in it.

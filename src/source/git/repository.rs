@@ -119,6 +119,11 @@ impl Repository {
         &self.tree.folder
     }
 
+    /// The `.git` that all work trees share.
+    pub(super) fn common(&self) -> &Path {
+        &self.common
+    }
+
     /// Where its objects are.
     #[must_use]
     pub(super) fn objects(&self) -> PathBuf {
