@@ -1,12 +1,17 @@
 //! What the user can say. No logic: commands give it meaning.
 
 mod hook;
+mod key;
+mod people;
+mod upkeep;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::registry::key::{KeyKind, LeakAction};
+pub use key::{Create, Described, Key, KeyArg, Like, Listed, Made, Update};
+pub use people::{Access, Account, AccountChange, Home, Identity, IdentityDescribed, Restricted};
+pub use upkeep::{Audit, Registry};
 
 pub use hook::{Hook, HookName, Install, Server};
 
@@ -38,12 +43,36 @@ pub enum Command {
     Demo,
     /// Make a registry, its pepper and a configuration
     Init(Init),
-    /// Care for the registry itself
-    #[command(subcommand)]
-    Registry(Registry),
     /// Issue, register and manage keys
     #[command(subcommand)]
     Key(Key),
+    /// Whom keys stand for: users, functional IDs, service IDs
+    #[command(subcommand)]
+    Identity(Identity),
+    /// Accounts and their settings
+    #[command(subcommand)]
+    Account(Account),
+    /// Who may do what
+    #[command(subcommand)]
+    Access(Access),
+    /// Files where keys are meant to be
+    #[command(subcommand)]
+    Home(Home),
+    /// Say who you are to the registry, and what you may do
+    Whoami {
+        /// Where, and as whom
+        #[command(flatten)]
+        scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
+    /// Look at the audit log, and check it
+    #[command(subcommand)]
+    Audit(Audit),
+    /// Back up and check the registry, rotate its pepper
+    #[command(subcommand)]
+    Registry(Registry),
     /// Review leaks: what was seen, what was done, what waits
     #[command(subcommand)]
     Leak(Leak),
@@ -58,6 +87,20 @@ pub struct RegistryArg {
     /// Folder of the registry, as made by `leakwarden init`
     #[arg(long, value_name = "DIR", env = "LEAKWARDEN_REGISTRY")]
     pub registry: Option<PathBuf>,
+}
+
+/// Where the registry is, and who asks.
+#[derive(Clone, Debug, Args)]
+pub struct Scope {
+    /// Where
+    #[command(flatten)]
+    pub registry: RegistryArg,
+    /// Act as this identity (name, mail address or id), with its rights
+    #[arg(long = "as", value_name = "ID")]
+    pub acts_as: Option<String>,
+    /// Which account, if there are several
+    #[arg(long, value_name = "NAME", env = "LEAKWARDEN_ACCOUNT")]
+    pub account: Option<String>,
 }
 
 /// How lists are printed.
@@ -241,162 +284,6 @@ pub struct Init {
     pub account: String,
 }
 
-/// `registry`.
-#[derive(Debug, Subcommand)]
-pub enum Registry {
-    /// Write a filter of the live keys, by which other machines recognise them without the registry
-    ExportFilter {
-        /// The file; replaced if it is there; `-` is standard output
-        file: PathBuf,
-        /// Where
-        #[command(flatten)]
-        registry: RegistryArg,
-        /// How to print
-        #[command(flatten)]
-        format: FormatArg,
-    },
-}
-
-/// `key`.
-#[derive(Debug, Subcommand)]
-pub enum Key {
-    /// Make a key and show it, once
-    Create(Create),
-    /// Register a key that was issued elsewhere; it is read from standard input
-    Register(Register),
-    /// Register many keys from a JSONL file
-    Import {
-        /// The file; `-` is standard input
-        file: PathBuf,
-        /// Import nothing if one line has a fault
-        #[arg(long)]
-        all_or_nothing: bool,
-        /// Where
-        #[command(flatten)]
-        registry: RegistryArg,
-        /// How to print
-        #[command(flatten)]
-        format: FormatArg,
-    },
-    /// List keys
-    List {
-        /// Also deleted ones
-        #[arg(long)]
-        all: bool,
-        /// Where
-        #[command(flatten)]
-        registry: RegistryArg,
-        /// How to print
-        #[command(flatten)]
-        format: FormatArg,
-    },
-    /// Show one key
-    Show(KeyArg),
-    /// Say whether the key on standard input is valid; exit code 0 only if it is
-    Verify {
-        /// Where
-        #[command(flatten)]
-        registry: RegistryArg,
-        /// How to print
-        #[command(flatten)]
-        format: FormatArg,
-    },
-    /// Lock a key: it cannot be deleted until it is unlocked
-    Lock(KeyArg),
-    /// Unlock a key
-    Unlock(KeyArg),
-    /// Make a key unusable
-    Disable(KeyArg),
-    /// Make a disabled key usable again
-    Enable(KeyArg),
-    /// Delete a key for good
-    Delete {
-        /// Which
-        #[command(flatten)]
-        key: KeyArg,
-        /// Do not ask
-        #[arg(long, short)]
-        force: bool,
-    },
-}
-
-/// A key by name or id.
-#[derive(Debug, Args)]
-pub struct KeyArg {
-    /// Name, id or UUID of the key
-    #[arg(value_name = "NAME|ID")]
-    pub key: String,
-    /// Where
-    #[command(flatten)]
-    pub registry: RegistryArg,
-    /// How to print
-    #[command(flatten)]
-    pub format: FormatArg,
-}
-
-/// What `create` and `register` say of a key.
-#[derive(Debug, Args)]
-pub struct Described {
-    /// Name of the key; need not be unique
-    pub name: String,
-    /// Description
-    #[arg(long, short, default_value = "")]
-    pub description: String,
-    /// Mail address of its owner (default: you on this host)
-    #[arg(long, value_name = "EMAIL")]
-    pub owner: Option<String>,
-    /// Whom it stands for
-    #[arg(long, value_parser = kind, default_value = "user")]
-    pub kind: KeyKind,
-    /// What to do when it leaks: none, disable or delete
-    #[arg(long, alias = "action-when-leaked", value_parser = leak_action, default_value = "disable")]
-    pub action_if_leaked: LeakAction,
-    /// Date or time (RFC 3339) from which it is invalid
-    #[arg(long, value_name = "DATE", value_parser = time)]
-    pub expires: Option<jiff::Timestamp>,
-    /// Glob of files where it is meant to be; may be given several times
-    #[arg(long, value_name = "GLOB")]
-    pub home: Vec<String>,
-    /// Lock it
-    #[arg(long)]
-    pub lock: bool,
-    /// Where
-    #[command(flatten)]
-    pub registry: RegistryArg,
-    /// How to print
-    #[command(flatten)]
-    pub format: FormatArg,
-}
-
-/// Other issuers' key forms.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Like {
-    /// 44 characters base64url without a prefix
-    Ibm,
-}
-
-/// `key create`.
-#[derive(Debug, Args)]
-pub struct Create {
-    /// The key
-    #[command(flatten)]
-    pub described: Described,
-    /// Make it in the form of another issuer
-    #[arg(long, value_enum)]
-    pub like: Option<Like>,
-    /// Write the key to a new file (mode 0600) instead of showing it
-    #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
-}
-
-/// `key register`.
-#[derive(Debug, Args)]
-pub struct Register {
-    /// The key
-    #[command(flatten)]
-    pub described: Described,
-}
-
 /// `leak`.
 #[derive(Debug, Subcommand)]
 pub enum Leak {
@@ -405,9 +292,9 @@ pub enum Leak {
         /// Also resolved ones
         #[arg(long)]
         all: bool,
-        /// Where
+        /// Where, and as whom
         #[command(flatten)]
-        registry: RegistryArg,
+        scope: Scope,
         /// How to print
         #[command(flatten)]
         format: FormatArg,
@@ -417,9 +304,9 @@ pub enum Leak {
         /// Its number
         #[arg(value_name = "LEAK")]
         leak: String,
-        /// Where
+        /// Where, and as whom
         #[command(flatten)]
-        registry: RegistryArg,
+        scope: Scope,
         /// How to print
         #[command(flatten)]
         format: FormatArg,
@@ -435,9 +322,18 @@ pub enum Leak {
         /// Why, for the audit log
         #[arg(long, value_name = "TEXT", default_value = "approved on the command line")]
         reason: String,
-        /// Where
+        /// Where, and as whom
         #[command(flatten)]
-        registry: RegistryArg,
+        scope: Scope,
+    },
+    /// Say where the key on standard input was ever seen; exit code 1: it was
+    Check {
+        /// Where, and as whom
+        #[command(flatten)]
+        scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
     /// Close a leak
     Resolve {
@@ -450,6 +346,12 @@ pub enum Leak {
         /// Why, for the audit log
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
+        /// Act as this identity, with its rights (`--as` says how it ended here)
+        #[arg(long, value_name = "ID")]
+        by: Option<String>,
+        /// Which account, if there are several
+        #[arg(long, value_name = "NAME", env = "LEAKWARDEN_ACCOUNT")]
+        account: Option<String>,
         /// Where
         #[command(flatten)]
         registry: RegistryArg,
@@ -522,15 +424,27 @@ pub struct RuleTest {
     pub stdin: bool,
 }
 
-fn leak_action(word: &str) -> Result<LeakAction, String> {
-    LeakAction::parse(word).ok_or_else(|| format!("expected {}", LeakAction::WORDS.join(", ")))
-}
-
-fn kind(word: &str) -> Result<KeyKind, String> {
-    KeyKind::parse(word).ok_or_else(|| format!("expected {}", KeyKind::WORDS.join(", ")))
+/// Reads a word of a list, whatever its case: IBM Cloud writes `DISABLE` as well.
+fn word<T>(text: &str, parse: impl Fn(&str) -> Option<T>, words: &[&str]) -> Result<T, String> {
+    parse(&text.to_lowercase()).ok_or_else(|| format!("expected {}", words.join(", ")))
 }
 
 fn time(text: &str) -> Result<jiff::Timestamp, String> {
     crate::clock::parse(text)
         .ok_or_else(|| "expected a date (2027-01-31) or a time (2027-01-31T12:00:00Z)".to_owned())
+}
+
+fn span(text: &str) -> Result<std::time::Duration, String> {
+    crate::clock::parse_span(text)
+        .ok_or_else(|| "expected a span such as 30d, 12h or 0s".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
 }

@@ -1,8 +1,13 @@
 //! The commands: build the parts, call them, print, answer with an exit code.
 
+mod access;
+mod account;
+mod audit;
 mod config;
 mod demo;
+mod home;
 mod hook;
+mod identity;
 mod init;
 mod key;
 mod leak;
@@ -19,9 +24,10 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 
-use crate::cli::{Cli, Command, RegistryArg};
+use crate::cli::{Cli, Command, RegistryArg, Scope};
 use crate::matcher::Matcher;
 use crate::registry::Registry;
+use crate::registry::access::Caller;
 use crate::rule::{Confidence, RuleSet};
 use crate::shape::{KEY_MIN, ShapeSet};
 
@@ -85,8 +91,14 @@ fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
         Command::Config(config) => config::run(&config),
         Command::Demo => demo::run(),
         Command::Init(init) => init::run(&init),
-        Command::Registry(command) => registry::run(&command),
         Command::Key(key) => key::run(key),
+        Command::Identity(identity) => identity::run(identity),
+        Command::Account(account) => account::run(account),
+        Command::Access(access) => access::run(&access),
+        Command::Home(home) => home::run(&home),
+        Command::Whoami { scope, format } => access::whoami(&scope, format.format),
+        Command::Audit(audit) => audit::run(&audit),
+        Command::Registry(registry) => registry::run(&registry),
         Command::Leak(leak) => leak::run(&leak),
         Command::Rule(rule) => rule::run(&rule),
     }
@@ -166,6 +178,28 @@ fn open(registry: &RegistryArg) -> anyhow::Result<Registry> {
         bail!(KEY_IN_ARGUMENT);
     }
     Ok(registry)
+}
+
+/// A registry, and who works on it.
+struct Session {
+    registry: Registry,
+    caller: Caller,
+}
+
+impl Session {
+    fn open(scope: &Scope) -> anyhow::Result<Self> {
+        Self::of(&scope.registry, scope.acts_as.as_deref(), scope.account.as_deref())
+    }
+
+    fn of(
+        registry: &RegistryArg,
+        acts_as: Option<&str>,
+        account: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let mut registry = open(registry)?;
+        let caller = registry.read(|tx| tx.caller(&actor(), acts_as, account))?;
+        Ok(Self { registry, caller })
+    }
 }
 
 const KEY_IN_ARGUMENT: &str = "an argument is an API key: keys are read from standard input or a \

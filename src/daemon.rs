@@ -107,6 +107,8 @@ pub fn run(
     options: Options,
 ) -> Result<(), DaemonError> {
     let _lock = lock(dir)?;
+    ledger::keep_policy(&mut registry, &options.ledger.policy)?;
+    response::tell_head(&mut registry)?;
     if options.ledger.policy.mode == Mode::Observe {
         registry.write(|tx| tx.hold_unapproved())?;
     }
@@ -134,6 +136,7 @@ pub fn run(
     let runtime = runtime()?;
     let outcome = runtime.block_on(back.run(&front.stop, front.watches, events, ended));
     front.join();
+    response::tell_head(&mut back.response)?;
     info!("ended");
     outcome
 }

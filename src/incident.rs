@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::registry::key::{Class, Key, LeakAction, Status, words};
+use crate::registry::key::{Class, Key, KeyKind, LeakAction, Status, words};
 
 words! {
     /// What an executor can do to a key.
@@ -53,7 +53,7 @@ words! {
 }
 
 /// Whether leaks are acted upon.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Mode {
     /// Everything but the actions.
     Observe,
@@ -62,7 +62,7 @@ pub enum Mode {
 }
 
 /// What happens to locked keys that leak.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum LockedPolicy {
     /// A leak disables them: nothing is lost, and they are of no use to a thief.
     Disable,
@@ -71,7 +71,7 @@ pub enum LockedPolicy {
 }
 
 /// The limits that stop a wave of actions.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Brake {
     /// Incidents with actions per installation and window.
     pub max: u32,
@@ -90,7 +90,7 @@ impl Default for Brake {
 }
 
 /// How an installation responds.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Policy {
     /// Whether it acts at all.
     pub mode: Mode,
@@ -152,6 +152,24 @@ pub struct Decision {
     pub because: String,
 }
 
+impl Decision {
+    /// The same, but nothing is done before an administrator approves it.
+    #[must_use]
+    pub fn hold(mut self, why: &str) -> Self {
+        let mut changed = false;
+        for action in self.actions.iter_mut().filter(|one| one.state == ActionState::Due) {
+            action.state = ActionState::Held;
+            why.clone_into(&mut action.why);
+            changed = true;
+        }
+        if changed {
+            self.notices = vec![(Role::Admin, NoticeKind::Held)];
+            self.because = format!("{}; held: {why}", self.because);
+        }
+        self
+    }
+}
+
 /// Decides about the first sighting of a key that has no open incident.
 #[must_use]
 pub fn decide(key: &Key, place: Place, policy: &Policy, usage: Usage, now: Timestamp) -> Decision {
@@ -203,7 +221,11 @@ fn wanted(key: &Key, policy: &Policy, now: Timestamp) -> (Vec<ActionKind>, Strin
         }
         Status::Disabled | Status::Active => {}
     }
+    let classic = key.kind == KeyKind::Classic;
     match action {
+        LeakAction::Delete if classic => {
+            (vec![Delete], "its leak action is delete, and a classic key cannot be disabled".into())
+        }
         LeakAction::None => told("its leak action is none: people are told, nothing is done"),
         LeakAction::Disable => (vec![Disable], "its leak action is disable".to_owned()),
         LeakAction::Delete if key.locked => {

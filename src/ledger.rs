@@ -4,6 +4,8 @@
 //! the stream it was found in are written in one transaction. The offset never goes first.
 
 mod outbox;
+mod remembered;
+mod resolve;
 mod review;
 
 use std::collections::HashMap;
@@ -14,14 +16,15 @@ use jiff::Timestamp;
 use rusqlite::OptionalExtension;
 
 use crate::clock::to_millis;
-use crate::incident::{self, ActionState, Decision, NoticeKind, Place, Policy, Role, Usage};
-use crate::registry::key::{Key, Status};
-use crate::registry::{Registry, RegistryError, Result, Tx};
+use crate::incident::{self, Decision, NoticeKind, Place, Policy, Role, Usage};
+use crate::registry::key::{Home, Key, Status};
+use crate::registry::{Registry, Result, Tx};
 use crate::secret::{Digest, identity_hash};
 use crate::source::follow::Followed;
 use crate::source::{PathId, Position, Stat};
 
 pub use outbox::{DueAction, DueNotice, NoticeOutcome};
+pub use remembered::{Memory, SeenAt, Suggestion, keep_policy};
 pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
 
 /// One place where one key was seen.
@@ -29,8 +32,10 @@ pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
 pub struct Sighting {
     /// Digest of what was seen.
     pub digest: Digest,
+    /// Whether its check digits are right: such a candidate is remembered longest.
+    pub checked: bool,
     /// The word of the source's kind.
-    pub source: &'static str,
+    pub source: String,
     /// Identity of the stream.
     pub stream: String,
     /// Where, for the machine: matched with homes.
@@ -89,6 +94,8 @@ pub struct Batch<'a> {
     pub offsets: &'a [Offset],
     /// Watches that are ready for the first time.
     pub ready: &'a [String],
+    /// Candidates that nobody owned, and that were too many to be remembered.
+    pub forgotten: u64,
 }
 
 /// Records sightings and offsets in one transaction.
@@ -110,6 +117,7 @@ pub fn record(
             let sql = "INSERT OR IGNORE INTO watches (name, started_at) VALUES (?1, ?2)";
             tx.sql().execute(sql, (watch, to_millis(now)))?;
         }
+        tx.bound_memory(batch.forgotten)?;
         Ok(recorded)
     })
 }
@@ -135,42 +143,64 @@ impl Tx<'_> {
         recorded: &mut Recorded,
         now: Timestamp,
     ) -> Result<()> {
-        let Some(key) = self.key_by_digest(&sighting.digest)? else { return Ok(()) };
-        let identity = identity_hash(&[
-            sighting.host.as_bytes(),
-            sighting.stream.as_bytes(),
-            &sighting.offset.to_le_bytes(),
-            sighting.digest.as_bytes(),
-        ]);
-        if self.seen_before(&identity)? {
-            return Ok(());
-        }
-        let place = place_of(&key, sighting, options);
-        if place == Place::Home {
-            return Ok(());
-        }
-        let usage = self.usage(&key, sighting, &options.policy, now)?;
-        let decision = incident::decide(&key, place, &options.policy, usage, now);
-        if let Some(incident) = self.open_incident(&key)? {
-            self.add_sighting(incident, &identity, sighting)?;
-            recorded.added += 1;
-            if place == Place::Leak {
-                recorded.opened += self.escalate(incident, &key, &decision, now)?;
-            }
-            return Ok(());
-        }
-        if decision.opens {
-            let incident = self.open(&key, &decision, &options.policy, now)?;
-            self.add_sighting(incident, &identity, sighting)?;
-            recorded.opened += 1;
-        }
+        let Some(key) = self.key_by_digest(&sighting.digest)? else {
+            return self.remember(sighting, options);
+        };
+        let at_home = is_home(&options.homes, sighting);
+        let (opened, added) = self.raise(&key, sighting, at_home, &options.policy, None, now)?;
+        recorded.opened += opened;
+        recorded.added += added;
         Ok(())
     }
 
-    fn seen_before(&self, identity: &[u8; 32]) -> Result<bool> {
-        let sql = "SELECT 1 FROM sightings WHERE identity = ?1";
+    /// Takes in one place where a key was seen; answers how many incidents were opened, or became
+    /// more than they were, and how many places were added. `hold`: why nothing is done at once.
+    #[expect(clippy::too_many_arguments, reason = "each decides")]
+    fn raise(
+        &self,
+        key: &Key,
+        sighting: &Sighting,
+        at_home: bool,
+        policy: &Policy,
+        hold: Option<&str>,
+        now: Timestamp,
+    ) -> Result<(u64, u64)> {
+        // By the key's id: its digest changes with the pepper. Older rows have that one.
+        let identity = sighting.identity(key.id.as_bytes());
+        let older = sighting.identity(sighting.digest.as_bytes());
+        if self.seen_before(&identity, &older)? {
+            return Ok((0, 0));
+        }
+        let place = place_of(key, sighting, at_home);
+        if place == Place::Home {
+            return Ok((0, 0));
+        }
+        let usage = self.usage(key, sighting, policy, now)?;
+        let decision = incident::decide(key, place, policy, usage, now);
+        let decision = match hold {
+            Some(why) => decision.hold(why),
+            None => decision,
+        };
+        if let Some(incident) = self.open_incident(key)? {
+            self.add_sighting(incident, &identity, sighting)?;
+            let escalated = match place {
+                Place::Leak => self.escalate(incident, key, &decision, now)?,
+                Place::Home | Place::OpenHome => 0,
+            };
+            return Ok((escalated, 1));
+        }
+        if !decision.opens {
+            return Ok((0, 0));
+        }
+        let incident = self.open(key, &decision, policy, now)?;
+        self.add_sighting(incident, &identity, sighting)?;
+        Ok((1, 0))
+    }
+
+    fn seen_before(&self, identity: &[u8; 32], older: &[u8; 32]) -> Result<bool> {
+        let sql = "SELECT 1 FROM sightings WHERE identity IN (?1, ?2)";
         let mut statement = self.sql().prepare_cached(sql)?;
-        Ok(statement.query_row([identity], |_| Ok(())).optional()?.is_some())
+        Ok(statement.query_row((identity, older), |_| Ok(())).optional()?.is_some())
     }
 
     fn open_incident(&self, key: &Key) -> Result<Option<i64>> {
@@ -257,9 +287,12 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<()> {
         let recipients = match role {
-            Role::Owner => vec![key.owner.clone()],
-            Role::Admin => self.admins()?,
+            Role::Owner => key.contact.clone().into_iter().collect(),
+            Role::Admin => self.admins(&key.account_id)?,
         };
+        if recipients.is_empty() {
+            self.note(incident, &format!("nobody to tell as {role}: no mail address"), now)?;
+        }
         for recipient in recipients {
             let message_id = format!("{}.{kind}@leakwarden", uuid::Uuid::new_v4());
             self.sql().execute(
@@ -390,129 +423,35 @@ impl Tx<'_> {
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
-
-    /// Releases what is held; answers how many actions became due. Owner and admins are told.
-    pub fn approve(&self, incident: i64, actor: &str, reason: &str, now: Timestamp) -> Result<u64> {
-        let key = self.key(&self.incident_key(incident)?)?;
-        let released = self.sql().execute(
-            "UPDATE actions SET state = 'due', approved = 1, why = '', due_at = max(due_at, ?2),
-                 created_at = ?2
-             WHERE incident_id = ?1 AND state = 'held'",
-            (incident, to_millis(now)),
-        )?;
-        if released > 0 {
-            self.note(incident, &format!("approved by {actor}: {reason}"), now)?;
-            for role in [Role::Owner, Role::Admin] {
-                self.add_notices(incident, &key, role, NoticeKind::Leak, now)?;
-            }
-            let target = incident.to_string();
-            self.audit(&crate::registry::audit::Entry {
-                actor,
-                action: "leak approve",
-                target: &target,
-                before: ActionState::Held.as_str(),
-                after: ActionState::Due.as_str(),
-                reason,
-                ..crate::registry::audit::Entry::at(now)
-            })?;
-        }
-        Ok(released as u64)
-    }
-
-    /// When only observing: whatever was decided while acting waits for an approval.
-    pub fn hold_unapproved(&self) -> Result<u64> {
-        let held = self.sql().execute(
-            "UPDATE actions SET state = 'held', why = 'observe mode'
-             WHERE state = 'due' AND approved = 0",
-            [],
-        )?;
-        Ok(held as u64)
-    }
-
-    /// Closes an incident. What is still held is dropped: nobody approved it.
-    pub fn resolve(
-        &self,
-        incident: i64,
-        resolution: &str,
-        actor: &str,
-        reason: &str,
-        now: Timestamp,
-    ) -> Result<()> {
-        let key = self.key(&self.incident_key(incident)?)?;
-        if resolution == "rotated" && key.status(now) == Status::Active {
-            return Err(RegistryError::Refused(format!(
-                "{} is still valid, so it was not rotated; disable or delete it first",
-                key.name
-            )));
-        }
-        let changed = self.sql().execute(
-            "UPDATE incidents SET state = 'resolved', resolved_at = ?2, resolution = ?3
-             WHERE id = ?1 AND state = 'open'",
-            (incident, to_millis(now), resolution),
-        )?;
-        if changed == 0 {
-            return Err(RegistryError::Refused(format!("incident {incident} is resolved already")));
-        }
-        // A rotated key may still be deleted when its grace is over; any other end stops that.
-        let waiting = if resolution == "rotated" { i64::MAX } else { to_millis(now) };
-        self.sql().execute(
-            "UPDATE actions SET state = 'failed', why = 'not done: the leak was resolved before',
-                 finished_at = ?2
-             WHERE incident_id = ?1 AND (state = 'held' OR (state = 'due' AND due_at > ?3))",
-            (incident, to_millis(now), waiting),
-        )?;
-        self.note(incident, &format!("resolved as {resolution} by {actor}: {reason}"), now)?;
-        let target = incident.to_string();
-        self.audit(&crate::registry::audit::Entry {
-            actor,
-            action: "leak resolve",
-            target: &target,
-            before: "open",
-            after: resolution,
-            reason,
-            ..crate::registry::audit::Entry::at(now)
-        })
-    }
-
-    /// Somebody enabled a key on purpose: stops what is still to be done to it, and closes its
-    /// incident, so that a new place is a new leak.
-    pub fn close_enabled(&self, key: &Key, why: &str, now: Timestamp) -> Result<()> {
-        let mut statement = self.sql().prepare(
-            "UPDATE actions SET state = 'failed', why = ?2, finished_at = ?3
-             WHERE state IN ('due', 'held')
-               AND incident_id IN (SELECT id FROM incidents WHERE key_id = ?1)
-             RETURNING incident_id",
-        )?;
-        let rows = statement.query_map((&key.id, why, to_millis(now)), |row| row.get(0))?;
-        let incidents = rows.collect::<rusqlite::Result<std::collections::BTreeSet<i64>>>()?;
-        incidents.into_iter().try_for_each(|incident| self.note(incident, why, now))?;
-        self.sql().execute(
-            "UPDATE incidents SET state = 'resolved', resolved_at = ?2, resolution = 'enabled'
-             WHERE key_id = ?1 AND state = 'open'",
-            (&key.id, to_millis(now)),
-        )?;
-        Ok(())
-    }
-
-    fn incident_key(&self, incident: i64) -> Result<String> {
-        let sql = "SELECT key_id FROM incidents WHERE id = ?1";
-        self.sql().query_row(sql, [incident], |row| row.get(0)).optional()?.ok_or_else(|| {
-            RegistryError::NotFound(format!("no incident {incident}; see `leak list --all`"))
-        })
-    }
 }
 
 /// How long an action may be on its way before notices go out without its outcome.
 pub const OUTCOME_WAIT: Duration = Duration::from_secs(30);
 
-fn place_of(key: &Key, sighting: &Sighting, options: &Options) -> Place {
-    // Homes are files: never logs, diffs or stdin.
-    let own = |glob: &String| {
-        let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
-        glob.is_ok_and(|glob| glob.compile_matcher().is_match(&sighting.place))
+impl Sighting {
+    /// What tells one sighting from another: the place, and what was seen there.
+    fn identity(&self, what: &[u8]) -> [u8; 32] {
+        let (host, stream) = (self.host.as_bytes(), self.stream.as_bytes());
+        identity_hash(&[host, stream, &self.offset.to_le_bytes(), what])
+    }
+
+    /// Homes are files: never logs, diffs or stdin.
+    fn is_file(&self) -> bool {
+        self.source == crate::source::Kind::File.as_str()
+    }
+}
+
+fn is_home(homes: &globset::GlobSet, sighting: &Sighting) -> bool {
+    sighting.is_file() && homes.is_match(&sighting.place)
+}
+
+fn place_of(key: &Key, sighting: &Sighting, at_home: bool) -> Place {
+    let own = |home: &Home| {
+        let glob = globset::GlobBuilder::new(&home.glob).literal_separator(true).build();
+        (home.host.is_empty() || home.host == sighting.host)
+            && glob.is_ok_and(|glob| glob.compile_matcher().is_match(&sighting.place))
     };
-    let home = sighting.source == crate::source::Kind::File.as_str()
-        && (options.homes.is_match(&sighting.place) || key.homes.iter().any(own));
+    let home = at_home || (sighting.is_file() && key.homes.iter().any(own));
     match (home, sighting.world_readable) {
         (false, _) => Place::Leak,
         (true, false) => Place::Home,

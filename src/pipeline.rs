@@ -130,8 +130,10 @@ impl Scan {
         if let Some(error) = self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
-        if let Asked::Registry(filter, _) = &self.asked {
+        if let Asked::Registry(filter, registry) = &self.asked {
             filter.check()?;
+            // A pepper that was rotated meanwhile would have hidden keys.
+            registry.lock().unwrap_or_else(PoisonError::into_inner).read(|_| Ok(()))?;
         }
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.findings.sort_by(|a, b| (&a.path, a.line, a.start).cmp(&(&b.path, b.line, b.start)));
@@ -329,10 +331,15 @@ impl Drop for ScanReader<'_> {
     }
 }
 
+/// Candidates that nobody owns, of one item, that are handed on to be remembered.
+const UNOWNED_MAX: u32 = 1_000;
+
 /// What one watch hands to the recorder.
 #[derive(Debug, Default)]
 pub struct Batch {
     sightings: Vec<Sighting>,
+    /// Unowned candidates beyond [`UNOWNED_MAX`].
+    forgotten: u64,
     offset: Option<Offset>,
     /// The watch of that name is ready: what was there at its first start is behind it.
     ready: Option<String>,
@@ -347,7 +354,7 @@ pub struct WatchReader {
     matcher: Matcher,
     scanner: Scanner,
     item: Option<Item>,
-    sightings: Vec<Sighting>,
+    found: Found,
     to: SyncSender<Batch>,
     ready: Box<dyn Fn() + Send>,
     /// Something in git was not decided.
@@ -374,7 +381,7 @@ impl WatchReader {
             lookup,
             scanner: Scanner::new(),
             item: None,
-            sightings: Vec::new(),
+            found: Found::default(),
             to,
             ready,
             undecided: false,
@@ -395,44 +402,69 @@ impl WatchReader {
     }
 
     fn send(&mut self, offset: Option<Offset>) -> ControlFlow<()> {
-        let sightings = std::mem::take(&mut self.sightings);
-        if sightings.is_empty() && offset.is_none() {
+        let sightings = std::mem::take(&mut self.found.sightings);
+        let forgotten = std::mem::take(&mut self.found.forgotten);
+        if sightings.is_empty() && forgotten == 0 && offset.is_none() {
             return ControlFlow::Continue(());
         }
-        match self.to.send(Batch { sightings, offset, ready: None }) {
+        match self.to.send(Batch { sightings, forgotten, offset, ready: None }) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
     }
 }
 
-/// A registered candidate as a sighting; others are nothing to the ledger.
-fn sighting(
-    candidate: &Candidate,
-    item: &Item,
-    filter: &Filter,
-    shown: &dyn Fn(&Path) -> String,
-    host: &str,
-) -> Option<Sighting> {
-    let stream = item.stream.clone().filter(|_| candidate.known)?;
-    Some(Sighting {
-        digest: filter.digest(candidate.secret.expose()),
-        source: item.kind.as_str(),
-        stream,
-        place: item.path.clone(),
-        path: shown(&item.path),
-        line: candidate.line,
-        column: candidate.column,
-        offset: candidate.start,
-        host: host.to_owned(),
-        seen_at: clock::now(),
-        world_readable: item.stat.world_readable,
-    })
+/// What was found in an item and is not handed on yet.
+#[derive(Default)]
+struct Found {
+    sightings: Vec<Sighting>,
+    unowned: u32,
+    forgotten: u64,
+}
+
+impl Found {
+    /// Takes registered candidates, and those that a rule is sure enough of: somebody may register
+    /// them later. A flood of the latter is cut, and counted.
+    fn take(
+        &mut self,
+        candidate: &Candidate,
+        item: &Item,
+        filter: &Filter,
+        shown: &dyn Fn(&Path) -> String,
+        host: &str,
+    ) {
+        let likely = candidate.rule.is_some() && candidate.confidence >= Confidence::Medium;
+        let Some(stream) = item.stream.clone().filter(|_| candidate.known || likely) else {
+            return;
+        };
+        if !candidate.known {
+            self.unowned += 1;
+            if self.unowned > UNOWNED_MAX {
+                self.forgotten += 1;
+                return;
+            }
+        }
+        self.sightings.push(Sighting {
+            digest: filter.digest(candidate.secret.expose()),
+            checked: candidate.confidence == Confidence::High,
+            source: item.kind.as_str().to_owned(),
+            stream,
+            place: item.path.clone(),
+            path: shown(&item.path),
+            line: candidate.line,
+            column: candidate.column,
+            offset: candidate.start,
+            host: host.to_owned(),
+            seen_at: clock::now(),
+            world_readable: item.stat.world_readable,
+        });
+    }
 }
 
 impl Sink for WatchReader {
     fn begin(&mut self, item: &Item) {
         self.refresh();
+        self.found.unowned = 0;
         self.scanner.restart(item.from, item.context);
         self.item = Some(item.clone());
     }
@@ -442,16 +474,17 @@ impl Sink for WatchReader {
     }
 
     fn filled(&mut self, count: usize) {
-        let Self { scanner, matcher, filter, item, sightings, host, .. } = self;
+        let Self { scanner, matcher, filter, item, found, host, .. } = self;
         let shown = |path: &Path| shown(matcher, filter, path);
         scanner.filled(count, matcher, &|bytes| filter.knows(bytes), &mut |candidate| {
-            let found = item.as_ref().and_then(|i| sighting(&candidate, i, filter, &shown, host));
-            sightings.extend(found);
+            if let Some(item) = item {
+                found.take(&candidate, item, filter, &shown, host);
+            }
         });
         // A closed queue shows at the end of the item. In git, places are looked up first.
         let in_git = self.item.as_ref().is_some_and(|item| item.kind.is_in_git());
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
-            if in_git || self.sightings.is_empty() {
+            if in_git || self.found.sightings.is_empty() {
                 ControlFlow::Continue(())
             } else {
                 self.send(None)
@@ -459,12 +492,13 @@ impl Sink for WatchReader {
     }
 
     fn end(&mut self, end: End) -> ControlFlow<(), Position> {
-        let Self { scanner, matcher, filter, item, sightings, host, .. } = self;
+        let Self { scanner, matcher, filter, item, found, host, .. } = self;
         let shown = |path: &Path| shown(matcher, filter, path);
         let known = |bytes: &[u8]| filter.knows(bytes);
         let mut take = |candidate: Candidate| {
-            let found = item.as_ref().and_then(|i| sighting(&candidate, i, filter, &shown, host));
-            sightings.extend(found);
+            if let Some(item) = item {
+                found.take(&candidate, item, filter, &shown, host);
+            }
         };
         let position = match end {
             End::Done | End::Broken => {
@@ -509,20 +543,20 @@ impl Sink for WatchReader {
     }
 
     fn found(&self) -> BTreeMap<String, Kind> {
-        placed::objects(self.sightings.iter().map(|s| (&*s.place, s.source)))
+        placed::objects(self.found.sightings.iter().map(|s| (&*s.place, s.source)))
     }
 
     fn place(&mut self, repository: &Path, places: &Places) {
-        let Self { sightings, matcher, filter, .. } = self;
+        let Self { found, matcher, filter, .. } = self;
         let shown = |text: &Path| shown(matcher, filter, text);
-        sightings.iter_mut().for_each(|sighting| {
+        found.sightings.iter_mut().for_each(|sighting| {
             placed::tell(sighting, repository, places, &shown);
         });
     }
 
     fn reached(&mut self, reference: PathId, to: &str) -> bool {
         if std::mem::take(&mut self.undecided) {
-            self.sightings.clear();
+            self.found.sightings.clear();
             return false;
         }
         let stream = to.to_owned();
@@ -557,15 +591,17 @@ pub fn record(
     committed: &dyn Fn(),
 ) {
     while let Ok(first) = from.recv() {
-        let mut sightings = first.sightings;
+        let (mut sightings, mut forgotten) = (first.sightings, first.forgotten);
         let mut offsets: Vec<Offset> = first.offset.into_iter().collect();
         let mut ready: Vec<String> = first.ready.into_iter().collect();
         for batch in from.try_iter().take(COMMIT_BATCHES) {
             sightings.extend(batch.sightings);
+            forgotten += batch.forgotten;
             offsets.extend(batch.offset);
             ready.extend(batch.ready);
         }
-        let batch = ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready };
+        let batch =
+            ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready, forgotten };
         loop {
             match ledger::record(registry, &batch, options, clock::now()) {
                 Ok(recorded) => {

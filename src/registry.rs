@@ -4,12 +4,21 @@
 //! `BEGIN IMMEDIATE` transaction together with its audit row; a database without its own pepper,
 //! a newer one, a damaged one or one that others may read is refused, never replaced.
 
+pub mod access;
+pub mod account;
 pub mod audit;
+mod backup;
+mod change;
 pub mod export;
 pub mod folder;
+mod grants;
+pub mod home;
+pub mod identity;
+mod issue;
 pub mod key;
 mod keys;
 pub mod lookup;
+mod rotate;
 mod sqlite;
 pub mod tags;
 
@@ -19,11 +28,12 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
 
-use crate::clock::to_millis;
 use crate::secret::{Keyring, KeyringError};
 use crate::shape::Unfit;
 
-pub use keys::{Change, Identity, Material, NewKey, generate_ibm_like, generate_own};
+pub use change::{Change, KeyUpdate, KeysOf, OWN_ACTOR};
+pub use issue::{Material, NewKey, generate_ibm_like, generate_own};
+pub use keys::{Filter, View};
 
 /// What can go wrong with the registry. Each says what, where, and how to mend it.
 #[derive(Debug, thiserror::Error)]
@@ -92,9 +102,32 @@ pub enum RegistryError {
         /// Ours.
         known: i64,
     },
+    /// A daemon of an older version runs on it.
+    #[error(
+        "a daemon runs on the registry in {0}; stop it first (it is of an older version, or would \
+         go on with what is changed now)"
+    )]
+    Running(PathBuf),
+    /// SQLite says that its file is broken.
+    #[error(
+        "the registry database is damaged ({0}); nothing was changed. Stop the daemon, keep the \
+         damaged files, and put a backup in their place"
+    )]
+    Damaged(String),
+    /// Another process wrote all the time.
+    #[error(
+        "the registry is busy: another leakwarden writes to it for long (an import?); try again"
+    )]
+    Busy,
+    /// Nothing can be written.
+    #[error("cannot write to the registry: {0}; nothing was changed")]
+    Unwritable(String),
+    /// The pepper was rotated by another process.
+    #[error("the pepper of the registry was rotated meanwhile; start again")]
+    Rotated,
     /// SQLite refused.
     #[error("registry database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
     /// A migration failed.
     #[error("cannot bring the registry database up to date: {0}")]
     Migration(#[from] rusqlite_migration::Error),
@@ -110,6 +143,35 @@ pub enum RegistryError {
     /// No such thing.
     #[error("{0}")]
     NotFound(String),
+}
+
+impl From<rusqlite::Error> for RegistryError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode;
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                Self::Damaged(error.to_string())
+            }
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            Some(
+                ErrorCode::DiskFull
+                | ErrorCode::ReadOnly
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::CannotOpen,
+            ) => Self::Unwritable(error.to_string()),
+            _ => Self::Sqlite(error),
+        }
+    }
+}
+
+/// Refuses a change by somebody who has not seen the last one.
+fn check_version(what: &str, version: i64, expected: Option<i64>) -> Result<()> {
+    match expected {
+        Some(expected) if expected != version => Err(RegistryError::Refused(format!(
+            "the {what} was changed meanwhile: its version is {version}, not {expected}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Shorthand.
@@ -144,16 +206,17 @@ impl Registry {
     pub fn init(dir: &Path, setup: &Setup, now: Timestamp) -> Result<Self> {
         let keyring = folder::create(dir)?;
         let mut connection = sqlite::open(&folder::database(dir))?;
-        sqlite::migrate(&mut connection, &folder::database(dir))?;
+        sqlite::migrate(&mut connection, dir)?;
         let mut salt = [0u8; 16];
         getrandom::fill(&mut salt).map_err(KeyringError::Random)?;
+        let check = keyring.check_value();
+        connection.execute(
+            "INSERT INTO meta (name, value) VALUES ('pepper_check', ?1), ('fingerprint_salt', ?2)",
+            (&check, &salt),
+        )?;
         let mut registry = Self { connection, keyring: Arc::new(keyring), folder: dir.to_owned() };
-        let check = registry.keyring.check_value();
-        registry.write(|tx| {
-            tx.set_meta("pepper_check", &check)?;
-            tx.set_meta("fingerprint_salt", &salt)?;
-            tx.create_account(&setup.account, &setup.admin, &setup.actor, now)
-        })?;
+        let caller = access::Caller::operator(&setup.actor);
+        registry.write(|tx| tx.create_account(&setup.account, &setup.admin, &caller, now))?;
         Ok(registry)
     }
 
@@ -161,17 +224,18 @@ impl Registry {
     pub fn open(dir: &Path) -> Result<Self> {
         let keyring = folder::open(dir)?;
         let path = folder::database(dir);
+        // Looked at before SQLite is: it would write into an empty file.
+        if folder::is_empty(&path)? {
+            return Err(RegistryError::Empty(path));
+        }
         let mut connection = sqlite::open(&path)?;
         if sqlite::is_empty(&connection)? {
             return Err(RegistryError::Empty(path));
         }
-        sqlite::migrate(&mut connection, &path)?;
-        let registry = Self { connection, keyring: Arc::new(keyring), folder: dir.to_owned() };
-        let stored = registry.meta("pepper_check")?.unwrap_or_default();
-        if !crate::secret::equal(&stored, &registry.keyring.check_value()) {
-            return Err(RegistryError::WrongPepper(folder::pepper(dir)));
-        }
-        Ok(registry)
+        let keyring = matching(&connection, &keyring)?
+            .ok_or_else(|| RegistryError::WrongPepper(folder::pepper(dir)))?;
+        sqlite::migrate(&mut connection, dir)?;
+        Ok(Self { connection, keyring: Arc::new(keyring), folder: dir.to_owned() })
     }
 
     /// A second connection to the same database, for a loop that tries again by itself: it does not
@@ -191,7 +255,7 @@ impl Registry {
     pub fn write<T>(&mut self, work: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let tx = Tx { transaction, keyring: &self.keyring };
+        let tx = Tx::new(transaction, &self.keyring)?;
         let answer = work(&tx)?;
         tx.transaction.commit()?;
         Ok(answer)
@@ -201,7 +265,7 @@ impl Registry {
     pub fn read<T>(&mut self, work: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Deferred)?;
-        work(&Tx { transaction, keyring: &self.keyring })
+        work(&Tx::new(transaction, &self.keyring)?)
     }
 
     /// How many keys there are, tombstones not counted.
@@ -213,13 +277,46 @@ impl Registry {
 
     /// The salt of this installation's fingerprints.
     pub fn fingerprint_salt(&self) -> Result<Vec<u8>> {
-        self.meta("fingerprint_salt").map(Option::unwrap_or_default)
+        meta(&self.connection, "fingerprint_salt").map(Option::unwrap_or_default)
     }
 
-    fn meta(&self, name: &str) -> Result<Option<Vec<u8>>> {
-        let mut statement =
-            self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
-        Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+    /// Makes short work of what need not survive a power cut, and waits for nobody: counts of uses.
+    pub fn hasten(&self) -> Result<()> {
+        self.connection.pragma_update(None, "synchronous", "normal")?;
+        self.connection.busy_timeout(std::time::Duration::from_millis(20))?;
+        let late = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        self.connection.set_db_config(late, true)?;
+        Ok(())
+    }
+
+    /// Takes more memory, for many changes at once.
+    pub fn make_room(&self) -> Result<()> {
+        self.connection.pragma_update(None, "cache_size", -256 * 1024)?;
+        Ok(())
+    }
+}
+
+fn meta(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+    Ok(statement.query_row([name], |row| row.get(0)).optional()?)
+}
+
+/// The secrets under which the digests of this database were made: a copy from before a rotation
+/// wants the peppers up to that one.
+fn matching(connection: &Connection, keyring: &Keyring) -> Result<Option<Keyring>> {
+    let stored = meta(connection, "pepper_check")?.unwrap_or_default();
+    let mut older = (1..=keyring.version()).rev().map(|version| keyring.at_version(version));
+    Ok(older.find(|keyring| crate::secret::equal(&stored, &keyring.check_value())))
+}
+
+impl<'a> Tx<'a> {
+    /// No look-up is ever made under a pepper that is not the database's.
+    fn new(transaction: Transaction<'a>, keyring: &'a Keyring) -> Result<Self> {
+        let stored = meta(&transaction, "pepper_check")?.unwrap_or_default();
+        if !crate::secret::equal(&stored, &keyring.check_value()) {
+            return Err(RegistryError::Rotated);
+        }
+        Ok(Self { transaction, keyring })
     }
 }
 
@@ -236,32 +333,27 @@ impl Tx<'_> {
         self.keyring
     }
 
-    fn set_meta(&self, name: &str, value: &[u8]) -> Result<()> {
-        self.sql().execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", (name, value))?;
+    /// A value of the table of settings.
+    pub fn setting(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        meta(self.sql(), name)
+    }
+
+    /// Writes one.
+    pub fn set_setting(&self, name: &str, value: &[u8]) -> Result<()> {
+        let sql = "INSERT INTO meta (name, value) VALUES (?1, ?2)
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+        self.sql().execute(sql, (name, value))?;
         Ok(())
     }
 
-    fn create_account(&self, name: &str, admin: &str, actor: &str, now: Timestamp) -> Result<()> {
-        let id = uuid::Uuid::new_v4().simple().to_string();
-        self.sql().execute(
-            "INSERT INTO accounts (id, name, created_at) VALUES (?1, ?2, ?3)",
-            (&id, name, to_millis(now)),
-        )?;
-        self.audit(&audit::Entry {
-            actor,
-            action: "account create",
-            target: &id,
-            after: name,
-            ..audit::Entry::at(now)
-        })?;
-        let admin = self.identity(admin, actor, now)?;
-        self.sql().execute("UPDATE identities SET is_admin = 1 WHERE id = ?1", [&admin.id])?;
-        self.audit(&audit::Entry {
-            actor,
-            action: "access grant",
-            target: &admin.id,
-            after: "administrator",
-            ..audit::Entry::at(now)
-        })
+    /// A part of a transaction that leaves nothing behind when it is refused.
+    pub fn part<T>(&self, work: impl FnOnce(&Self) -> Result<T>) -> Result<T> {
+        self.sql().prepare_cached("SAVEPOINT part")?.execute([])?;
+        let answer = work(self);
+        if answer.is_err() {
+            self.sql().prepare_cached("ROLLBACK TO part")?.execute([])?;
+        }
+        self.sql().prepare_cached("RELEASE part")?.execute([])?;
+        answer
     }
 }

@@ -81,7 +81,18 @@ pub async fn step(registry: &mut Registry, executor: &mut dyn Executor) -> Resul
         let outcome = executor.execute(action).await;
         record(registry, action, &outcome)?;
     }
+    if !due.is_empty() {
+        tell_head(registry)?;
+    }
     Ok(due.len())
+}
+
+/// The end of the audit log, for the system's log: whoever cuts the audit log off cannot reach that.
+pub fn tell_head(registry: &mut Registry) -> Result<()> {
+    if let Some(head) = registry.read(|tx| tx.audit_head())? {
+        info!("{head}");
+    }
+    Ok(())
 }
 
 fn record(registry: &mut Registry, action: &DueAction, outcome: &Outcome) -> Result<()> {

@@ -111,17 +111,21 @@ pub enum KeyringError {
     Random(getrandom::Error),
 }
 
-/// The installation's secrets: the pepper and the two tag keys. They lie in one file of mode 0600
+/// The installation's secrets: the peppers and the two tag keys. They lie in one file of mode 0600
 /// beside the database, never in it.
+///
+/// Each rotation adds a pepper behind the others: the digest under the last one is made from the
+/// digest under the one before it, so that no plain key is needed for a rotation.
+#[derive(Clone)]
 pub struct Keyring {
-    pepper: Zeroizing<[u8; 32]>,
+    /// At least one, the oldest first.
+    peppers: Vec<Zeroizing<[u8; 32]>>,
+    macs: Vec<Hmac<Sha256>>,
     tag_key: Zeroizing<[u8; 16]>,
     export_key: Zeroizing<[u8; 16]>,
-    mac: Hmac<Sha256>,
 }
 
 const FORMAT: &str = "leakwarden-pepper 1";
-const FIELDS: [&str; 3] = ["pepper", "tag", "export"];
 
 impl Keyring {
     /// Makes new secrets from the operating system's generator.
@@ -140,19 +144,48 @@ impl Keyring {
         pepper.copy_from_slice(head);
         tag_key.copy_from_slice(tag);
         export_key.copy_from_slice(export);
-        let mac = keyed(pepper.as_ref());
-        Self { pepper, tag_key, export_key, mac }
+        Self::new(vec![pepper], tag_key, export_key)
+    }
+
+    fn new(
+        peppers: Vec<Zeroizing<[u8; 32]>>,
+        tag_key: Zeroizing<[u8; 16]>,
+        export_key: Zeroizing<[u8; 16]>,
+    ) -> Self {
+        let macs = peppers.iter().map(|pepper| keyed(pepper.as_ref())).collect();
+        Self { peppers, macs, tag_key, export_key }
+    }
+
+    /// How many peppers there are: the version of its digests.
+    #[must_use]
+    pub fn version(&self) -> usize {
+        self.peppers.len()
+    }
+
+    /// The same with the first peppers only, as before the later rotations.
+    #[must_use]
+    pub fn at_version(&self, version: usize) -> Self {
+        let peppers = self.peppers.iter().take(version).cloned().collect();
+        Self::new(peppers, self.tag_key.clone(), self.export_key.clone())
+    }
+
+    /// The same with one more pepper.
+    pub fn rotated(&self) -> Result<Self, KeyringError> {
+        let mut pepper = Zeroizing::new([0u8; 32]);
+        getrandom::fill(pepper.as_mut()).map_err(KeyringError::Random)?;
+        let peppers = self.peppers.iter().cloned().chain([pepper]).collect();
+        Ok(Self::new(peppers, self.tag_key.clone(), self.export_key.clone()))
     }
 
     /// The text of the pepper file.
     #[must_use]
     pub fn render(&self) -> Zeroizing<String> {
-        let mut text = Zeroizing::new(String::with_capacity(256));
+        let mut text = Zeroizing::new(String::with_capacity(256 + 80 * self.peppers.len()));
         text.push_str(FORMAT);
         text.push('\n');
-        let parts: [&[u8]; 3] =
-            [self.pepper.as_ref(), self.tag_key.as_ref(), self.export_key.as_ref()];
-        for (name, bytes) in FIELDS.iter().zip(parts) {
+        let peppers = self.peppers.iter().map(|pepper| ("pepper", pepper.as_slice()));
+        let keys = [("tag", self.tag_key.as_slice()), ("export", self.export_key.as_slice())];
+        for (name, bytes) in peppers.chain(keys) {
             text.push_str(name);
             text.push(' ');
             for byte in bytes {
@@ -167,24 +200,28 @@ impl Keyring {
     /// Reads the text of a pepper file.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let malformed = |line, expected| KeyringError::Malformed { line, expected };
-        let mut lines = text.lines();
-        if lines.next() != Some(FORMAT) {
+        let mut lines = text.lines().enumerate().peekable();
+        if lines.next().map(|(_, line)| line) != Some(FORMAT) {
             return Err(malformed(1, FORMAT));
         }
-        let mut bytes = Zeroizing::new([0u8; 64]);
-        let mut rest = bytes.as_mut_slice();
-        let expected = ["pepper <64 hex digits>", "tag <32 hex digits>", "export <32 hex digits>"];
-        for (index, (name, expected)) in FIELDS.iter().zip(expected).enumerate() {
-            let size = if index == 0 { 32 } else { 16 };
-            let (part, tail) = rest.split_at_mut(size);
-            lines
-                .next()
-                .and_then(|line| line.strip_prefix(name)?.strip_prefix(' '))
-                .and_then(|hex| decode_hex(hex.trim_end(), part))
-                .ok_or_else(|| malformed(index + 2, expected))?;
-            rest = tail;
+        let mut peppers = Vec::new();
+        while lines.peek().is_some_and(|(_, line)| line.starts_with("pepper ")) {
+            let mut pepper = Zeroizing::new([0u8; 32]);
+            let line = lines.next();
+            field(line, "pepper ", pepper.as_mut())
+                .ok_or_else(|| malformed(peppers.len() + 2, "pepper <64 hex digits>"))?;
+            peppers.push(pepper);
         }
-        Ok(Self::from_bytes(&bytes))
+        let at = peppers.len() + 2;
+        if peppers.is_empty() {
+            return Err(malformed(at, "pepper <64 hex digits>"));
+        }
+        let (mut tag, mut export) = (Zeroizing::new([0u8; 16]), Zeroizing::new([0u8; 16]));
+        field(lines.next(), "tag ", tag.as_mut())
+            .ok_or_else(|| malformed(at, "tag <32 hex digits>"))?;
+        field(lines.next(), "export ", export.as_mut())
+            .ok_or_else(|| malformed(at + 1, "export <32 hex digits>"))?;
+        Ok(Self::new(peppers, tag, export))
     }
 
     /// The digest of a key.
@@ -199,9 +236,13 @@ impl Keyring {
     /// The digest of a key of which only the SHA-256 is known.
     #[must_use]
     pub fn digest_of_sha256(&self, sha256: &[u8; 32]) -> Digest {
-        let mut mac = self.mac.clone();
-        mac.update(sha256);
-        Digest(mac.finalize().into_bytes().into())
+        Digest(self.macs.iter().fold(*sha256, |value, mac| step(mac, &value)))
+    }
+
+    /// The digest under the last pepper, from the one under the pepper before it.
+    #[must_use]
+    pub fn next_digest(&self, previous: &[u8; 32]) -> [u8; 32] {
+        self.macs.last().map_or(*previous, |mac| step(mac, previous))
     }
 
     /// The tag of a key: 64 bits for the in-memory filter. About 10 ns for 44 bytes.
@@ -219,9 +260,11 @@ impl Keyring {
     /// What the database stores to recognise its own pepper.
     #[must_use]
     pub fn check_value(&self) -> [u8; 32] {
-        let mut mac = self.mac.clone();
-        mac.update(b"leakwarden: the check value of a pepper");
-        mac.finalize().into_bytes().into()
+        self.macs.last().map_or([0; 32], |mac| {
+            let mut mac = mac.clone();
+            mac.update(b"leakwarden: the check value of a pepper");
+            mac.finalize().into_bytes().into()
+        })
     }
 }
 
@@ -255,6 +298,17 @@ impl ExportKey {
         decode_hex(hex, bytes.as_mut())?;
         Some(Self(bytes))
     }
+}
+
+fn step(mac: &Hmac<Sha256>, value: &[u8; 32]) -> [u8; 32] {
+    let mut mac = mac.clone();
+    mac.update(value);
+    mac.finalize().into_bytes().into()
+}
+
+/// The bytes of one line of a pepper file.
+fn field(line: Option<(usize, &str)>, name: &str, out: &mut [u8]) -> Option<()> {
+    decode_hex(line?.1.strip_prefix(name)?.trim_end(), out)
 }
 
 /// First 16 hex digits of an HMAC of the value under a salt: the same value has the same
@@ -362,6 +416,22 @@ mod tests {
         let text = Keyring::generate().unwrap().render().replace("tag ", "tug ");
         let error = Keyring::parse(&text).unwrap_err();
         assert!(error.to_string().starts_with("line 3: expected `tag"), "{error}");
+    }
+
+    #[test]
+    fn a_rotation_needs_no_plain_key() {
+        let first = Keyring::generate().unwrap();
+        let third = first.rotated().unwrap().rotated().unwrap();
+        let second = third.at_version(2);
+        let key = b"some key of some length";
+        let known = first.digest(key);
+        let next = second.next_digest(known.as_bytes());
+        assert!(second.digest(key).matches(&next));
+        assert!(third.digest(key).matches(&third.next_digest(&next)));
+        assert_eq!(third.at_version(1).check_value(), first.check_value());
+        assert_ne!(third.check_value(), second.check_value());
+        let again = Keyring::parse(&third.render()).unwrap();
+        assert_eq!((again.version(), again.check_value()), (3, third.check_value()));
     }
 
     #[test]

@@ -1,42 +1,70 @@
-//! `leakwarden registry`: care for the registry itself.
+//! `leakwarden registry`: copies, checks, a new pepper, filters for other machines.
+
+mod filter;
 
 use serde_json::json;
 
-use super::{Exit, output};
-use crate::cli::{ListFormat, Registry};
+use super::{Exit, Session, output};
+use crate::cli::{self, ListFormat};
+use crate::clock;
 use crate::text::plural;
 
-/// The filter is no secret like the pepper: developers' machines need it.
-const FILTER_MODE: u32 = 0o644;
+pub(super) fn run(command: &cli::Registry) -> anyhow::Result<Exit> {
+    match command {
+        cli::Registry::Backup { file, scope } => {
+            let Session { registry, caller } = Session::open(scope)?;
+            caller.must_operate("copy the registry")?;
+            registry.backup(file)?;
+            let keys = plural(registry.key_count()?, "key");
+            output::print(&format!(
+                "copied {keys} to {}, and checked the copy; the pepper is not in it\n",
+                file.display()
+            ))?;
+            Ok(Exit::Clean)
+        }
+        cli::Registry::Check { scope, format } => check(scope, format.format),
+        cli::Registry::ExportFilter { file, scope, format } => {
+            filter::export(&mut Session::open(scope)?, file, format.format)
+        }
+        cli::Registry::RotatePepper { reason, force, scope } => {
+            let Session { mut registry, caller } = Session::open(scope)?;
+            let question = "Add a pepper to the registry? Its file has to be backed up again.";
+            if !force && !output::confirm(question)? {
+                output::note("nothing was changed");
+                return Ok(Exit::Found);
+            }
+            let version = registry.rotate_pepper(&caller, reason, clock::now())?;
+            output::print(&format!(
+                "the registry has pepper {version} now. Back up the pepper file again: backups \
+                 of the database from today on need it.\n"
+            ))?;
+            Ok(Exit::Clean)
+        }
+    }
+}
 
-pub(super) fn run(command: &Registry) -> anyhow::Result<Exit> {
-    let Registry::ExportFilter { file, registry, format } = command;
-    let mut registry = super::open(registry)?;
-    let target = crate::text::clean(file.as_os_str().as_encoded_bytes());
-    let (bytes, told) =
-        registry.write(|tx| tx.export_filter(&target, &super::actor(), crate::clock::now()))?;
-    if file.as_os_str() == "-" {
-        output::to_stdout(|out| out.write_all(&bytes))?;
-    } else {
-        output::replace(file, &bytes, FILTER_MODE)?;
+fn check(scope: &cli::Scope, format: ListFormat) -> anyhow::Result<Exit> {
+    let Session { mut registry, caller } = Session::open(scope)?;
+    caller.must_operate("check the registry")?;
+    let problems = registry.check()?;
+    let keys = registry.key_count()?;
+    match format {
+        ListFormat::Json => {
+            let whole = problems.is_empty();
+            output::json(&json!({ "whole": whole, "keys": keys, "problems": problems }))?;
+        }
+        ListFormat::Text => {
+            let mut text = problems.join("\n");
+            let keys = plural(keys, "key");
+            match problems.len() as u64 {
+                0 => text.push_str(&format!("the registry is whole: {keys}\n")),
+                count => {
+                    let found = plural(count, "problem");
+                    text.push_str(&format!("\n{found}; keep these files, and restore a backup\n"));
+                }
+            }
+            output::print(&text)?;
+        }
     }
-    let text = format!(
-        "wrote {}, {} bytes, to {target}; left out: {} under 80 bits, {} known by their SHA-256 alone",
-        plural(told.keys, "live key"),
-        bytes.len(),
-        told.weak,
-        told.hashed
-    );
-    match format.format {
-        _ if file.as_os_str() == "-" => output::note(&text),
-        ListFormat::Text => output::print(&format!("{text}\n"))?,
-        ListFormat::Json => output::json(&json!({
-            "file": target,
-            "bytes": bytes.len(),
-            "keys": told.keys,
-            "weak": told.weak,
-            "hashed": told.hashed,
-        }))?,
-    }
-    Ok(Exit::Clean)
+    Ok(if problems.is_empty() { Exit::Clean } else { Exit::Found })
 }

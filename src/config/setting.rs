@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 
+use crate::clock;
 use crate::incident;
 use crate::mail;
 
@@ -257,21 +258,6 @@ fn five_days() -> Span {
     Span(Duration::from_secs(5 * 86_400))
 }
 
-impl Span {
-    fn parse(text: &str) -> Option<Self> {
-        let at = text.find(|c: char| !c.is_ascii_digit())?;
-        let (number, unit) = text.split_at_checked(at)?;
-        let seconds = match unit {
-            "s" => 1,
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 86_400,
-            _ => return None,
-        };
-        Some(Self(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(seconds)?)))
-    }
-}
-
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // A visitor, so that a fault is told with its own line and field.
@@ -282,21 +268,10 @@ impl<'de> Deserialize<'de> for Span {
                 f.write_str("a length of time such as 90s, 10m, 4h or 5d")
             }
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Span, E> {
-                Span::parse(text).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+                let wrong = || E::invalid_value(de::Unexpected::Str(text), &self);
+                clock::parse_span(text).map(Span).ok_or_else(wrong)
             }
         }
         deserializer.deserialize_str(Text)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_read() {
-        assert_eq!(Span::parse("10m"), Some(Span(Duration::from_secs(600))));
-        assert_eq!(Span::parse("0s"), Some(Span(Duration::ZERO)));
-        assert!(["10", "m", "10 m", "-1s", "1w"].iter().all(|text| Span::parse(text).is_none()));
     }
 }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::clock::from_millis;
 use crate::incident::{ActionKind, ActionState, NoticeKind, Role};
+use crate::registry::access::{Act, Caller};
 use crate::registry::key::Key;
 use crate::registry::{RegistryError, Result, Tx};
 
@@ -97,13 +98,21 @@ pub struct TimelineRow {
 }
 
 impl Tx<'_> {
-    /// Numbers of incidents, newest first; resolved ones only when asked for.
-    pub fn incident_ids(&self, with_resolved: bool) -> Result<Vec<i64>> {
-        let mut statement = self
-            .sql()
-            .prepare("SELECT id FROM incidents WHERE state = 'open' OR ?1 ORDER BY id DESC")?;
-        let rows = statement.query_map([with_resolved], |row| row.get(0))?;
-        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    /// Numbers of the incidents that somebody may see, newest first; resolved ones only when asked
+    /// for.
+    pub fn incident_ids(&self, with_resolved: bool, caller: &Caller) -> Result<Vec<i64>> {
+        let mut statement = self.sql().prepare(
+            "SELECT id, key_id FROM incidents WHERE state = 'open' OR ?1 ORDER BY id DESC",
+        )?;
+        let rows = statement.query_map([with_resolved], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut seen = Vec::new();
+        for (id, key) in rows.collect::<rusqlite::Result<Vec<(i64, String)>>>()? {
+            let everything = caller.is_operator() && caller.account.is_none();
+            if everything || caller.may(Act::View, &self.key(&key)?.whose()).is_ok() {
+                seen.push(id);
+            }
+        }
+        Ok(seen)
     }
 
     /// An incident with everything that belongs to it.
@@ -134,13 +143,18 @@ impl Tx<'_> {
         Ok(incident)
     }
 
-    /// The incident a user means: `7` or `leak-7`.
-    pub fn find_incident(&self, text: &str) -> Result<i64> {
+    /// The incident a user means: `7` or `leak-7`. Those of keys that they may not see are not
+    /// there.
+    pub fn find_incident(&self, text: &str, caller: &Caller) -> Result<i64> {
         let id = text.strip_prefix("leak-").unwrap_or(text).parse().map_err(|_| {
             let shown = crate::text::clean(text.as_bytes());
             RegistryError::NotFound(format!("`{shown}` is no incident; see `leak list --all`"))
         })?;
-        self.incident_key(id).map(|_| id)
+        let key = self.key(&self.incident_key(id)?)?;
+        caller.may(Act::View, &key.whose()).map_err(|_| {
+            RegistryError::NotFound(format!("no incident {id}; see `leak list --all`"))
+        })?;
+        Ok(id)
     }
 
     fn action_rows(&self, id: i64) -> Result<Vec<ActionRow>> {

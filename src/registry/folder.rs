@@ -57,6 +57,39 @@ pub(super) fn create(dir: &Path) -> Result<Keyring> {
     Ok(keyring)
 }
 
+/// Replaces the pepper file by one with more in it; there is a whole one at every moment.
+pub(super) fn replace_pepper(dir: &Path, keyring: &Keyring) -> Result<()> {
+    let (path, part) = (pepper(dir), dir.join("pepper.part"));
+    let failed = |doing| {
+        let path = path.clone();
+        move |source| RegistryError::File { doing, path, source }
+    };
+    if part.exists() {
+        fs::remove_file(&part).map_err(failed("remove"))?;
+    }
+    write_new(&part, keyring.render().as_bytes())?;
+    fs::rename(&part, &path).map_err(failed("replace"))?;
+    sync_folder(dir)
+}
+
+/// Whether nothing is in a file.
+pub(super) fn is_empty(path: &Path) -> Result<bool> {
+    let meta = fs::metadata(path).map_err(|source| RegistryError::File {
+        doing: "look at",
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(meta.len() == 0)
+}
+
+/// Everything in the folder that others can reach.
+pub(super) fn loose(dir: &Path) -> Vec<RegistryError> {
+    let folder = check_mode(dir, FOLDER_MODE).err();
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| check_mode(&entry.path(), FILE_MODE).err());
+    folder.into_iter().chain(files).collect()
+}
+
 /// Checks the modes and reads the pepper.
 pub(super) fn open(dir: &Path) -> Result<Keyring> {
     let (database, pepper) = (database(dir), pepper(dir));
@@ -97,7 +130,8 @@ pub fn write_new(path: &Path, content: &[u8]) -> Result<()> {
         .map_err(|source| RegistryError::File { doing: "create", path: path.to_owned(), source })
 }
 
-fn sync_folder(dir: &Path) -> Result<()> {
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|folder| folder.sync_all()).map_err(|source| RegistryError::File {
         doing: "write",
         path: dir.to_owned(),

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::access::Whose;
+
 /// Makes an enum of words that stand in the database, on the command line and in reports.
 macro_rules! words {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -113,11 +115,43 @@ words! {
     }
 }
 
+words! {
+    /// How a key came into the registry.
+    Arrival {
+        /// Made here.
+        Created = "created",
+        /// Made elsewhere, registered by hand.
+        Registered = "registered",
+        /// Made elsewhere, imported with others.
+        Imported = "import",
+    }
+}
+
+/// A place where a key is meant to be.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct Home {
+    /// Name of the host; empty: every host.
+    pub host: String,
+    /// Matches the absolute path of a file.
+    pub glob: String,
+}
+
+impl std::fmt::Display for Home {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.as_str() {
+            "" => f.write_str(&self.glob),
+            host => write!(f, "{} on {host}", self.glob),
+        }
+    }
+}
+
 /// A registered key, without anything of the key itself but its hint.
 #[derive(Clone, Debug)]
 pub struct Key {
     /// `ApiKey-<uuid>`.
     pub id: String,
+    /// Its account.
+    pub account_id: String,
     /// Not unique.
     pub name: String,
     /// Free text.
@@ -128,14 +162,24 @@ pub struct Key {
     pub class: Class,
     /// Id of its identity.
     pub identity_id: String,
-    /// Mail address of its identity.
+    /// Name of its identity.
+    pub identity: String,
+    /// Mail address of its identity, or what comes nearest: a contact, a name.
     pub owner: String,
+    /// Who is told when it leaks; `None`: nobody but the administrators can be.
+    pub contact: Option<String>,
+    /// Id of whoever manages its identity.
+    pub manager_id: Option<String>,
+    /// The service that made it, if it is service-specific.
+    pub service: String,
     /// Stored state.
     pub state: State,
     /// Cannot be updated or deleted.
     pub locked: bool,
     /// What happens when it leaks.
     pub leak_action: LeakAction,
+    /// What carries that out.
+    pub executor: String,
     /// What people may see of it.
     pub hint: String,
     /// Invalid from this moment.
@@ -150,22 +194,49 @@ pub struct Key {
     pub modified_by: String,
     /// First leak.
     pub leaked_at: Option<Timestamp>,
-    /// created, registered or import.
-    pub source: String,
-    /// Where it is meant to be, as globs.
-    pub homes: Vec<String>,
+    /// Last time that it was found valid by `verify`.
+    pub last_used_at: Option<Timestamp>,
+    /// How often.
+    pub use_count: u64,
+    /// How it came here.
+    pub arrival: Arrival,
+    /// The source that its import named.
+    pub origin: String,
+    /// Its id there.
+    pub remote_id: Option<String>,
+    /// Id of the key that it succeeds.
+    pub replaces: Option<String>,
+    /// Where it is meant to be.
+    pub homes: Vec<Home>,
+    /// Grows with each change.
+    pub version: i64,
 }
 
 impl Key {
+    /// Whose it is, for questions of rights.
+    #[must_use]
+    pub fn whose(&self) -> Whose<'_> {
+        Whose {
+            account: &self.account_id,
+            identity: &self.identity_id,
+            manager: self.manager_id.as_deref(),
+            kind: self.kind,
+        }
+    }
+
     /// Whether it is valid now, and if not, why.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> Status {
-        match self.state {
-            State::Deleted => Status::Deleted,
-            State::Disabled => Status::Disabled,
-            State::Active if self.expires_at.is_some_and(|end| end <= now) => Status::Expired,
-            State::Active => Status::Active,
-        }
+        status_of(self.state, self.expires_at, now)
+    }
+}
+
+fn status_of(state: State, expires_at: Option<Timestamp>, now: Timestamp) -> Status {
+    match state {
+        State::Deleted => Status::Deleted,
+        State::Disabled => Status::Disabled,
+        State::Active if expires_at.is_some_and(|end| end <= now) => Status::Expired,
+        State::Active => Status::Active,
     }
 }
 
@@ -187,31 +258,11 @@ mod tests {
 
     #[test]
     fn a_key_is_invalid_from_the_moment_it_expires() {
-        let mut key = Key {
-            id: "ApiKey-1".into(),
-            name: "k".into(),
-            description: String::new(),
-            kind: KeyKind::User,
-            class: Class::Live,
-            identity_id: "u".into(),
-            owner: "a@b".into(),
-            state: State::Active,
-            locked: false,
-            leak_action: LeakAction::Disable,
-            hint: String::new(),
-            expires_at: Some(from_millis(1_000)),
-            created_at: from_millis(0),
-            created_by: String::new(),
-            modified_at: from_millis(0),
-            modified_by: String::new(),
-            leaked_at: None,
-            source: "created".into(),
-            homes: Vec::new(),
-        };
-        assert_eq!(key.status(from_millis(999)), Status::Active);
-        assert_eq!(key.status(from_millis(1_000)), Status::Expired);
-        key.state = State::Deleted;
-        assert_eq!(key.status(from_millis(999)), Status::Deleted);
+        let status = |state, at| status_of(state, Some(from_millis(1_000)), from_millis(at));
+        assert_eq!(status(State::Active, 999), Status::Active);
+        assert_eq!(status(State::Active, 1_000), Status::Expired);
+        assert_eq!(status(State::Disabled, 1_000), Status::Disabled);
+        assert_eq!(status(State::Deleted, 999), Status::Deleted);
         assert_eq!(LeakAction::parse("delete"), Some(LeakAction::Delete));
     }
 }

@@ -1,15 +1,18 @@
 //! The database file: how it is opened, and its schema.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
+use rustix::fs::{FlockOperation, flock};
 
-use super::{RegistryError, Result};
+use super::{RegistryError, Result, backup, folder};
 
-/// How long a writer waits for another one.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a writer waits for another one: an import writes for some seconds at a time.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Opens an existing file. WAL with full sync: what was committed survives a power cut, which an
 /// outbox of destructive actions needs. Freed pages are wiped; the schema is not trusted.
@@ -34,26 +37,73 @@ pub(super) fn open_again(path: &Path) -> Result<Connection> {
     Ok(connection)
 }
 
+/// Every schema there ever was is the sum of the first steps.
 fn steps() -> Vec<M<'static>> {
-    vec![M::up(include_str!("schema.sql"))]
+    vec![
+        M::up(include_str!("schema/1.sql")),
+        M::up(include_str!("schema/2.sql")).foreign_key_check(),
+    ]
+}
+
+fn version(connection: &Connection) -> Result<i64> {
+    Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
 }
 
 /// Whether there is no schema at all: only `init` makes one.
 pub(super) fn is_empty(connection: &Connection) -> Result<bool> {
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    Ok(version == 0)
+    Ok(version(connection)? == 0)
 }
 
-/// Brings the schema up to date; a newer one is refused.
-pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<()> {
-    let steps = steps();
-    let known = i64::try_from(steps.len()).unwrap_or(i64::MAX);
-    let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+/// Brings the schema up to date, after a copy of the database as it was; a newer one is refused.
+pub(super) fn migrate(connection: &mut Connection, dir: &Path) -> Result<()> {
+    let path = folder::database(dir);
+    let known = i64::try_from(steps().len()).unwrap_or(i64::MAX);
+    let found = version(connection)?;
     if found > known {
-        return Err(RegistryError::Newer { path: path.to_owned(), found, known });
+        return Err(RegistryError::Newer { path, found, known });
     }
-    if found < known {
-        Migrations::new(steps).to_latest(connection)?;
+    if found == known {
+        return Ok(());
     }
+    // One process migrates; those that waited find it done.
+    let _lock = lock(dir, &dir.join("migration.lock"), FlockOperation::LockExclusive)?;
+    let found = version(connection)?;
+    if found == known {
+        return Ok(());
+    }
+    // A daemon of the older version would write to tables that it does not know.
+    let _alone = without_daemon(dir)?;
+    if found > 0 {
+        backup::write(connection, &before(dir, found))?;
+    }
+    connection.pragma_update(None, "foreign_keys", false)?;
+    Migrations::new(steps()).to_latest(connection)?;
+    connection.pragma_update(None, "foreign_keys", true)?;
     Ok(())
+}
+
+/// Where the copy from before a migration lies.
+fn before(dir: &Path, version: i64) -> PathBuf {
+    dir.join(format!("registry.before-schema-{}.db", version + 1))
+}
+
+/// Held as long as no daemon may start; refused while one runs.
+pub(super) fn without_daemon(dir: &Path) -> Result<std::fs::File> {
+    lock(dir, &dir.join("daemon.lock"), FlockOperation::NonBlockingLockExclusive)
+}
+
+fn lock(dir: &Path, path: &Path, operation: FlockOperation) -> Result<std::fs::File> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| RegistryError::File {
+        doing: "open",
+        path: path.to_owned(),
+        source,
+    })?;
+    flock(&file, operation).map_err(|_| RegistryError::Running(dir.to_owned()))?;
+    Ok(file)
 }

@@ -4,8 +4,9 @@
 use crate::clock;
 use crate::incident::ActionKind;
 use crate::ledger::DueAction;
+use crate::registry::access::Caller;
 use crate::registry::key::State;
-use crate::registry::{Change, Registry, RegistryError};
+use crate::registry::{Change, OWN_ACTOR, Registry, RegistryError};
 use crate::response::{Execution, Executor, Outcome};
 
 /// Acts on the registry through a connection of its own.
@@ -28,7 +29,7 @@ impl LocalExecutor {
         let reason = format!("leak-{}", action.incident);
         let answer = self.registry.write(|tx| {
             let key = tx.key(&action.key_id)?;
-            tx.set_state(&key, state, "leakwarden", &reason, clock::now())
+            tx.set_state(&key, state, (&Caller::operator(OWN_ACTOR), &reason), clock::now())
         });
         match answer {
             Ok(Change::Done) => Outcome::Done(format!("the key is {state} (registry)")),

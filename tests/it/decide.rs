@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use leakwarden::clock::from_millis;
 use leakwarden::incident::{Brake, LockedPolicy, Mode, Place, Policy, Usage, decide};
-use leakwarden::registry::key::{Class, Key, KeyKind, LeakAction, State};
+use leakwarden::registry::key::{Arrival, Class, Key, KeyKind, LeakAction, State};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -33,6 +33,7 @@ struct KeyCase {
     expired: bool,
     state: Option<String>,
     class: Option<String>,
+    kind: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -53,15 +54,21 @@ struct Used {
 fn key(case: &KeyCase) -> Key {
     Key {
         id: "ApiKey-1".into(),
+        account_id: "a".into(),
         name: "k".into(),
         description: String::new(),
-        kind: KeyKind::User,
+        kind: case.kind.as_deref().map_or(KeyKind::User, |word| KeyKind::parse(word).unwrap()),
         class: case.class.as_deref().map_or(Class::Live, |word| Class::parse(word).unwrap()),
         identity_id: "user-1".into(),
+        identity: "o".into(),
         owner: "o@example.com".into(),
+        contact: Some("o@example.com".into()),
+        manager_id: None,
+        service: String::new(),
         state: case.state.as_deref().map_or(State::Active, |word| State::parse(word).unwrap()),
         locked: case.locked,
         leak_action: LeakAction::parse(&case.leak_action).unwrap(),
+        executor: "registry".into(),
         hint: "…".into(),
         expires_at: case.expired.then(|| from_millis(1)),
         created_at: from_millis(0),
@@ -69,8 +76,14 @@ fn key(case: &KeyCase) -> Key {
         modified_at: from_millis(0),
         modified_by: String::new(),
         leaked_at: None,
-        source: "created".into(),
+        last_used_at: None,
+        use_count: 0,
+        arrival: Arrival::Created,
+        origin: String::new(),
+        remote_id: None,
+        replaces: None,
         homes: Vec::new(),
+        version: 1,
     }
 }
 

@@ -271,7 +271,7 @@ fn a_deletion_that_waits_is_stopped_by_who_says_so() {
     let leak = world.leak_of("resolved", |_| true);
     let id = leak["id"].as_str().unwrap();
     world.run(&["leak", "resolve", id, "--as", "false-positive"]).expect(0);
-    world.run(&["key", "enable", "enabled"]).expect(0);
+    world.run(&["key", "enable", "enabled", "--reason", "test"]).expect(0);
     world.leak_of("left", |leak| leak["key"]["state"] == "deleted");
     assert_eq!(world.verify(&keys[0]), "disabled");
     assert_eq!(world.verify(&keys[1]), "active");
@@ -384,7 +384,7 @@ fn an_enabled_key_that_leaks_again_is_a_new_leak() {
     let daemon = world.watch();
     world.write("inbox/a.txt", &key);
     world.leak_of("k", done);
-    world.run(&["key", "enable", "k"]).expect(0);
+    world.run(&["key", "enable", "k", "--reason", "test"]).expect(0);
     world.write("inbox/b.txt", &key);
     wait(|| (world.verify(&key) == "disabled").then_some(())).expect("disabled again");
     assert_eq!(world.leaks().len(), 2);

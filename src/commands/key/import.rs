@@ -1,246 +1,345 @@
-//! `leakwarden key import`: many keys, a JSON object a line.
+//! `leakwarden key import`: many keys, a JSON object or a row of a table each.
+
+mod line;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::path::Path;
 
-use anyhow::Context as _;
-use serde::Deserialize;
+use anyhow::{Context as _, bail};
 use serde_json::json;
-use zeroize::Zeroizing;
 
-use super::{Exit, actor, output, own_address};
+use self::line::{Line, Lines, Numbered, refusal};
+use super::super::{Exit, Session, output, own_address};
 use crate::cli::ListFormat;
 use crate::clock;
-use crate::registry::key::{KeyKind, LeakAction};
-use crate::registry::{Material, NewKey, Registry, RegistryError, Result};
+use crate::registry::access::Caller;
+use crate::registry::key::{Arrival, Class, Key, LeakAction, State};
+use crate::registry::{Change, KeyUpdate, Material, NewKey, Registry, RegistryError, Result, Tx};
 use crate::rule::RuleSet;
-use crate::secret::{Secret, decode_hex};
-use crate::shape::{Alphabet, KEY_MAX, KEY_MIN, Shape};
-use crate::text::plural;
+use crate::text::{grouped, plural};
 
-/// Longest line, in bytes.
-const LINE_MAX: u64 = 64 * 1024;
 /// Lines that are written in one transaction.
-const COMMIT_LINES: usize = 1_000;
+const COMMIT_LINES: usize = 5_000;
+/// A source of which more than one in so many keys is missing is not pruned.
+const PRUNE_ONE_IN: u64 = 20;
 
-/// One line. Keys are kept out of error texts: serde's would repeat what it could not read.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Line {
-    name: String,
-    key: Option<Zeroizing<String>>,
-    sha256: Option<String>,
-    shape: Option<String>,
-    owner: Option<String>,
-    kind: Option<String>,
-    #[serde(default)]
-    description: String,
-    #[serde(alias = "action_when_leaked", alias = "action_if_leaked")]
-    leak_action: Option<String>,
-    #[serde(default)]
-    locked: bool,
-    expires_at: Option<String>,
-    #[serde(default)]
-    homes: Vec<String>,
+/// How to import.
+pub(super) struct Options<'a> {
+    pub(super) all_or_nothing: bool,
+    pub(super) source: Option<&'a str>,
+    pub(super) prune: bool,
+    pub(super) force: bool,
+    pub(super) csv: bool,
 }
 
-const FIELDS: &str = "name, key or sha256 with shape, owner, kind, description, leak_action, \
-    locked, expires_at, homes";
-
 pub(super) fn run(
-    registry: &mut Registry,
+    session: &mut Session,
     file: &Path,
-    all_or_nothing: bool,
+    options: &Options<'_>,
     format: ListFormat,
 ) -> anyhow::Result<Exit> {
+    let Session { registry, caller } = session;
     let input: Box<dyn Read> = if file == Path::new("-") {
         Box::new(io::stdin())
     } else {
         Box::new(File::open(file).with_context(|| format!("cannot read {}", file.display()))?)
     };
+    let is_csv =
+        options.csv || file.extension().is_some_and(|name| name.eq_ignore_ascii_case("csv"));
+    let lines = if is_csv { Lines::csv(input)? } else { Lines::json(input) };
+    registry.make_room()?;
+    let account = registry.read(|tx| {
+        caller.must_administer("import keys")?;
+        tx.one_account(caller)
+    })?;
+    caller.account = Some(account.id);
     let mut import = Import {
-        input: BufReader::new(input),
+        lines,
+        caller,
         rules: RuleSet::builtin(),
-        number: 0,
-        imported: 0,
-        hashed: 0,
+        owner: own_address(),
+        source: options.source.unwrap_or_default(),
+        run: None,
+        done: Counts::default(),
         refused: Vec::new(),
     };
-    if all_or_nothing {
+    if !import.source.is_empty() {
+        import.run =
+            Some(registry.write(|tx| tx.begin_import(import.source, import.caller, clock::now()))?);
+    }
+    if options.all_or_nothing {
         import.all_or_nothing(registry)?;
     } else {
         while import.some(registry)? {}
     }
-    let refused: Vec<_> =
-        import.refused.iter().map(|(line, why)| json!({ "line": line, "why": why })).collect();
-    match format {
-        ListFormat::Json => {
-            let (imported, hashed) = (import.imported, import.hashed);
-            output::json(&json!({ "imported": imported, "hashed": hashed, "refused": refused }))?;
-        }
-        ListFormat::Text => {
-            for (line, why) in &import.refused {
-                output::note(&format!("line {line}: {why}"));
-            }
-            if import.hashed > 0 {
-                let keys = plural(import.hashed, "key");
-                output::note(&format!(
-                    "{keys} known by the SHA-256 only: texts of the same length are hashed to look \
-                     them up, which costs several times the filter; import keys in plain where you can"
-                ));
-            }
-            let count = import.refused.len();
-            output::print(&format!("imported {}, refused {count}\n", import.imported))?;
-        }
-    }
+    let pruned = match options.prune {
+        true => import.prune(registry, options.force),
+        false => Ok(Pruned::default()),
+    };
+    let shown = pruned.as_ref().copied().unwrap_or_default();
+    import.tell(format, shown)?;
+    pruned?;
     Ok(if import.refused.is_empty() { Exit::Clean } else { Exit::Incomplete })
 }
 
-struct Import {
-    input: BufReader<Box<dyn Read>>,
-    rules: RuleSet,
-    number: u64,
+#[derive(Clone, Copy, Default)]
+struct Counts {
     imported: u64,
-    /// Of these, the ones of which only the SHA-256 is known.
+    /// Known by their remote id, and changed.
+    updated: u64,
+    /// Known, and as the line says.
+    unchanged: u64,
+    /// Of the imported ones: only the SHA-256 is known.
     hashed: u64,
+    /// Of the imported ones: seen before.
+    seen: u64,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Pruned {
+    deleted: u64,
+    locked: u64,
+}
+
+struct Import<'a> {
+    lines: Lines,
+    caller: &'a Caller,
+    rules: RuleSet,
+    owner: String,
+    source: &'a str,
+    run: Option<i64>,
+    done: Counts,
     refused: Vec<(u64, String)>,
 }
 
-impl Import {
+impl Import<'_> {
     /// Imports some lines in one transaction; `false`: that was all.
     fn some(&mut self, registry: &mut Registry) -> anyhow::Result<bool> {
         // Read first: a slow input must not hold up the daemon with an open transaction.
         let mut lines = Vec::new();
         while lines.len() < COMMIT_LINES
-            && let Some(line) = self.next()?
+            && let Some(line) = self.lines.next()?
         {
-            lines.push((self.number, line));
+            lines.push(line);
         }
         let more = lines.len() == COMMIT_LINES;
-        registry.write(|tx| lines.iter().try_for_each(|(at, line)| self.one(tx, *at, line)))?;
+        registry.write(|tx| lines.iter().try_for_each(|line| self.one(tx, line)))?;
         Ok(more)
     }
 
     fn all_or_nothing(&mut self, registry: &mut Registry) -> anyhow::Result<()> {
         let mut lines = Vec::new();
-        while let Some(line) = self.next()? {
-            lines.push((self.number, line));
+        while let Some(line) = self.lines.next()? {
+            lines.push(line);
         }
         let outcome = registry.write(|tx| {
-            lines.iter().try_for_each(|(at, line)| self.one(tx, *at, line))?;
+            lines.iter().try_for_each(|line| self.one(tx, line))?;
             if self.refused.is_empty() { Ok(()) } else { Err(refusal("nothing imported")) }
         });
         if !self.refused.is_empty() {
-            (self.imported, self.hashed) = (0, 0);
+            self.done = Counts::default();
             return Ok(());
         }
         Ok(outcome?)
     }
 
-    fn next(&mut self) -> Result<Option<Zeroizing<Vec<u8>>>> {
-        let mut line = Zeroizing::new(Vec::new());
-        let read = (&mut self.input).take(LINE_MAX).read_until(b'\n', &mut line);
-        read.map_err(|error| refusal(&format!("cannot read on: {error}")))?;
-        self.number += 1;
-        Ok(if line.is_empty() { None } else { Some(line) })
+    /// One line; a fault of the line is noted, one of the database ends the import.
+    fn one(&mut self, tx: &Tx<'_>, (number, line): &Numbered) -> Result<()> {
+        let before = self.done;
+        let outcome = match line {
+            Ok(line) => tx.part(|tx| self.take(tx, line)),
+            Err(fault) => Err(refusal(&fault.to_string())),
+        };
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(
+                error @ (RegistryError::Refused(_)
+                | RegistryError::Unfit(_)
+                | RegistryError::NotFound(_)),
+            ) => {
+                self.done = before;
+                let why = error.to_string();
+                let why = why.strip_prefix("refused: ").filter(|_| line.is_err()).unwrap_or(&why);
+                self.refused.push((*number, why.to_owned()));
+                Ok(())
+            }
+            Err(other) => Err(other),
+        }
     }
 
-    /// One line; a fault of the line is noted, one of the database ends the import.
-    fn one(&mut self, tx: &crate::registry::Tx<'_>, number: u64, line: &[u8]) -> Result<()> {
-        if line.trim_ascii().is_empty() {
-            return Ok(());
+    fn take(&mut self, tx: &Tx<'_>, line: &Line) -> Result<()> {
+        let material = line.material()?;
+        let digest = match &material {
+            Material::Plain(key) => tx.keyring().digest(key.expose()),
+            Material::Sha256(hash, _) => tx.keyring().digest_of_sha256(hash),
+        };
+        if let (Some(id), Some(account), false) =
+            (&line.remote_id, &self.caller.account, self.source.is_empty())
+            && let Some(known) = tx.key_by_remote_id(account, self.source, id)?
+        {
+            if !tx.is_digest_of(&digest, &known)? {
+                return Err(refusal(&format!(
+                    "{} has this remote id and is another key; delete it first",
+                    known.name
+                )));
+            }
+            return self.update(tx, &known, line);
         }
-        match self.add(tx, line) {
-            Ok(hashed) => {
-                self.imported += 1;
-                self.hashed += u64::from(hashed);
+        let hint = match &material {
+            Material::Plain(key) => key.hint(self.rules.public_prefix(key.expose())),
+            Material::Sha256(..) => "…".to_owned(),
+        };
+        let new = NewKey {
+            name: &line.name,
+            description: line.description.as_deref().unwrap_or_default(),
+            owner: line.owner.as_deref().unwrap_or(&self.owner),
+            kind: line.kind()?,
+            class: line.class()?.unwrap_or(Class::Live),
+            service: &line.service,
+            leak_action: line.leak_action()?.unwrap_or(LeakAction::None),
+            locked: line.locked.unwrap_or_default(),
+            expires_at: line.expires_at()?,
+            homes: line.homes.as_deref().unwrap_or_default(),
+            arrival: Arrival::Imported,
+            origin: self.source,
+            remote_id: line.remote_id.as_deref(),
+            import: self.run,
+            replaces: None,
+            hint: &hint,
+        };
+        let now = clock::now();
+        let key = tx.add_key(&new, &material, self.caller, now)?;
+        self.done.seen += u64::from(tx.raise_remembered(&key, &digest, now)?);
+        self.done.imported += 1;
+        self.done.hashed += u64::from(matches!(material, Material::Sha256(..)));
+        Ok(())
+    }
+
+    /// A key that came from this source before: what the line says of it holds.
+    fn update(&mut self, tx: &Tx<'_>, known: &Key, line: &Line) -> Result<()> {
+        let now = clock::now();
+        let reason = format!("import from {}", self.source);
+        let why = (self.caller, reason.as_str());
+        if line.locked == Some(false) && known.locked {
+            let name = &known.name;
+            return Err(refusal(&format!("{name} is locked, and an import unlocks nothing")));
+        }
+        let wanted = KeyUpdate {
+            name: Some(line.name.clone()),
+            description: line.description.clone(),
+            expires_at: line.expires_at()?.map(Some),
+            leak_action: line.leak_action()?,
+            class: line.class()?,
+            homes: line.homes.clone(),
+        };
+        let mut changed = match tx.update_key(known, &wanted, None, why, now) {
+            // A locked key that is as the line says needs no change.
+            Err(RegistryError::Refused(_)) if known.locked && is_so(known, &wanted) => {
+                Change::Already
             }
-            Err(error @ (RegistryError::Refused(_) | RegistryError::Unfit(_))) => {
-                self.refused.push((number, error.to_string()));
-            }
-            Err(other) => return Err(other),
+            other => other?,
+        };
+        if line.locked == Some(true) && !known.locked {
+            changed = tx.set_locked(known, true, why, now)?;
+        }
+        tx.note_import(known, self.run)?;
+        match changed {
+            Change::Done => self.done.updated += 1,
+            Change::Already => self.done.unchanged += 1,
         }
         Ok(())
     }
 
-    /// Answers whether only the SHA-256 of the key is known.
-    fn add(&self, tx: &crate::registry::Tx<'_>, line: &[u8]) -> Result<bool> {
-        let line: Line = serde_json::from_slice(line).map_err(|error| {
-            let column = error.column();
-            refusal(&format!("column {column}: expected an object with the fields {FIELDS}"))
-        })?;
-        let (material, hint) = self.material(&line)?;
-        let kind =
-            word(line.kind.as_deref(), KeyKind::User, "kind", KeyKind::parse, KeyKind::WORDS)?;
-        let action = line.leak_action.as_deref();
-        let leak_action =
-            word(action, LeakAction::None, "leak_action", LeakAction::parse, LeakAction::WORDS)?;
-        let expires_at = match &line.expires_at {
-            None => None,
-            Some(text) => Some(clock::parse(text).ok_or_else(|| {
-                refusal("expires_at: expected a date or a time, such as 2027-01-31T12:00:00Z")
-            })?),
-        };
-        let owner = line.owner.clone().unwrap_or_else(own_address);
-        let new = NewKey {
-            name: &line.name,
-            description: &line.description,
-            owner: &owner,
-            kind,
-            leak_action,
-            locked: line.locked,
-            expires_at,
-            homes: &line.homes,
-            source: "import",
-            hint: &hint,
-        };
-        tx.add_key(&new, &material, &actor(), clock::now())?;
-        Ok(matches!(material, Material::Sha256(..)))
-    }
-
-    fn material(&self, line: &Line) -> Result<(Material, String)> {
-        match (&line.key, &line.sha256, &line.shape) {
-            (Some(key), None, None) => {
-                let secret = Secret::copy_of(key.as_bytes());
-                let hint = secret.hint(self.rules.public_prefix(secret.expose()));
-                Ok((Material::Plain(secret), hint))
-            }
-            (None, Some(hex), Some(shape)) => {
-                let mut hash = [0; 32];
-                decode_hex(&hex.to_ascii_lowercase(), &mut hash)
-                    .ok_or_else(|| refusal("sha256: expected 64 hex digits"))?;
-                let shape = parse_shape(shape).ok_or_else(|| {
-                    refusal("shape: expected `alphabet:length`, such as base64url:44")
-                })?;
-                Ok((Material::Sha256(hash, shape), "…".to_owned()))
-            }
-            _ => Err(refusal("give either `key`, or `sha256` with `shape` (such as base64url:44)")),
+    /// Deletes keys of the source that no line named; not if that are many.
+    fn prune(&self, registry: &mut Registry, force: bool) -> anyhow::Result<Pruned> {
+        if !self.refused.is_empty() {
+            bail!("nothing is pruned: with lines refused, nobody knows what the file names");
         }
+        let (missing, total) =
+            registry.read(|tx| tx.missing_from(self.run, self.source, self.caller))?;
+        let count = missing.len() as u64;
+        if count == 0 {
+            return Ok(Pruned::default());
+        }
+        let keys = format!("{} of {} of {}", grouped(count), plural(total, "key"), self.source);
+        if count * PRUNE_ONE_IN > total {
+            bail!("nothing is pruned: the file does not name {keys}, and that is more than 5 %");
+        }
+        if !force && !output::confirm(&format!("Delete {keys}, which the file does not name?"))? {
+            output::note("nothing was pruned");
+            return Ok(Pruned::default());
+        }
+        let reason = format!("not in the import from {}", self.source);
+        let mut pruned = Pruned::default();
+        registry.write(|tx| {
+            for id in &missing {
+                let key = tx.key(id)?;
+                if key.locked {
+                    pruned.locked += 1;
+                } else {
+                    tx.set_state(&key, State::Deleted, (self.caller, &reason), clock::now())?;
+                    pruned.deleted += 1;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(pruned)
+    }
+
+    fn tell(&self, format: ListFormat, pruned: Pruned) -> anyhow::Result<()> {
+        let Counts { imported, updated, unchanged, hashed, seen } = self.done;
+        let refused = self.refused.len();
+        if format == ListFormat::Json {
+            let lines: Vec<_> = self
+                .refused
+                .iter()
+                .map(|(line, why)| json!({ "line": line, "why": why }))
+                .collect();
+            return output::json(&json!({
+                "imported": imported, "updated": updated, "unchanged": unchanged, "hashed": hashed,
+                "seen_before": seen, "pruned": pruned.deleted, "kept_locked": pruned.locked,
+                "refused": lines,
+            }));
+        }
+        for (line, why) in &self.refused {
+            output::note(&format!("line {line}: {why}"));
+        }
+        if hashed > 0 {
+            let keys = plural(hashed, "key");
+            output::note(&format!(
+                "{keys} known by the SHA-256 only: texts of the same length are hashed to look \
+                 them up, which costs several times the filter; import keys in plain where you can"
+            ));
+        }
+        if seen > 0 {
+            let keys = plural(seen, "key");
+            output::note(&format!(
+                "{keys} seen before, when nobody owned them: their actions are held, see \
+                 `leakwarden leak list`"
+            ));
+        }
+        let mut text = format!("imported {imported}, refused {refused}");
+        if !self.source.is_empty() {
+            text = format!(
+                "imported {imported}, updated {updated}, unchanged {unchanged}, refused {refused}"
+            );
+        }
+        if pruned.deleted + pruned.locked > 0 {
+            let (deleted, locked) = (pruned.deleted, pruned.locked);
+            text = format!("{text}, pruned {deleted}, kept {locked} that are locked");
+        }
+        output::print(&format!("{text}\n"))
     }
 }
 
-fn refusal(why: &str) -> RegistryError {
-    RegistryError::Refused(why.to_owned())
-}
-
-fn word<T>(
-    text: Option<&str>,
-    default: T,
-    field: &str,
-    parse: impl Fn(&str) -> Option<T>,
-    words: &[&str],
-) -> Result<T> {
-    match text {
-        None => Ok(default),
-        Some(text) => parse(text)
-            .ok_or_else(|| refusal(&format!("{field}: expected one of {}", words.join(", ")))),
-    }
-}
-
-fn parse_shape(text: &str) -> Option<Shape> {
-    let (alphabet, len) = text.split_once(':')?;
-    let shape = Shape { alphabet: Alphabet::parse(alphabet)?, len: len.parse().ok()? };
-    let fits = shape.alphabet != Alphabet::Uuid || shape.len == 36;
-    (fits && (KEY_MIN..=KEY_MAX).contains(&shape.len)).then_some(shape)
+/// Whether a key is as an update wants it.
+fn is_so(key: &Key, wanted: &KeyUpdate) -> bool {
+    let homes: Vec<&str> = key.homes.iter().map(|home| home.glob.as_str()).collect();
+    wanted.name.as_ref().is_none_or(|name| name.trim() == key.name)
+        && wanted.description.as_ref().is_none_or(|text| *text == key.description)
+        && wanted.expires_at.is_none_or(|at| at == key.expires_at)
+        && wanted.leak_action.is_none_or(|action| action == key.leak_action)
+        && wanted.class.is_none_or(|class| class == key.class)
+        && wanted.homes.as_ref().is_none_or(|globs| homes == *globs)
 }

@@ -1,0 +1,253 @@
+//! Candidates that nobody owned when they were seen: remembered by their keyed digests, so that a
+//! key that is registered later raises its incident at once.
+//!
+//! Bounded: of too many the oldest are forgotten, and counted; those with right check digits go last.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use rusqlite::Row;
+
+use super::{Options, Sighting, as_stored, from_stored, is_home};
+use crate::clock::{from_millis, to_millis};
+use crate::incident::{Brake, LockedPolicy, Mode, Policy};
+use crate::registry::access::{Act, Caller};
+use crate::registry::key::{Arrival, Key};
+use crate::registry::{Registry, Result, Tx};
+use crate::secret::Digest;
+
+/// Places that are remembered at once, of all candidates together.
+const REMEMBERED_MAX: i64 = 100_000;
+/// Places that are shown or raised of one candidate.
+const PLACES_MAX: u32 = 100;
+/// Under this name the policy of the last daemon is kept.
+const POLICY: &str = "policy";
+
+/// One place where something was seen.
+#[derive(Clone, Debug)]
+pub struct SeenAt {
+    /// The word of the source's kind.
+    pub source: String,
+    /// Cleaned and redacted.
+    pub path: String,
+    /// Counted from 1.
+    pub line: u64,
+    /// Counted from 1.
+    pub column: u64,
+    /// Name of the host.
+    pub host: String,
+    /// When.
+    pub seen_at: Timestamp,
+    /// Its incident; `None`: nobody owned it then.
+    pub incident: Option<i64>,
+}
+
+/// How much is remembered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Places that are remembered now.
+    pub kept: u64,
+    /// Places that had to be forgotten.
+    pub evicted: u64,
+}
+
+/// A file in which a key was seen: perhaps its home.
+#[derive(Clone, Debug)]
+pub struct Suggestion {
+    /// Name of the key.
+    pub key: String,
+    /// Its id.
+    pub key_id: String,
+    /// The file.
+    pub path: String,
+    /// Name of the host.
+    pub host: String,
+    /// How often it was seen there.
+    pub count: u64,
+    /// The incident.
+    pub incident: i64,
+}
+
+/// Keeps the policy of the daemon: what is found out beside it follows the same one.
+pub fn keep_policy(registry: &mut Registry, policy: &Policy) -> Result<()> {
+    let text = serde_json::to_vec(policy).unwrap_or_default();
+    registry.write(|tx| match tx.setting(POLICY)? {
+        Some(kept) if kept == text => Ok(()),
+        _ => tx.set_setting(POLICY, &text),
+    })
+}
+
+impl Tx<'_> {
+    /// The policy of the last daemon; before there was one, nothing is acted upon.
+    fn kept_policy(&self) -> Result<Policy> {
+        let kept = self.setting(POLICY)?;
+        let kept = kept.and_then(|text| serde_json::from_slice(&text).ok());
+        Ok(kept.unwrap_or(Policy {
+            mode: Mode::Observe,
+            brake: Brake::default(),
+            delete_grace: std::time::Duration::ZERO,
+            locked: LockedPolicy::Disable,
+        }))
+    }
+
+    /// Remembers a candidate that nobody owns.
+    pub(super) fn remember(&self, sighting: &Sighting, options: &Options) -> Result<()> {
+        if is_home(&options.homes, sighting) {
+            return Ok(());
+        }
+        self.sql()
+            .prepare_cached(
+                "INSERT OR IGNORE INTO remembered (identity, digest, checked, source, stream, path,
+                     line, \"column\", offset, host, seen_at, world_readable)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+            )?
+            .execute(rusqlite::params![
+                sighting.identity(sighting.digest.as_bytes()),
+                sighting.digest.as_bytes(),
+                sighting.checked,
+                sighting.source,
+                sighting.stream,
+                sighting.path,
+                as_stored(sighting.line),
+                as_stored(sighting.column),
+                as_stored(sighting.offset),
+                sighting.host,
+                to_millis(sighting.seen_at),
+                sighting.world_readable,
+            ])?;
+        Ok(())
+    }
+
+    /// Forgets what is too much, and counts it with what was `forgotten` before it came here.
+    pub(super) fn bound_memory(&self, forgotten: u64) -> Result<()> {
+        let kept = i64::try_from(self.memory()?.kept).unwrap_or(i64::MAX);
+        let over = kept.saturating_sub(REMEMBERED_MAX).max(0);
+        if over > 0 {
+            self.sql().execute(
+                "DELETE FROM remembered WHERE id IN
+                     (SELECT id FROM remembered ORDER BY checked, id LIMIT ?1)",
+                [over],
+            )?;
+        }
+        let evicted = as_stored(forgotten).saturating_add(over);
+        if evicted > 0 {
+            self.sql().execute("UPDATE memory SET evicted = evicted + ?1", [evicted])?;
+        }
+        Ok(())
+    }
+
+    /// How much is remembered.
+    pub fn memory(&self) -> Result<Memory> {
+        let sql = "SELECT kept, evicted FROM memory";
+        Ok(self.sql().prepare_cached(sql)?.query_row([], |row| {
+            Ok(Memory {
+                kept: row.get::<_, i64>(0)?.unsigned_abs(),
+                evicted: row.get::<_, i64>(1)?.unsigned_abs(),
+            })
+        })?)
+    }
+
+    /// A key came into the registry: where it was seen before, when nobody owned it, becomes its
+    /// incident; answers whether there is one now. After an import that is held: a wrong line in a
+    /// file must not disable keys.
+    pub fn raise_remembered(&self, key: &Key, digest: &Digest, now: Timestamp) -> Result<bool> {
+        let sql = "SELECT checked, source, stream, path, line, \"column\", offset, host, seen_at,
+             world_readable FROM remembered WHERE digest = ?1 ORDER BY id LIMIT ?2";
+        let mut statement = self.sql().prepare_cached(sql)?;
+        let rows = statement
+            .query_map((digest.as_bytes(), PLACES_MAX), |row| sighting_from(row, *digest))?;
+        let seen = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        if seen.is_empty() {
+            return Ok(false);
+        }
+        let policy = self.kept_policy()?;
+        let hold = (key.arrival == Arrival::Imported)
+            .then_some("seen before an import made it known; nobody has looked at that import yet");
+        let mut opened = 0;
+        for sighting in &seen {
+            opened += self.raise(key, sighting, false, &policy, hold, now)?.0;
+        }
+        let sql = "DELETE FROM remembered WHERE digest = ?1";
+        self.sql().prepare_cached(sql)?.execute([digest.as_bytes()])?;
+        Ok(opened > 0)
+    }
+
+    /// Where something was seen, as a key's or before it was anybody's; newest first.
+    pub fn places_of(&self, key: Option<&Key>, digest: &Digest) -> Result<Vec<SeenAt>> {
+        let mut places = Vec::new();
+        if let Some(key) = key {
+            let mut statement = self.sql().prepare(
+                "SELECT s.source, s.path, s.line, s.\"column\", s.host, s.seen_at, s.incident_id
+                 FROM sightings s JOIN incidents n ON n.id = s.incident_id
+                 WHERE n.key_id = ?1 ORDER BY s.id DESC LIMIT ?2",
+            )?;
+            let rows = statement.query_map((&key.id, PLACES_MAX), seen_at)?;
+            places.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+        }
+        let mut statement = self.sql().prepare(
+            "SELECT source, path, line, \"column\", host, seen_at, NULL FROM remembered
+             WHERE digest = ?1 ORDER BY id DESC LIMIT ?2",
+        )?;
+        let rows = statement.query_map((digest.as_bytes(), PLACES_MAX), seen_at)?;
+        places.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+        Ok(places)
+    }
+
+    /// Files in which keys were seen, of open incidents.
+    pub fn home_suggestions(&self, key: Option<&Key>, caller: &Caller) -> Result<Vec<Suggestion>> {
+        let mut statement = self.sql().prepare(
+            "SELECT k.name, k.id, s.path, s.host, count(*), n.id FROM sightings s
+             JOIN incidents n ON n.id = s.incident_id JOIN keys k ON k.id = n.key_id
+             WHERE n.state = 'open' AND s.source = 'file' AND (?1 IS NULL OR k.id = ?1)
+             GROUP BY k.id, s.path, s.host ORDER BY k.name, k.id, s.path",
+        )?;
+        let rows = statement.query_map([key.map(|key| &key.id)], |row| {
+            Ok(Suggestion {
+                key: row.get(0)?,
+                key_id: row.get(1)?,
+                path: row.get(2)?,
+                host: row.get(3)?,
+                count: row.get::<_, i64>(4)?.unsigned_abs(),
+                incident: row.get(5)?,
+            })
+        })?;
+        let mut seen = Vec::new();
+        for suggestion in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+            if caller.may(Act::View, &self.key(&suggestion.key_id)?.whose()).is_ok() {
+                seen.push(suggestion);
+            }
+        }
+        Ok(seen)
+    }
+}
+
+fn seen_at(row: &Row<'_>) -> rusqlite::Result<SeenAt> {
+    Ok(SeenAt {
+        source: row.get(0)?,
+        path: row.get(1)?,
+        line: from_stored(row.get(2)?),
+        column: from_stored(row.get(3)?),
+        host: row.get(4)?,
+        seen_at: from_millis(row.get(5)?),
+        incident: row.get(6)?,
+    })
+}
+
+fn sighting_from(row: &Row<'_>, digest: Digest) -> rusqlite::Result<Sighting> {
+    let path: String = row.get(3)?;
+    Ok(Sighting {
+        digest,
+        checked: row.get(0)?,
+        source: row.get(1)?,
+        stream: row.get(2)?,
+        // A path that holds a key is stored redacted, and matches no home: it leaked all the same.
+        place: PathBuf::from(&path),
+        path,
+        line: from_stored(row.get(4)?),
+        column: from_stored(row.get(5)?),
+        offset: from_stored(row.get(6)?),
+        host: row.get(7)?,
+        seen_at: from_millis(row.get(8)?),
+        world_readable: row.get(9)?,
+    })
+}

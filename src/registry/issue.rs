@@ -1,0 +1,415 @@
+//! How keys come into the registry: made, registered, imported.
+
+use jiff::Timestamp;
+
+use super::access::{Act, Caller, Denied, Whose};
+use super::account::{Account, check_name};
+use super::audit::Entry;
+use super::identity::{Identity, IdentityKind, NewIdentity, address};
+use super::key::{Arrival, Class, Key, KeyKind, LeakAction, kind_prefix};
+use super::{RegistryError, Result, Tx};
+use crate::clock::to_millis;
+use crate::rule::Checksum;
+use crate::secret::{Secret, random_text};
+use crate::shape::{EXPORT_MIN_BITS, Shape, strength_bits};
+
+const BASE62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+const BASE64URL: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
+
+/// What is known of a key that comes into the registry.
+pub enum Material {
+    /// The key itself.
+    Plain(Secret),
+    /// Only its SHA-256, with the shape that its owner declares.
+    Sha256([u8; 32], Shape),
+}
+
+/// A key that comes into the registry.
+#[derive(Clone, Copy)]
+pub struct NewKey<'a> {
+    /// Not unique.
+    pub name: &'a str,
+    /// Free text.
+    pub description: &'a str,
+    /// Name, id or mail address of its identity; one with that address is made when unknown.
+    pub owner: &'a str,
+    /// Whom it stands for.
+    pub kind: KeyKind,
+    /// How much it matters.
+    pub class: Class,
+    /// The service that made it, if it is service-specific.
+    pub service: &'a str,
+    /// What happens when it leaks.
+    pub leak_action: LeakAction,
+    /// Whether it starts locked.
+    pub locked: bool,
+    /// Invalid from then on.
+    pub expires_at: Option<Timestamp>,
+    /// Globs of places where it is meant to be.
+    pub homes: &'a [String],
+    /// How it comes here.
+    pub arrival: Arrival,
+    /// The source that its import named, and its id there.
+    pub origin: &'a str,
+    /// Its id there.
+    pub remote_id: Option<&'a str>,
+    /// The import that brings it.
+    pub import: Option<i64>,
+    /// Id of the key that it succeeds.
+    pub replaces: Option<&'a str>,
+    /// What people may see of it.
+    pub hint: &'a str,
+}
+
+/// A key in our own format: `<prefix>_<kind>_<30 base62><6 check digits>`, with its public prefix.
+pub fn generate_own(prefix: &str, kind: KeyKind) -> Result<(Secret, String)> {
+    let public = format!("{prefix}_{}_", kind_prefix(kind));
+    let body = random_text(BASE62, 30)?;
+    let mut key = Vec::with_capacity(public.len() + 36);
+    key.extend_from_slice(public.as_bytes());
+    key.extend_from_slice(body.expose());
+    let digits = Checksum::Leakwarden.digits(&key);
+    key.extend(digits);
+    Ok((Secret::new(key), public))
+}
+
+/// 44 characters base64url without a prefix, as IBM Cloud makes them.
+pub fn generate_ibm_like() -> Result<Secret> {
+    Ok(random_text(BASE64URL, 44)?)
+}
+
+/// Refuses words about a key that hold the key: they are stored as they are.
+fn refuse_if_told(new: &NewKey<'_>, key: &[u8]) -> Result<()> {
+    let words = [
+        new.name,
+        new.description,
+        new.owner,
+        new.hint,
+        new.service,
+        new.remote_id.unwrap_or_default(),
+    ];
+    let mut all = words.into_iter().chain(new.homes.iter().map(String::as_str));
+    if all.any(|word| memchr::memmem::find(word.as_bytes(), key).is_some()) {
+        let why = "the name, the description or another word about the key holds the key itself";
+        return Err(RegistryError::Refused(why.to_owned()));
+    }
+    Ok(())
+}
+
+/// Refuses words that cannot be shown in one line.
+pub(super) fn refuse_control(words: &[&str]) -> Result<()> {
+    if !words.iter().any(|word| word.contains(char::is_control)) {
+        return Ok(());
+    }
+    let why = "the name, the description or another word about the key holds a control character";
+    Err(RegistryError::Refused(why.to_owned()))
+}
+
+/// What a key of that kind cannot have.
+pub(super) fn check_kind(
+    kind: KeyKind,
+    locked: bool,
+    expires: bool,
+    action: LeakAction,
+) -> Result<()> {
+    let why = match kind {
+        KeyKind::Classic if locked => "be locked",
+        KeyKind::Classic if expires => "expire",
+        KeyKind::Classic if action == LeakAction::Disable => {
+            "be disabled: its leak action is none or delete"
+        }
+        _ => return Ok(()),
+    };
+    Err(RegistryError::Refused(format!("a classic infrastructure key cannot {why}")))
+}
+
+impl Tx<'_> {
+    /// Puts a key into the registry. A second one with the same digest is refused.
+    pub fn add_key(
+        &self,
+        new: &NewKey<'_>,
+        material: &Material,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Key> {
+        let (digest, tags, shape) = match material {
+            Material::Plain(key) => {
+                let bytes = key.expose();
+                let tags = (self.keyring().tag(bytes), self.export_tag(bytes, new.hint));
+                (self.keyring().digest(bytes), Some(tags), Shape::of(bytes)?)
+            }
+            Material::Sha256(hash, shape) => (self.keyring().digest_of_sha256(hash), None, *shape),
+        };
+        if let Some(known) = self.key_by_digest(&digest)? {
+            // Whose it is is told to those alone who see it anyway.
+            let seen = caller.may(Act::View, &known.whose()).is_ok();
+            let shown =
+                if seen { format!(", as {} ({})", known.name, known.id) } else { String::new() };
+            let why = format!("this key is registered already{shown}");
+            return Err(RegistryError::Refused(why));
+        }
+        if new.name.trim().is_empty() {
+            return Err(RegistryError::Refused("a key needs a name".to_owned()));
+        }
+        refuse_control(&[new.name, new.description, new.owner, new.hint, new.service])?;
+        if let Material::Plain(key) = material {
+            refuse_if_told(new, key.expose())?;
+        }
+        check_kind(new.kind, new.locked, new.expires_at.is_some(), new.leak_action)?;
+        let account = self.one_account(caller)?;
+        let identity = self.holder(&account, new, caller, now)?;
+        self.check_rights(&account, &identity, new, caller)?;
+        self.check_quota(&account, &identity, new)?;
+        let id = format!("ApiKey-{}", uuid::Uuid::new_v4());
+        let as_stored = |tag: u64| i64::from_le_bytes(tag.to_le_bytes());
+        self.sql()
+            .prepare_cached(
+                "INSERT INTO keys (id, account_id, identity_id, kind, name, description, locked,
+                     leak_action, hint, digest, tag, export_tag, alphabet, length, source,
+                     expires_at, created_at, created_by, modified_at, modified_by, class, service,
+                     origin, remote_id, import_id, replaces, pepper_version)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
+                     ?17, ?18, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
+            )?
+            .execute(rusqlite::params![
+                id,
+                account.id,
+                identity.id,
+                new.kind,
+                new.name.trim(),
+                new.description,
+                new.locked,
+                new.leak_action,
+                new.hint,
+                digest.as_bytes(),
+                tags.map(|(tag, _)| as_stored(tag)),
+                tags.and_then(|(_, export)| export).map(as_stored),
+                shape.alphabet.as_str(),
+                i64::try_from(shape.len).unwrap_or(i64::MAX),
+                new.arrival,
+                new.expires_at.map(to_millis),
+                to_millis(now),
+                caller.actor,
+                new.class,
+                new.service,
+                new.origin,
+                new.remote_id,
+                new.import,
+                new.replaces,
+                i64::try_from(self.keyring().version()).unwrap_or(i64::MAX),
+            ])?;
+        self.add_shape(shape, tags.is_none())?;
+        self.add_homes(&account.id, &id, new.homes, caller, now)?;
+        self.audit_new(&id, &identity, new, caller, now)?;
+        self.key(&id)
+    }
+
+    fn audit_new(
+        &self,
+        id: &str,
+        identity: &Identity,
+        new: &NewKey<'_>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<()> {
+        let action = match new.arrival {
+            Arrival::Created => "key create",
+            Arrival::Registered => "key register",
+            Arrival::Imported => "key import",
+        };
+        let (name, owner) = (new.name, &identity.name);
+        let after = format!("name={name} owner={owner} leak_action={}", new.leak_action);
+        let actor = &caller.actor;
+        self.audit(&Entry { actor, action, target: id, after: &after, ..Entry::at(now) })
+    }
+
+    /// The tag for filters that leave the host; none for a key that might be guessed by it. What is
+    /// public of the key, the beginning of its hint, does not count.
+    fn export_tag(&self, key: &[u8], hint: &str) -> Option<u64> {
+        let public = hint.split('…').next().unwrap_or_default();
+        let hidden = key.strip_prefix(public.as_bytes()).unwrap_or(key);
+        let strong = strength_bits(hidden) >= EXPORT_MIN_BITS;
+        strong.then(|| self.keyring().export_key().tag(key))
+    }
+
+    fn add_shape(&self, shape: Shape, untagged: bool) -> Result<()> {
+        let len = i64::try_from(shape.len).unwrap_or(i64::MAX);
+        self.sql()
+            .prepare_cached("INSERT OR IGNORE INTO shapes VALUES (?1, ?2, ?3)")?
+            .execute((shape.alphabet.as_str(), len, untagged))?;
+        Ok(())
+    }
+
+    /// The identity that a new key stands for. A key of a service whose owner is a person belongs
+    /// to a service ID of the key's name, which that person looks after.
+    fn holder(
+        &self,
+        account: &Account,
+        new: &NewKey<'_>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Identity> {
+        let known = self.identity_named(&account.id, new.owner)?;
+        let of_service = matches!(new.kind, KeyKind::ServiceId | KeyKind::ServiceSpecific);
+        if new.kind == KeyKind::ServiceSpecific && new.service.is_empty() {
+            let why = "a service-specific key needs the service that made it (--service)";
+            return Err(RegistryError::Refused(why.to_owned()));
+        }
+        if new.kind != KeyKind::ServiceSpecific && !new.service.is_empty() {
+            let why = "only a service-specific key has a service that made it";
+            return Err(RegistryError::Refused(why.to_owned()));
+        }
+        match known {
+            Some(known) if of_service == (known.kind == IdentityKind::ServiceId) => {
+                if new.kind == KeyKind::Classic && known.kind != IdentityKind::User {
+                    let why = format!("{} is no user; classic keys are for users", known.name);
+                    return Err(RegistryError::Refused(why));
+                }
+                Ok(known)
+            }
+            Some(known) if !of_service => {
+                let why =
+                    format!("{} is a service ID; its keys have --kind service-id", known.name);
+                Err(RegistryError::Refused(why))
+            }
+            Some(person) => self.service_of(account, new, &person, caller, now),
+            None if of_service => {
+                let person = self.user(&account.id, new.owner, caller, now)?;
+                self.service_of(account, new, &person, caller, now)
+            }
+            None => self.user(&account.id, new.owner, caller, now),
+        }
+    }
+
+    fn service_of(
+        &self,
+        account: &Account,
+        new: &NewKey<'_>,
+        person: &Identity,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Identity> {
+        let name = new.name.trim();
+        match self.identity_named(&account.id, name)? {
+            Some(known)
+                if known.kind == IdentityKind::ServiceId
+                    && known.manager_id.as_ref() == Some(&person.id) =>
+            {
+                Ok(known)
+            }
+            Some(known) => Err(RegistryError::Refused(format!(
+                "a key of this kind needs a service ID, and {name} is taken by a {}; make one \
+                 (`identity create`) and give it as the owner",
+                known.kind
+            ))),
+            None => {
+                let email = person.email.as_deref().or(person.contact.as_deref());
+                let contact = address(email.unwrap_or_default())?;
+                let service = NewIdentity {
+                    contact: Some(&contact),
+                    manager: Some(&person.id),
+                    ..NewIdentity::new(name, IdentityKind::ServiceId)
+                };
+                self.create_identity(&account.id, &service, caller, now)
+            }
+        }
+    }
+
+    fn check_rights(
+        &self,
+        account: &Account,
+        identity: &Identity,
+        new: &NewKey<'_>,
+        caller: &Caller,
+    ) -> Result<()> {
+        if new.arrival == Arrival::Imported {
+            return caller.must_administer("import keys");
+        }
+        let whose = Whose {
+            account: &account.id,
+            identity: &identity.id,
+            manager: identity.manager_id.as_deref(),
+            kind: new.kind,
+        };
+        // A successor takes a place that was granted before.
+        if new.replaces.is_some() {
+            return Ok(());
+        }
+        let actor = &caller.actor;
+        Err(RegistryError::Refused(match caller.may_create(&whose, account.restrictions) {
+            Ok(()) => return Ok(()),
+            Err(Denied::Restricted) => format!(
+                "making {} keys is restricted in the account {}, and {actor} has neither the \
+                 grant `create` nor `issue` (`access grant`)",
+                new.kind, account.name
+            ),
+            Err(Denied::ForOthers | Denied::Forbidden | Denied::Unseen) => format!(
+                "{actor} may not make keys for {}: that takes the grant `issue`",
+                identity.name
+            ),
+        }))
+    }
+
+    fn check_quota(&self, account: &Account, identity: &Identity, new: &NewKey<'_>) -> Result<()> {
+        let name = &identity.name;
+        if new.kind == KeyKind::Classic && self.key_count_of(identity, Some(new.kind))? > 0 {
+            let why = format!("{name} has a classic infrastructure key, and one is the limit");
+            return Err(RegistryError::Refused(why));
+        }
+        if new.arrival != Arrival::Created || new.replaces.is_some() {
+            return Ok(());
+        }
+        let count = self.key_count_of(identity, None)?;
+        if count < account.max_keys {
+            return Ok(());
+        }
+        Err(RegistryError::Refused(format!(
+            "{name} has {count} keys, and {} is the limit of the account; delete one first",
+            account.max_keys
+        )))
+    }
+
+    /// How many keys of an identity are no tombstones.
+    pub fn key_count_of(&self, identity: &Identity, kind: Option<KeyKind>) -> Result<i64> {
+        let sql = "SELECT count(*) FROM keys
+             WHERE identity_id = ?1 AND state <> 'deleted' AND (?2 IS NULL OR kind = ?2)";
+        Ok(self.sql().prepare_cached(sql)?.query_row((&identity.id, kind), |row| row.get(0))?)
+    }
+
+    /// Begins an import from a named source.
+    pub fn begin_import(&self, origin: &str, caller: &Caller, now: Timestamp) -> Result<i64> {
+        check_name("the name of the source", origin)?;
+        let account = self.one_account(caller)?;
+        self.sql().execute(
+            "INSERT INTO imports (account_id, origin, at, actor) VALUES (?1, ?2, ?3, ?4)",
+            (&account.id, origin, to_millis(now), &caller.actor),
+        )?;
+        Ok(self.sql().last_insert_rowid())
+    }
+
+    /// Ids of the live keys of a source that an import did not name, and how many the source has.
+    pub fn missing_from(
+        &self,
+        import: Option<i64>,
+        origin: &str,
+        caller: &Caller,
+    ) -> Result<(Vec<String>, u64)> {
+        let account = self.one_account(caller)?;
+        let mut statement = self.sql().prepare(
+            "SELECT id, import_id IS NOT ?3 FROM keys
+             WHERE account_id = ?1 AND origin = ?2 AND state <> 'deleted'",
+        )?;
+        let rows = statement.query_map((&account.id, origin, import), |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
+        })?;
+        let (mut missing, mut total) = (Vec::new(), 0);
+        for row in rows {
+            let (id, is_missing) = row?;
+            total += 1;
+            if is_missing {
+                missing.push(id);
+            }
+        }
+        Ok((missing, total))
+    }
+}
