@@ -208,9 +208,14 @@ impl Tx<'_> {
 
     /// The identity with this id, address or name, if there is one.
     pub fn identity_named(&self, account: &str, text: &str) -> Result<Option<Identity>> {
-        let sql = "SELECT id FROM identities WHERE account_id = ?1 AND deleted_at IS NULL
-             AND (id = ?2 OR email = ?2 OR name = ?2)
-             ORDER BY id = ?2 DESC, email = ?2 DESC LIMIT 1";
+        // One part for each index: SQLite would look through the whole account for an OR.
+        let sql = "SELECT id FROM identities
+                 WHERE id = ?2 AND account_id = ?1 AND deleted_at IS NULL
+             UNION ALL SELECT id FROM identities
+                 WHERE account_id = ?1 AND email = ?2 AND deleted_at IS NULL
+             UNION ALL SELECT id FROM identities
+                 WHERE account_id = ?1 AND name = ?2 AND deleted_at IS NULL
+             LIMIT 1";
         let mut statement = self.sql().prepare_cached(sql)?;
         let id: Option<String> =
             statement.query_row((account, text.trim()), |row| row.get(0)).optional()?;

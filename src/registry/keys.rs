@@ -55,7 +55,8 @@ const KEY_COLUMNS: &str = "k.id, k.account_id, k.name, k.description, k.kind, k.
     k.source, k.origin, k.remote_id, k.replaces, k.version, \
     (SELECT json_group_array(json_object('host', h.host, 'glob', h.glob)) FROM homes h \
      WHERE h.key_id = k.id OR h.identity_id = k.identity_id \
-        OR (h.key_id IS NULL AND h.identity_id IS NULL AND h.account_id = k.account_id))";
+        OR (h.account_id = k.account_id AND coalesce(h.key_id, '') = '' \
+            AND coalesce(h.identity_id, '') = ''))";
 
 const KEY_TABLES: &str = "keys k JOIN identities i ON i.id = k.identity_id \
     LEFT JOIN identities m ON m.id = i.manager_id";

@@ -54,6 +54,7 @@ ALTER TABLE identities_new RENAME TO identities;
 CREATE UNIQUE INDEX identities_by_name ON identities (account_id, name) WHERE deleted_at IS NULL;
 CREATE UNIQUE INDEX identities_by_email ON identities (account_id, email) WHERE deleted_at IS NULL;
 CREATE INDEX identities_by_manager ON identities (manager_id);
+CREATE INDEX identities_by_parent ON identities (parent_id);
 CREATE INDEX identities_by_os_user ON identities (os_user);
 
 CREATE TABLE identity_groups (
