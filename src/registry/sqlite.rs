@@ -14,6 +14,9 @@ use super::{RegistryError, Result, backup, folder};
 /// How long a writer waits for another one: an import writes for some seconds at a time.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Prepared statements that are kept.
+const STATEMENTS_MAX: usize = 64;
+
 /// Opens an existing file. WAL with full sync: what was committed survives a power cut, which an
 /// outbox of destructive actions needs. Freed pages are wiped; the schema is not trusted.
 pub(super) fn open(path: &Path) -> Result<Connection> {
@@ -26,6 +29,9 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
     connection.pragma_update(None, "secure_delete", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
     connection.pragma_update(None, "cell_size_check", true)?;
+    // Nothing is written beside the database, and no statement of an import is prepared twice.
+    connection.pragma_update(None, "temp_store", "memory")?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     Ok(connection)
 }
 
