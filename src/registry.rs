@@ -292,6 +292,7 @@ impl Registry {
     /// Takes more memory, for many changes at once.
     pub fn make_room(&self) -> Result<()> {
         self.connection.pragma_update(None, "cache_size", -256 * 1024)?;
+        self.connection.pragma_update(None, "wal_autocheckpoint", 64 * 1024)?;
         Ok(())
     }
 }

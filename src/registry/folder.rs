@@ -118,16 +118,15 @@ pub(super) fn open(dir: &Path) -> Result<Keyring> {
 
 /// Writes a new file of mode 0600 to the disk; one that exists is an error.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(FILE_MODE)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(content)?;
-            file.sync_all()
-        })
-        .map_err(|source| RegistryError::File { doing: "create", path: path.to_owned(), source })
+    let failed = |source| RegistryError::File { doing: "create", path: path.to_owned(), source };
+    let mut options = OpenOptions::new();
+    let mut file =
+        options.write(true).create_new(true).mode(FILE_MODE).open(path).map_err(failed)?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(|error| {
+        // A part of it is of no use; that it cannot be removed is the smaller fault.
+        let _removed = fs::remove_file(path).is_ok();
+        failed(error)
+    })
 }
 
 /// Makes the names in a folder durable.

@@ -41,4 +41,5 @@ mod secrecy;
 mod seeds;
 mod splits;
 mod systemd;
+mod trouble;
 mod watch;

@@ -19,8 +19,9 @@ use crate::registry::{Change, KeyUpdate, Material, NewKey, Registry, RegistryErr
 use crate::rule::RuleSet;
 use crate::text::{grouped, plural};
 
-/// Lines that are written in one transaction.
-const COMMIT_LINES: usize = 5_000;
+/// Lines that are written in one transaction: each writes nearly all pages of the indexes, as ids
+/// and digests are random. Others wait that long, a second or two.
+const COMMIT_LINES: usize = 25_000;
 /// A source of which more than one in so many keys is missing is not pruned.
 const PRUNE_ONE_IN: u64 = 20;
 

@@ -1,0 +1,116 @@
+//! Disks that are full, broken or read-only, several users at once, and a stolen database.
+
+use std::fs;
+use std::process::Command;
+
+use rusqlite::Connection;
+
+use super::world::{World, answer, exists};
+
+/// A command whose calls of one kind fail from the first or the second on.
+fn failing(world: &World, call: &str, error: &str, arguments: &[&str]) -> super::world::Answer {
+    let mut command = Command::new("strace");
+    command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}")]);
+    command.args(["-e", &format!("inject={call}:error={error}:when=1+")]);
+    command.arg(env!("CARGO_BIN_EXE_leakwarden")).args(arguments);
+    command.current_dir(world.path("")).env("LEAKWARDEN_REGISTRY", world.path("registry"));
+    answer(command, b"")
+}
+
+#[test]
+fn without_a_durable_row_nothing_is_changed() {
+    for (call, error) in [
+        ("pwrite64", "ENOSPC"),
+        ("pwrite64", "EIO"),
+        ("pwrite64", "EROFS"),
+        ("fdatasync,fsync", "EIO"),
+    ] {
+        let world = World::new();
+        let key = world.key("k", "none", &[]);
+        for arguments in [&["key", "disable", "k"][..], &["key", "lock", "k"]] {
+            let answer = failing(&world, call, error, arguments);
+            assert_eq!(answer.code, 2, "{call} {error}: {}", answer.both());
+            assert!(answer.err.contains("nothing was changed"), "{error}: {}", answer.err);
+        }
+        let create = ["key", "create", "new", "--owner", "a@example.com", "--file", "new.key"];
+        let answer = failing(&world, call, error, &create);
+        assert_eq!(answer.code, 2, "{call} {error}: {}", answer.both());
+        assert!(!exists(&world.path("new.key")), "a key file without a key");
+        // And when the disk is well again, everything works.
+        assert_eq!(world.verify(&key), "active");
+        world.run(&["key", "show", "new"]).expect(2);
+        world.run(&["registry", "check"]).expect(0);
+        world.run(&["key", "disable", "k"]).expect(0);
+        assert_eq!(world.verify(&key), "disabled");
+    }
+}
+
+#[test]
+fn many_at_once_wait_for_each_other() {
+    let world = World::new();
+    world.configure("{ mode: act }", "{ directory: ./mail }");
+    let daemon = world.watch();
+    let children: Vec<_> = (0..24)
+        .map(|number| {
+            let (name, owner) = (format!("k{number}"), format!("o{number}@example.com"));
+            let mut command = world.command(&["key", "create", &name, "--owner", &owner]);
+            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+            command.spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let key = world.key("late", "disable", &[]);
+    world.write("inbox/x.txt", &key);
+    world.leak_of("late", |leak| leak["action"]["result"] == "done");
+    daemon.stop();
+    let answer = world.run(&["registry", "check"]).expect(0);
+    assert!(answer.out.contains("whole: 25 keys"), "{}", answer.out);
+    assert!(!world.log().contains("cannot write"), "{}", world.log());
+}
+
+#[test]
+fn a_stolen_database_confirms_no_key() {
+    let world = World::new();
+    let mut keys = Vec::new();
+    let mut lines = String::new();
+    for number in 0..1_000u32 {
+        let text =
+            leakwarden::secret::to_hex(&leakwarden::secret::identity_hash(
+                &[&number.to_le_bytes()],
+            ));
+        let key = format!("{}-Zz_{}", &text[..24], &text[24..40]);
+        lines.push_str(&serde_json::json!({"name": number.to_string(), "key": key}).to_string());
+        lines.push('\n');
+        keys.push(key);
+    }
+    world.write("keys.jsonl", lines);
+    world.run(&["key", "import", "keys.jsonl"]).expect(0);
+    let thief = World::new();
+    let loot = thief.path("registry/registry.db");
+    world.run(&["registry", "backup", "copy.db"]).expect(0);
+    fs::copy(world.path("copy.db"), &loot).unwrap();
+    assert!(thief.run(&["key", "list"]).expect(2).err.contains("not the one"));
+    // Even one who bends the check value to a pepper of their own confirms nothing.
+    let own = World::new();
+    let check: Vec<u8> = Connection::open(own.path("registry/registry.db"))
+        .unwrap()
+        .query_row("SELECT value FROM meta WHERE name = 'pepper_check'", [], |row| row.get(0))
+        .unwrap();
+    fs::copy(own.path("registry/pepper"), thief.path("registry/pepper")).unwrap();
+    Connection::open(&loot)
+        .unwrap()
+        .execute("UPDATE meta SET value = ?1 WHERE name = 'pepper_check'", [check])
+        .unwrap();
+    let many = thief.run_with(&["key", "verify", "--many"], keys.join("\n").as_bytes()).expect(1);
+    assert_eq!(many.out.lines().filter(|line| *line == "unknown").count(), 1_000);
+    // And no digest or tag is a plain hash of a key.
+    let text = fs::read(&loot).unwrap();
+    for key in keys.iter().take(50) {
+        let hash = <sha2::Sha256 as sha2::Digest>::digest(key.as_bytes());
+        assert!(memchr::memmem::find(&text, &hash).is_none());
+        assert!(memchr::memmem::find(&text, key.as_bytes()).is_none());
+    }
+}
