@@ -64,7 +64,7 @@ pub(super) fn tell(
     let Some(place) = places.get(&*object).and_then(|p| p.iter().min_by_key(|p| p.order)) else {
         return;
     };
-    let what = match sighting.source {
+    let what = match &*sighting.source {
         "blob" => shown(Path::new(OsStr::from_bytes(&place.path))),
         word => format!("({word})"),
     };

@@ -1,6 +1,5 @@
 //! `leakwarden registry export-filter`.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::json;

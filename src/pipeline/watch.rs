@@ -1,0 +1,315 @@
+//! A watch: registered keys go to the ledger, each with the offset behind it.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender};
+use std::time::Duration;
+
+use tracing::{error, info, warn};
+
+use super::{placed, shown};
+use crate::clock;
+use crate::ledger::{self, Offset, Sighting};
+use crate::matcher::{Candidate, Matcher, Scanner};
+use crate::registry::Registry;
+use crate::registry::lookup::{Filter, Lookup};
+use crate::rule::Confidence;
+use crate::source::follow::Followed;
+use crate::source::git::history::Places;
+use crate::source::{End, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
+
+/// Batches that wait for the recorder; a full queue holds the readers back.
+pub const QUEUE_BATCHES: usize = 256;
+/// Batches that are written in one transaction.
+const COMMIT_BATCHES: usize = 64;
+/// Between attempts to write when the database refuses.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// Candidates that nobody owns, of one item, that are handed on to be remembered.
+const UNOWNED_MAX: u32 = 1_000;
+
+/// What one watch hands to the recorder.
+#[derive(Debug, Default)]
+pub struct Batch {
+    sightings: Vec<Sighting>,
+    /// Unowned candidates beyond [`UNOWNED_MAX`].
+    forgotten: u64,
+    offset: Option<Offset>,
+    /// The watch of that name is ready: what was there at its first start is behind it.
+    ready: Option<String>,
+}
+
+/// The sink of one watch: sends registered keys on, with the offset behind them.
+pub struct WatchReader {
+    watch: String,
+    host: String,
+    lookup: Arc<Lookup>,
+    filter: Arc<Filter>,
+    matcher: Matcher,
+    scanner: Scanner,
+    item: Option<Item>,
+    found: Found,
+    to: SyncSender<Batch>,
+    ready: Box<dyn Fn() + Send>,
+    /// Something in git was not decided.
+    undecided: bool,
+}
+
+impl WatchReader {
+    /// A sink for the watch of that name.
+    #[must_use]
+    pub fn new(
+        watch: String,
+        host: String,
+        lookup: Arc<Lookup>,
+        matcher: &Matcher,
+        to: SyncSender<Batch>,
+        ready: Box<dyn Fn() + Send>,
+    ) -> Self {
+        let filter = lookup.filter();
+        Self {
+            watch,
+            host,
+            matcher: matcher.with_shapes(filter.shapes().clone()),
+            filter,
+            lookup,
+            scanner: Scanner::new(),
+            item: None,
+            found: Found::default(),
+            to,
+            ready,
+            undecided: false,
+        }
+    }
+
+    /// Takes in keys that were registered since.
+    fn refresh(&mut self) {
+        match self.lookup.refresh() {
+            Ok(filter) => {
+                if filter.shapes() != self.filter.shapes() {
+                    self.matcher = self.matcher.with_shapes(filter.shapes().clone());
+                }
+                self.filter = filter;
+            }
+            Err(error) => error!(%error, "cannot follow the registry; using what is known"),
+        }
+    }
+
+    fn send(&mut self, offset: Option<Offset>) -> ControlFlow<()> {
+        let sightings = std::mem::take(&mut self.found.sightings);
+        let forgotten = std::mem::take(&mut self.found.forgotten);
+        if sightings.is_empty() && forgotten == 0 && offset.is_none() {
+            return ControlFlow::Continue(());
+        }
+        match self.to.send(Batch { sightings, forgotten, offset, ready: None }) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    }
+}
+
+/// What was found in an item and is not handed on yet.
+#[derive(Default)]
+struct Found {
+    sightings: Vec<Sighting>,
+    unowned: u32,
+    forgotten: u64,
+}
+
+impl Found {
+    /// Takes registered candidates, and those that a rule is sure enough of: somebody may register
+    /// them later. A flood of the latter is cut, and counted.
+    fn take(
+        &mut self,
+        candidate: &Candidate,
+        item: &Item,
+        filter: &Filter,
+        shown: &dyn Fn(&Path) -> String,
+        host: &str,
+    ) {
+        let likely = candidate.rule.is_some() && candidate.confidence >= Confidence::Medium;
+        let Some(stream) = item.stream.clone().filter(|_| candidate.known || likely) else {
+            return;
+        };
+        if !candidate.known {
+            self.unowned += 1;
+            if self.unowned > UNOWNED_MAX {
+                self.forgotten += 1;
+                return;
+            }
+        }
+        self.sightings.push(Sighting {
+            digest: filter.digest(candidate.secret.expose()),
+            checked: candidate.confidence == Confidence::High,
+            source: item.kind.as_str().to_owned(),
+            stream,
+            place: item.path.clone(),
+            path: shown(&item.path),
+            line: candidate.line,
+            column: candidate.column,
+            offset: candidate.start,
+            host: host.to_owned(),
+            seen_at: clock::now(),
+            world_readable: item.stat.world_readable,
+        });
+    }
+}
+
+impl Sink for WatchReader {
+    fn begin(&mut self, item: &Item) {
+        self.refresh();
+        self.found.unowned = 0;
+        self.scanner.restart(item.from, item.context);
+        self.item = Some(item.clone());
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        self.scanner.space()
+    }
+
+    fn filled(&mut self, count: usize) {
+        let Self { scanner, matcher, filter, item, found, host, .. } = self;
+        let shown = |path: &Path| shown(matcher, filter, path);
+        scanner.filled(count, matcher, &|bytes| filter.knows(bytes), &mut |candidate| {
+            if let Some(item) = item {
+                found.take(&candidate, item, filter, &shown, host);
+            }
+        });
+        // A closed queue shows at the end of the item. In git, places are looked up first.
+        let in_git = self.item.as_ref().is_some_and(|item| item.kind.is_in_git());
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+            if in_git || self.found.sightings.is_empty() {
+                ControlFlow::Continue(())
+            } else {
+                self.send(None)
+            };
+    }
+
+    fn end(&mut self, end: End) -> ControlFlow<(), Position> {
+        let Self { scanner, matcher, filter, item, found, host, .. } = self;
+        let shown = |path: &Path| shown(matcher, filter, path);
+        let known = |bytes: &[u8]| filter.knows(bytes);
+        let mut take = |candidate: Candidate| {
+            if let Some(item) = item {
+                found.take(&candidate, item, filter, &shown, host);
+            }
+        };
+        let position = match end {
+            End::Done | End::Broken => {
+                scanner.finish(matcher, &known, &mut take);
+                scanner.at_end()
+            }
+            End::Pause => scanner.pause(matcher, &known, &mut take),
+        };
+        let offset = match (&self.item, self.filter.check()) {
+            (_, Err(error)) => {
+                error!(%error, "the registry could not be asked; this will be read again");
+                self.undecided = true;
+                return ControlFlow::Break(());
+            }
+            (Some(item), Ok(())) if item.kind.is_in_git() => {
+                return ControlFlow::Continue(position);
+            }
+            (_, Ok(())) if end == End::Broken => None,
+            (Some(item), Ok(())) => item.stream.clone().map(|stream| Offset {
+                watch: self.watch.clone(),
+                file: path_id(&item.path),
+                followed: Some(Followed { stream, stat: item.stat, position }),
+            }),
+            (None, Ok(())) => None,
+        };
+        match self.send(offset) {
+            ControlFlow::Continue(()) => ControlFlow::Continue(position),
+            ControlFlow::Break(()) => ControlFlow::Break(()),
+        }
+    }
+
+    fn skip(&mut self, path: &Path, why: String) {
+        let why = shown(&self.matcher, &self.filter, Path::new(&why));
+        warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
+    }
+
+    fn ready(&mut self) {
+        let batch = Batch { ready: Some(self.watch.clone()), ..Batch::default() };
+        // A recorder that is gone ends the daemon by itself.
+        let _sent = self.to.send(batch).is_ok();
+        (self.ready)();
+    }
+
+    fn found(&self) -> BTreeMap<String, Kind> {
+        placed::objects(self.found.sightings.iter().map(|s| (&*s.place, &*s.source)))
+    }
+
+    fn place(&mut self, repository: &Path, places: &Places) {
+        let Self { found, matcher, filter, .. } = self;
+        let shown = |text: &Path| shown(matcher, filter, text);
+        found.sightings.iter_mut().for_each(|sighting| {
+            placed::tell(sighting, repository, places, &shown);
+        });
+    }
+
+    fn reached(&mut self, reference: PathId, to: &str) -> bool {
+        if std::mem::take(&mut self.undecided) {
+            self.found.sightings.clear();
+            return false;
+        }
+        let stream = to.to_owned();
+        let followed = Followed { stream, stat: Stat::default(), position: Position::default() };
+        let (watch, followed) = (self.watch.clone(), Some(followed));
+        self.send(Some(Offset { watch, file: reference, followed })).is_continue()
+    }
+
+    fn gone(&mut self, file: PathId) {
+        // A closed queue shows at the end of the next item.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+            self.send(Some(Offset { watch: self.watch.clone(), file, followed: None }));
+    }
+
+    fn note(&mut self, path: &Path, what: &'static str) {
+        info!(path = %shown(&self.matcher, &self.filter, path), what, "stream changed");
+    }
+}
+
+/// Writes batches until all watches hung up: takes what is there, never waits to fill a batch,
+/// commits once. While the database refuses, it keeps what it has and the readers wait.
+pub fn record(
+    registry: &mut Registry,
+    from: &Receiver<Batch>,
+    options: &ledger::Options,
+    stop: &Stop,
+    committed: &dyn Fn(),
+) {
+    while let Ok(first) = from.recv() {
+        let (mut sightings, mut forgotten) = (first.sightings, first.forgotten);
+        let mut offsets: Vec<Offset> = first.offset.into_iter().collect();
+        let mut ready: Vec<String> = first.ready.into_iter().collect();
+        for batch in from.try_iter().take(COMMIT_BATCHES) {
+            sightings.extend(batch.sightings);
+            forgotten += batch.forgotten;
+            offsets.extend(batch.offset);
+            ready.extend(batch.ready);
+        }
+        let batch =
+            ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready, forgotten };
+        loop {
+            match ledger::record(registry, &batch, options, clock::now()) {
+                Ok(recorded) => {
+                    if recorded.opened > 0 {
+                        info!(opened = recorded.opened, added = recorded.added, "leak recorded");
+                        committed();
+                    }
+                    break;
+                }
+                Err(error) => {
+                    error!(%error, "cannot write to the ledger; trying again");
+                    if stop.is_stopped() {
+                        return;
+                    }
+                    std::thread::sleep(RETRY_AFTER);
+                }
+            }
+        }
+    }
+}
