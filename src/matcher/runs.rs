@@ -16,7 +16,7 @@ mod x86;
 
 use std::ops::{Range, RangeInclusive};
 
-use blocks::{blocks, padded};
+use blocks::{Row, blocks, padded};
 
 const BLOCK: usize = 64;
 
@@ -251,6 +251,19 @@ pub(super) fn each_first(
     }
 }
 
+/// How many newlines there are.
+pub(super) fn newlines(text: &[u8]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("popcnt")
+    {
+        #[expect(unsafe_code, reason = "the features were detected")]
+        // SAFETY: the processor has AVX-512 BW and POPCNT, as was just asked.
+        return unsafe { x86::newlines_avx512(text) };
+    }
+    memchr::memchr_iter(b'\n', text).count() as u64
+}
+
 fn passing(window: &Window, firsts: &Firsts) -> [u64; 2] {
     #[cfg(target_arch = "x86_64")]
     if has_avx2() {
@@ -270,6 +283,7 @@ fn portable_blocks<F: Found>(
 ) {
     let kernels = (
         |b: &_| portable(b, classes),
+        Row::look,
         |b: &_| portable_letters(b),
         |b: &_| portable(b, &firsts.words),
         |w: &_| portable_firsts(w, firsts),

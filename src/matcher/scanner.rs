@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::groups::Groups;
 use super::made;
+use super::runs::newlines;
 use crate::matcher::{Hit, Known, Matcher, SPAN_MAX};
 use crate::rule::{Confidence, RuleSet};
 use crate::secret::Secret;
@@ -307,8 +308,4 @@ impl Drop for Scanner {
     fn drop(&mut self) {
         zeroize::Zeroize::zeroize(&mut self.buffer);
     }
-}
-
-fn newlines(text: &[u8]) -> u64 {
-    memchr::memchr_iter(b'\n', text).count() as u64
 }

@@ -7,10 +7,10 @@ use super::{BLOCK, Classes, Found, LENGTH_MAX, Wanted, Width, Window, word_start
 
 /// Blocks that are looked at together: in loops without a branch, for which of them hold a run is
 /// hard to predict.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
-/// The kernels are inlined into the loop: bitmaps of a block by class, its letters and digits,
-/// bitmaps by [`super::Firsts::words`], and the places at which a prefix may stand.
+/// The kernels are inlined into the loop: bitmaps of a block by class, [`Row::look`], letters and
+/// digits of a block, its bitmaps by [`super::Firsts::words`], and the places at which a prefix may stand.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 pub(super) fn blocks<F: Found>(
@@ -18,8 +18,9 @@ pub(super) fn blocks<F: Found>(
     places: Range<usize>,
     classes: &Classes,
     wanted: [Wanted; 2],
-    (bitmaps, letters, words, pass): (
+    (bitmaps, in_row, letters, words, pass): (
         impl Fn(&[u8; BLOCK]) -> [u64; 2],
+        impl Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
         impl Fn(&[u8; BLOCK]) -> u64,
         impl Fn(&[u8; BLOCK]) -> [u64; 2],
         impl Fn(&Window) -> [u64; 2],
@@ -45,7 +46,7 @@ pub(super) fn blocks<F: Found>(
                 batch.put(slot, block.map(&bitmaps).unwrap_or_default());
             }),
         }
-        let (kept, kept_count) = batch.look(rows, size);
+        let (kept, kept_count) = batch.look(rows, size, &in_row);
         let kept = kept.get(..kept_count).unwrap_or_default();
         let at = |slot: &u8| places.start + (first + usize::from(*slot)) * BLOCK;
         let mut passing = [(0, 0); BATCH];
@@ -93,7 +94,7 @@ fn prefixes(
 /// So many bytes in a row: five steps AND a bitmap with itself, each shifted by as many as are known
 /// to be in a row already.
 #[derive(Clone, Copy)]
-struct Row([u32; 5]);
+pub(super) struct Row(pub(super) [u32; 5]);
 
 impl Row {
     /// 1 to [`LENGTH_MAX`].
@@ -110,7 +111,7 @@ impl Row {
     /// From which bits of each bitmap so many ones go on, into the next bitmap if need be.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn look(self, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]) {
+    pub(super) fn look(self, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]) {
         for (row, pair) in rows.iter_mut().zip(bits.array_windows()) {
             let [now, next] = *pair;
             // At most half a bitmap is in the bitmap, or in the bits from its middle on.
@@ -159,10 +160,15 @@ impl Batch {
     /// The first of so many blocks, in order, from which runs go on; and how many these are.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn look(&mut self, rows: [Option<Row>; 2], size: usize) -> ([u8; BATCH], usize) {
+    fn look(
+        &mut self,
+        rows: [Option<Row>; 2],
+        size: usize,
+        in_row: &impl Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
+    ) -> ([u8; BATCH], usize) {
         for (row, (bits, rows)) in rows.into_iter().zip(self.bits.iter().zip(&mut self.rows)) {
             if let Some(row) = row {
-                row.look(bits, rows);
+                in_row(row, bits, rows);
             }
         }
         let mut kept = [0; BATCH];

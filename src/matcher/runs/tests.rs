@@ -187,6 +187,17 @@ fn every_length_and_every_alignment() {
     }
 }
 
+#[test]
+fn newlines_are_counted() {
+    let text: Vec<u8> = (0..700u32).map(|at| if at * at % 7 == 1 { b'\n' } else { 0x8a }).collect();
+    for start in 0..65 {
+        for end in start..text.len() {
+            let expected = text[start..end].iter().filter(|byte| **byte == b'\n').count() as u64;
+            assert_eq!(newlines(&text[start..end]), expected);
+        }
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn the_same_as_looking_at_every_byte(

@@ -2,15 +2,17 @@
 #![expect(unsafe_code, reason = "vector loads take pointers")]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8,
-    _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16, _mm256_adds_epu8,
-    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_loadu_si256, _mm256_movemask_epi8,
-    _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16, _mm512_and_si512,
-    _mm512_broadcast_i32x4, _mm512_loadu_si512, _mm512_set1_epi8, _mm512_shuffle_epi8,
-    _mm512_srli_epi16, _mm512_test_epi8_mask,
+    __m128i, __m256i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi32_si128, _mm_loadu_si128,
+    _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16,
+    _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_loadu_si256,
+    _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512,
+    _mm512_or_si512, _mm512_set1_epi8, _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_srl_epi64,
+    _mm512_srli_epi16, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask,
 };
 use std::ops::Range;
 
+use super::blocks::{BATCH, Row};
 use super::{BLOCK, Classes, FIRST, Firsts, Found, Wanted, Window, blocks};
 
 fn load(half: &[u8; 16]) -> __m128i {
@@ -30,6 +32,7 @@ pub(super) fn each_avx2<F: Found>(
     let firsts = Firsts256::of(firsts);
     let kernels = (
         |block: &_| of_class.bitmaps(block),
+        Row::look,
         |block: &_| of_class.letters(block),
         |block: &_| of_words.bitmaps(block),
         |window: &_| firsts.pass(window),
@@ -191,8 +194,39 @@ pub(super) fn each_avx512<F: Found>(
         }
         [_mm512_test_epi8_mask(sets, sets), _mm512_test_epi8_mask(sets, anywhere)]
     };
-    let kernels = (bitmaps(classes), letters, bitmaps(&firsts.words), pass);
+    let in_row = |row: Row, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]| {
+        let shifts = row.0.map(|shift| _mm_cvtsi32_si128(shift.cast_signed()));
+        let so_many = |bits| {
+            shifts.iter().fold(bits, |bits, by| _mm512_and_si512(bits, _mm512_srl_epi64(bits, *by)))
+        };
+        let (later, (rows, _)) = (bits.get(1..).unwrap_or_default(), rows.as_chunks_mut::<8>());
+        let pairs = bits.as_chunks::<8>().0.iter().zip(later.as_chunks::<8>().0);
+        for (row, (now, next)) in rows.iter_mut().zip(pairs) {
+            // SAFETY: unaligned loads of the 64 bytes of each array.
+            let (now, next) = unsafe {
+                (_mm512_loadu_si512(now.as_ptr().cast()), _mm512_loadu_si512(next.as_ptr().cast()))
+            };
+            let (first, second) = (_mm512_srli_epi64::<32>(now), _mm512_slli_epi64::<32>(next));
+            let over = _mm512_slli_epi64::<32>(so_many(_mm512_or_si512(first, second)));
+            let all = _mm512_or_si512(so_many(now), over);
+            // SAFETY: an unaligned store into the 64 bytes of the array.
+            unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), all) };
+        }
+    };
+    let kernels = (bitmaps(classes), in_row, letters, bitmaps(&firsts.words), pass);
     blocks(text, places, classes, wanted, kernels, found);
+}
+
+#[target_feature(enable = "avx512bw,popcnt")]
+pub(super) fn newlines_avx512(text: &[u8]) -> u64 {
+    let newline = _mm512_set1_epi8(b'\n'.cast_signed());
+    let (blocks, rest) = text.as_chunks::<BLOCK>();
+    let whole = blocks.iter().fold(0, |count, block| {
+        // SAFETY: an unaligned load of the 64 bytes of the block.
+        let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
+        count + u64::from(_mm512_cmpeq_epi8_mask(bytes, newline).count_ones())
+    });
+    whole + rest.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>()
 }
 
 #[target_feature(enable = "ssse3")]
@@ -246,6 +280,6 @@ pub(super) fn each_ssse3<F: Found>(
         })
     };
     let words = bitmaps(&firsts.words, firsts.words.narrow);
-    let kernels = (bitmaps(classes, classes.narrow), letters, words, pass);
+    let kernels = (bitmaps(classes, classes.narrow), Row::look, letters, words, pass);
     blocks(text, places, classes, wanted, kernels, found);
 }
