@@ -63,6 +63,8 @@ pub struct Finding {
     pub end: u64,
     /// The word of the source's kind.
     pub source: &'static str,
+    /// The first commit that has it, or the commit or tag itself.
+    pub commit: Option<FoundCommit>,
     /// Where git has it.
     pub git: Option<InGit>,
 }
@@ -72,8 +74,6 @@ pub struct Finding {
 pub struct InGit {
     /// Name of the object that holds it.
     pub object: String,
-    /// The first commit that has it, or the commit or tag itself.
-    pub commit: Option<FoundCommit>,
     /// Whether `HEAD` has the object at this path; `None`: that is not asked of such objects.
     pub in_head: Option<bool>,
     /// Objects that hold the same key at the same path: versions of a file.

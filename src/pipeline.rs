@@ -182,6 +182,7 @@ impl Scan {
             start: candidate.start,
             end: candidate.end,
             source: item.kind.as_str(),
+            commit: None,
             git: placed::in_git(item),
         })
     }

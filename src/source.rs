@@ -57,7 +57,7 @@ impl Kind {
 
     /// The word in reports and in the database.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::File => "file",
             Self::Log => "log",
@@ -334,6 +334,17 @@ pub enum SourceError {
     /// git did not do what was asked.
     #[error("{0}")]
     Git(String),
+    /// git waits for something that never comes.
+    #[error(
+        "{name} did nothing for {seconds} s and was ended; a file of the repository may be a pipe, \
+         or on a disk that does not answer"
+    )]
+    Idle {
+        /// Which git.
+        name: String,
+        /// How long.
+        seconds: u64,
+    },
     /// The time that was given is used up.
     #[error("the time budget is used up")]
     Late,

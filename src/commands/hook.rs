@@ -16,6 +16,7 @@ use anyhow::{Context as _, bail};
 use super::{Exit, scan};
 use crate::cli::{Hook, Report, Server};
 use crate::finding::{Finding, Report as Findings};
+use crate::source::diff::Outcome;
 use crate::source::push::{self, Known, Update};
 use crate::source::{Sink as _, SourceError, git};
 use answer::{Read, Refused};
@@ -67,7 +68,13 @@ fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
     let matcher = super::matcher(&arguments.rules)?;
     let scan = scan::start(arguments, &matcher)?;
     let mut reader = scan.reader();
-    let outcome = staged.read(&mut reader)?;
+    let outcome = match staged.read(&mut reader) {
+        Err(error @ SourceError::Idle { .. }) => {
+            reader.skip(Path::new("(the index)"), error.to_string());
+            Outcome::default()
+        }
+        other => other?,
+    };
     if outcome.files == 0 && is_framework_by_hand() {
         let why = "nothing is staged, and no commit is made; the hook `leakwarden-files` reads \
                    files, and `--from-ref` with `--to-ref` makes this one read commits";
@@ -213,9 +220,18 @@ fn pushed(updates: &[Update], known: &Known, asked: &Asked<'_>) -> anyhow::Resul
             reader.skip(Path::new("(the push)"), why);
             push::Brought::default()
         }
+        Err(error @ SourceError::Idle { .. }) => {
+            reader.skip(Path::new("(the push)"), error.to_string());
+            push::Brought::default()
+        }
         Err(error) => return Err(error.into()),
     };
     drop(reader);
+    let found = scan.pushed();
+    if !found.is_empty() {
+        // Without it the findings are told all the same.
+        scan.name_pushed(&push::origins(&repository, &found, until).unwrap_or_default());
+    }
     let mut report = scan.finish()?;
     in_all_comparisons(&mut report, &brought.parents_of());
     report.commits = brought.commits;

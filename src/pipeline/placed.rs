@@ -1,6 +1,6 @@
 //! Findings in git: by their object first, with path and commit once these are looked up.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::path::Path;
 
@@ -11,10 +11,13 @@ use crate::finding::{Finding, FoundCommit, InGit, Report};
 use crate::ledger::Sighting;
 use crate::matcher::Candidate;
 use crate::source::git::history::{Origin, Place, Places, part_of};
-use crate::source::{Item, Kind};
+use crate::source::{Item, Kind, push};
 
 /// Kinds of text that an object holds.
 const IN_OBJECTS: [Kind; 4] = [Kind::Blob, Kind::PathName, Kind::Commit, Kind::Tag];
+
+/// The word of what a push brings.
+const PUSHED: &str = Kind::Pushed.as_str();
 
 /// Takes a candidate in a text that is at hand as a whole.
 pub(super) fn collect_whole(
@@ -41,7 +44,7 @@ pub(super) fn collect_whole(
 pub(super) fn in_git(item: &Item) -> Option<InGit> {
     let object = || item.path.to_string_lossy().into_owned();
     let in_object = IN_OBJECTS.contains(&item.kind);
-    in_object.then(|| InGit { object: object(), commit: None, in_head: None, versions: 1 })
+    in_object.then(|| InGit { object: object(), in_head: None, versions: 1 })
 }
 
 /// Objects with findings, of places and the words of their kinds.
@@ -109,6 +112,23 @@ impl Scan {
         report.findings = kept;
     }
 
+    /// Beginnings of the names of pushed commits and tags with findings.
+    #[must_use]
+    pub fn pushed(&self) -> BTreeSet<String> {
+        let report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let found = report.findings.iter().filter(|finding| finding.source == PUSHED);
+        found.filter_map(|finding| push::object_of(&finding.path)).map(str::to_owned).collect()
+    }
+
+    /// Says of findings in a push whose commits they are in.
+    pub fn name_pushed(&self, origins: &HashMap<String, Origin>) {
+        let mut report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for finding in report.findings.iter_mut().filter(|finding| finding.source == PUSHED) {
+            let origin = push::object_of(&finding.path).and_then(|id| origins.get(id));
+            finding.commit = origin.map(|origin| self.commit(origin));
+        }
+    }
+
     /// A finding at each place of its object, with the place's order.
     fn placed(&self, finding: Finding, places: &Places) -> Vec<(usize, Finding)> {
         let object = finding.git.as_ref().map(|git| git.object.as_str()).unwrap_or_default();
@@ -136,7 +156,7 @@ impl Scan {
         }
         if let Some(git) = &mut finding.git {
             git.in_head = place.in_head;
-            git.commit = place.origin.as_ref().map(|origin| self.commit(origin));
+            finding.commit = place.origin.as_ref().map(|origin| self.commit(origin));
         }
         finding
     }

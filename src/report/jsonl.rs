@@ -17,7 +17,7 @@ fn finding(finding: &Finding) -> Value {
         })
     });
     let git = finding.git.as_ref();
-    let commit = git.and_then(|git| git.commit.as_ref());
+    let commit = finding.commit.as_ref();
     json!({
         "type": "finding",
         "rule": finding.rule,

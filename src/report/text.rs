@@ -49,7 +49,7 @@ fn line(finding: &Finding) -> String {
 fn in_git(finding: &Finding) -> String {
     let Some(git) = &finding.git else { return String::new() };
     let mut words = Vec::new();
-    match &git.commit {
+    match &finding.commit {
         Some(commit) => {
             words.push(commit.id.get(..12).unwrap_or_default().to_owned());
             words.extend(commit.date.map(|date| date.strftime("%Y-%m-%d").to_string()));

@@ -47,7 +47,7 @@ pub struct Commit {
 pub const COMMIT_FORMAT: &str = "--format=commit:%H:%P";
 const COMMIT_MARK: &[u8] = b"commit:";
 /// Digits of a commit's id before a path.
-const SHORT_ID: usize = 12;
+pub(super) const SHORT_ID: usize = 12;
 
 /// Reads a diff to its end and pushes its added lines.
 pub fn run(

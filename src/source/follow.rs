@@ -5,7 +5,7 @@
 //! a look at the file system, and everything is looked at again every [`WALK_EVERY`].
 
 mod glob;
-mod hints;
+pub(in crate::source) mod hints;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;

@@ -10,6 +10,7 @@ mod decode;
 mod finder;
 pub mod history;
 mod objects;
+mod output;
 mod places;
 pub mod poll;
 mod repository;
@@ -17,18 +18,17 @@ mod store;
 mod stream;
 mod walk;
 
+use std::cell::Cell;
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::{Builder, JoinHandle};
 use std::time::Instant;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-
 use crate::source::diff::{self, Outcome};
 use crate::source::{Kind, Sink, SourceError};
+use output::{IDLE_MAX, Output};
 
 const NOTHING_RUNS: &[&str] = &[
     "-c",
@@ -121,6 +121,7 @@ impl Repository {
         command.arg(format!("{name}^{{commit}}"));
         match one_line(command, "git rev-parse") {
             Ok(id) => Ok(String::from_utf8_lossy(&id).into_owned()),
+            Err(error @ SourceError::Idle { .. }) => Err(error),
             Err(_) => {
                 let name = crate::text::clean(name.as_bytes());
                 Err(SourceError::Git(format!("there is no commit `{name}` here")))
@@ -189,6 +190,7 @@ impl Staged {
     pub fn read(self, sink: &mut dyn Sink) -> Result<Outcome, SourceError> {
         let error = match read_staged(self.running, sink) {
             Ok(outcome) => return Ok(outcome),
+            Err(error @ SourceError::Idle { .. }) => return Err(error),
             Err(error) => error,
         };
         // `git diff` does not say that there is no repository, or whose it is.
@@ -214,7 +216,7 @@ pub(super) struct Call<'a> {
     pub(super) name: &'a str,
     /// Its standard input.
     pub(super) input: Option<&'a [u8]>,
-    /// When its answer is no longer waited for.
+    /// When its answer is no longer waited for. One that does nothing at all is given up before.
     pub(super) until: Option<Instant>,
 }
 
@@ -249,14 +251,18 @@ impl Running {
         call: Call<'_>,
         read: impl FnOnce(&mut dyn BufRead) -> Result<T, SourceError>,
     ) -> Result<T, SourceError> {
-        let answer = self.exchange(call, read);
+        let idle = Cell::new(false);
+        let answer = self.exchange(call, &idle, read);
+        let ended = finish(self.child, self.errors, call.name);
         match answer {
-            Ok(answer) => finish(self.child, self.errors, call.name).map(|()| answer),
-            Err(error) => {
-                let _ended = finish(self.child, self.errors, call.name).is_ok();
-                let late = call.until.is_some_and(|until| Instant::now() >= until);
-                Err(if late { SourceError::Late } else { error })
+            _ if idle.get() => {
+                Err(SourceError::Idle { name: call.name.to_owned(), seconds: IDLE_MAX })
             }
+            Ok(answer) => ended.map(|()| answer),
+            Err(_) if call.until.is_some_and(|until| Instant::now() >= until) => {
+                Err(SourceError::Late)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -264,8 +270,10 @@ impl Running {
     fn exchange<T>(
         &mut self,
         call: Call<'_>,
+        idle: &Cell<bool>,
         read: impl FnOnce(&mut dyn BufRead) -> Result<T, SourceError>,
     ) -> Result<T, SourceError> {
+        let id = self.child.id();
         let (stdin, stdout) = (self.child.stdin.take(), self.child.stdout.take());
         std::thread::scope(|scope| {
             if let (Some(mut stdin), Some(input)) = (stdin, call.input) {
@@ -279,34 +287,14 @@ impl Running {
             let Some(stdout) = stdout else {
                 return Err(SourceError::Git("git has no output".to_owned()));
             };
-            let output = Output { stdout, until: call.until };
+            let output = Output { stdout, id, until: call.until, idle };
             let answer = read(&mut BufReader::with_capacity(64 * 1024, output));
-            if answer.is_err() {
+            if answer.is_err() || idle.get() {
                 // It may have ended by itself already.
                 let _killed = self.child.kill().is_ok();
             }
             answer
         })
-    }
-}
-
-/// What git writes, waited for up to a point in time.
-struct Output {
-    stdout: ChildStdout,
-    until: Option<Instant>,
-}
-
-impl Read for Output {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(until) = self.until {
-            let left = until.saturating_duration_since(Instant::now());
-            let left = Timespec::try_from(left).map_err(io::Error::other)?;
-            let mut polled = [PollFd::from_borrowed_fd(self.stdout.as_fd(), PollFlags::IN)];
-            if poll(&mut polled, Some(&left))? == 0 {
-                return Err(io::ErrorKind::TimedOut.into());
-            }
-        }
-        self.stdout.read(buffer)
     }
 }
 

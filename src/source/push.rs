@@ -15,6 +15,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::source::diff::{self, Commit};
+use crate::source::git::history::Origin;
 use crate::source::git::{self, Call, Repository};
 use crate::source::{End, Item, Kind, Position, Sink, SourceError, Stop, reader};
 
@@ -292,12 +293,8 @@ fn object(
     tagged: &mut Vec<String>,
     sink: &mut dyn Sink,
 ) -> std::io::Result<()> {
-    let mut line = String::new();
-    output.take(256).read_line(&mut line)?;
-    let mut words = line.split_whitespace();
-    let id = words.next().ok_or(std::io::ErrorKind::UnexpectedEof)?;
-    let (kind, size) =
-        (words.next().unwrap_or_default(), words.next().and_then(|w| w.parse().ok()));
+    let line = head(output)?;
+    let Head { id, kind, size } = Head::of(&line)?;
     let short = diff::short(id);
     let Some(size) = size else {
         sink.skip(Path::new(&format!("object {short}")), format!("git says it is {kind}"));
@@ -319,10 +316,78 @@ fn object(
         }
         _ => {}
     }
-    // What is left of the content, and the newline behind it.
     let left = content.limit();
-    std::io::copy(&mut output.take(left + 1), &mut std::io::sink())?;
-    Ok(())
+    pass_over(output, left)
+}
+
+/// The line before an object: its name, its kind and how long it is.
+struct Head<'a> {
+    id: &'a str,
+    kind: &'a str,
+    /// `None`: there is no object.
+    size: Option<u64>,
+}
+
+impl<'a> Head<'a> {
+    fn of(line: &'a str) -> std::io::Result<Self> {
+        let mut words = line.split_whitespace();
+        let id = words.next().ok_or(std::io::ErrorKind::UnexpectedEof)?;
+        let kind = words.next().unwrap_or_default();
+        Ok(Self { id, kind, size: words.next().and_then(|size| size.parse().ok()) })
+    }
+}
+
+fn head(output: &mut dyn BufRead) -> std::io::Result<String> {
+    let mut line = String::new();
+    output.take(256).read_line(&mut line)?;
+    Ok(line)
+}
+
+/// What is left of an object, and the newline behind it.
+fn pass_over(output: &mut dyn BufRead, left: u64) -> std::io::Result<()> {
+    std::io::copy(&mut output.take(left + 1), &mut std::io::sink()).map(|_| ())
+}
+
+/// Who made commits and tags; by the beginnings of their names, as they stand in paths.
+pub fn origins(
+    repository: &Repository,
+    names: &BTreeSet<String>,
+    until: Option<Instant>,
+) -> Result<HashMap<String, Origin>, SourceError> {
+    let mut command = repository.command();
+    command.args(["cat-file", "--batch", "--buffer"]);
+    let input: String = names.iter().map(|name| format!("{name}\n")).collect();
+    let call = Call { name: "git cat-file", input: Some(input.as_bytes()), until };
+    git::run(command, call, |output| {
+        let origins = names.iter().map(|name| Ok((name.clone(), origin(output)?)));
+        let origins: std::io::Result<Vec<(String, Option<Origin>)>> = origins.collect();
+        let origins =
+            origins.map_err(|source| SourceError::Read { name: call.name.to_owned(), source })?;
+        Ok(origins.into_iter().filter_map(|(name, origin)| Some((name, origin?))).collect())
+    })
+}
+
+fn origin(output: &mut dyn BufRead) -> std::io::Result<Option<Origin>> {
+    let line = head(output)?;
+    let Head { id, kind, size: Some(size) } = Head::of(&line)? else { return Ok(None) };
+    let mut begin = Vec::new();
+    output.take(size.min(HEADER_MAX as u64)).read_to_end(&mut begin)?;
+    pass_over(output, size - begin.len() as u64)?;
+    Ok(Origin::of(id, kind, &begin))
+}
+
+/// The beginning of the name of the commit that a path of a push is in.
+#[must_use]
+pub fn commit_of(path: &str) -> Option<&str> {
+    let id = path.strip_prefix("commit ").unwrap_or(path);
+    let id = id.get(..diff::SHORT_ID)?;
+    id.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(id)
+}
+
+/// The same, also of a tag.
+#[must_use]
+pub fn object_of(path: &str) -> Option<&str> {
+    commit_of(path.strip_prefix("tag ").unwrap_or(path))
 }
 
 /// What a tag points to, if it is read by its own: commits come with the others.

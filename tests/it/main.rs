@@ -32,6 +32,7 @@ mod matching;
 mod migration;
 mod misses;
 mod model;
+mod pipes;
 mod remembered;
 mod repositories;
 mod rule;

@@ -94,5 +94,10 @@ fn a_repository_that_comes_later_or_cannot_be_read_stops_nothing() {
     let daemon = git.world.watch();
     git.world.leak_of("k", done);
     assert!(git.world.log().contains("broken.git"), "{}", git.world.log());
+    // One that comes while the watch runs is seen at once.
+    git.write("b.txt", git.world.key("later", "disable", &[]));
+    git.commit("second");
+    git.run(".", &["clone", "-q", "--bare", "repo", "srv/later.git"]).expect(0);
+    git.world.leak_of("later", done);
     daemon.stop();
 }

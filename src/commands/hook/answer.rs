@@ -7,6 +7,7 @@ use serde_json::json;
 use super::super::{Exit, output, scan};
 use crate::cli::{Report as Arguments, ReportFormat, Server};
 use crate::finding::{Finding, Report};
+use crate::source::push;
 use crate::text::{grouped, plural};
 
 /// What is refused.
@@ -182,7 +183,7 @@ fn rotate(findings: &[Finding]) -> String {
 
 /// Where the keys stand in commits, a later commit does not take them out.
 fn take_out_of_commits(findings: &[Finding]) -> String {
-    let commits = distinct(findings.iter().filter_map(|finding| commit_of(&finding.path)));
+    let commits = distinct(findings.iter().filter_map(|finding| push::commit_of(&finding.path)));
     match commits.as_slice() {
         [] => "  take it out:     rename the ref or make the tag anew without it".to_owned(),
         [one] => format!(
@@ -194,13 +195,6 @@ fn take_out_of_commits(findings: &[Finding]) -> String {
             all.join(", ")
         ),
     }
-}
-
-/// The commit that a path of a push begins with.
-fn commit_of(path: &str) -> Option<&str> {
-    let id = path.strip_prefix("commit ").unwrap_or(path);
-    let id = id.get(..12)?;
-    id.bytes().all(|digit| digit.is_ascii_hexdigit()).then_some(id)
 }
 
 /// The files of findings as words of a command line.

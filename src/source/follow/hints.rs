@@ -16,7 +16,7 @@ use super::{PathGlob, warn_degraded};
 /// Hints that wait; more lead to a walk over everything.
 const QUEUE_MAX: usize = 4_096;
 
-pub(super) struct Hints {
+pub(in crate::source) struct Hints {
     watcher: Option<RecommendedWatcher>,
     /// With device and inode: a folder that was replaced by another is watched anew.
     watched: HashMap<PathBuf, (u64, u64)>,
@@ -26,7 +26,7 @@ pub(super) struct Hints {
 }
 
 impl Hints {
-    pub(super) fn new() -> Self {
+    pub(in crate::source) fn new() -> Self {
         let (to, paths) = sync_channel(QUEUE_MAX);
         let rescan = Arc::new(AtomicBool::new(false));
         let flag = rescan.clone();
@@ -48,20 +48,23 @@ impl Hints {
                 (false, Some(folder)) => (folder, RecursiveMode::NonRecursive),
                 _ => (root, RecursiveMode::Recursive),
             };
-            let now = std::fs::metadata(place).ok().map(|meta| (meta.dev(), meta.ino()));
-            match now {
-                None => {
-                    self.watched.remove(place);
-                }
-                Some(id) if self.watched.get(place) != Some(&id) => {
-                    self.watch_place(place, id, mode);
-                }
-                Some(_) => {}
-            }
+            self.watch_place(place, mode);
         }
     }
 
-    fn watch_place(&mut self, place: &Path, id: (u64, u64), mode: RecursiveMode) {
+    /// Watches a folder, if there is one; again when it was replaced by another.
+    pub(in crate::source) fn watch_place(&mut self, place: &Path, mode: RecursiveMode) {
+        let now = std::fs::metadata(place).ok().map(|meta| (meta.dev(), meta.ino()));
+        match now {
+            None => {
+                self.watched.remove(place);
+            }
+            Some(id) if self.watched.get(place) != Some(&id) => self.watch_anew(place, id, mode),
+            Some(_) => {}
+        }
+    }
+
+    fn watch_anew(&mut self, place: &Path, id: (u64, u64), mode: RecursiveMode) {
         let Some(watcher) = &mut self.watcher else { return };
         if self.watched.remove(place).is_some() {
             // The old folder's watch; it may be gone with it.
@@ -84,12 +87,12 @@ impl Hints {
     }
 
     /// Whether everything has to be looked at; asked for once.
-    pub(super) fn take_rescan(&self) -> bool {
+    pub(in crate::source) fn take_rescan(&self) -> bool {
         self.rescan.swap(false, Ordering::AcqRel)
     }
 
     /// Waits for hints, at most so long; answers all that are there.
-    pub(super) fn wait(&self, longest: Duration) -> HashSet<PathBuf> {
+    pub(in crate::source) fn wait(&self, longest: Duration) -> HashSet<PathBuf> {
         let mut paths = HashSet::new();
         if self.watcher.is_none() {
             std::thread::sleep(longest.min(Duration::from_millis(250)));

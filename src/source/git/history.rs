@@ -99,9 +99,18 @@ impl History {
         let shared = self.shared(selection)?;
         let mut readers: Vec<Reader<'_, S>> =
             sinks.into_iter().map(|sink| Reader::new(&shared, sink)).collect();
-        self.objects(&ids, &mut readers)?;
+        let folder = self.repository.folder();
+        match (self.objects(&ids, &mut readers), readers.first_mut()) {
+            // What was found before is told, unless it is read again from the same place on.
+            (Err(error), Some(reader)) if !matches!(selection, Selection::New { .. }) => {
+                reader.skip(folder, format!("not all of its objects were read: {error}"));
+            }
+            (outcome, _) => outcome?,
+        }
         if let Some(reader) = readers.first_mut().filter(|_| ids.is_none()) {
-            self.names(reader)?;
+            if let Err(error) = self.names(reader) {
+                reader.skip(folder, format!("its references were not read: {error}"));
+            }
             for folder in self.repository.logs() {
                 logs(&folder, LOG_DEPTH, reader);
             }

@@ -262,16 +262,28 @@ pub(super) fn of(store: &Store, wanted: &Ids, head: Option<ObjectId>, limits: &L
 /// Who made a commit or a tag.
 pub(super) fn origin_of(finder: &mut Finder<'_>, hash: gix_hash::Kind, id: &oid) -> Option<Origin> {
     let (kind, bytes) = finder.find(id).ok()?;
-    let who = match kind {
-        Kind::Commit => CommitRefIter::from_bytes(&bytes, hash).author().ok(),
-        Kind::Tag => TagRefIter::from_bytes(&bytes, hash).tagger().ok().flatten(),
-        _ => return None,
-    };
-    let mut origin = Origin { commit: id.to_hex().to_string(), ..Origin::default() };
-    if let Some(who) = who {
-        origin.author = who.name.to_vec();
-        origin.email = who.email.to_vec();
-        origin.date = who.time().ok().map(|time| time.seconds);
+    Origin::read(id.to_hex().to_string(), kind, &bytes, hash)
+}
+
+impl Origin {
+    /// Of a commit or a tag, whose name and kind git has written, or the beginning of it.
+    pub(in crate::source) fn of(id: &str, kind: &str, bytes: &[u8]) -> Option<Self> {
+        let hash = ObjectId::from_hex(id.as_bytes()).ok()?.kind();
+        Self::read(id.to_owned(), Kind::from_bytes(kind.as_bytes()).ok()?, bytes, hash)
     }
-    Some(origin)
+
+    fn read(commit: String, kind: Kind, bytes: &[u8], hash: gix_hash::Kind) -> Option<Self> {
+        let who = match kind {
+            Kind::Commit => CommitRefIter::from_bytes(bytes, hash).author().ok(),
+            Kind::Tag => TagRefIter::from_bytes(bytes, hash).tagger().ok().flatten(),
+            _ => return None,
+        };
+        let mut origin = Self { commit, ..Self::default() };
+        if let Some(who) = who {
+            origin.author = who.name.to_vec();
+            origin.email = who.email.to_vec();
+            origin.date = who.time().ok().map(|time| time.seconds);
+        }
+        Some(origin)
+    }
 }

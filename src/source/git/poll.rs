@@ -1,6 +1,7 @@
 //! Repositories, for ever: what is new behind any reference, once.
 //!
-//! A repository is looked at again when one of the files that hold its references has changed.
+//! A repository is looked at again when one of the files that hold its references has changed: they
+//! are looked at every second, and file events are hints to do so at once.
 //! What the references led to when they were read last is remembered, so that only what is new
 //! is read, also after a restart.
 
@@ -12,8 +13,10 @@ use std::time::{Duration, Instant};
 
 use gix_hash::ObjectId;
 use globset::GlobSet;
+use notify::RecursiveMode;
 
 use super::history::{History, Limits, Selection};
+use crate::source::follow::hints::Hints;
 use crate::source::follow::{Followed, PathGlob};
 use crate::source::{Item, Kind, PathId, Sink, SourceError, Stop, path_id};
 
@@ -21,8 +24,10 @@ use crate::source::{Item, Kind, PathId, Sink, SourceError, Stop, path_id};
 const WALK_EVERY: Duration = Duration::from_secs(30);
 /// References are looked at this often.
 const TICK: Duration = Duration::from_secs(1);
-/// A stop is noticed within this time.
+/// A stop is noticed within this time; what a file event is a part of may take as long.
 const NAP: Duration = Duration::from_millis(50);
+/// A folder that is new beside others may take so long to become a repository.
+const NEW_FOR: Duration = Duration::from_secs(5);
 /// Folders in folders that are gone into.
 const DEPTH_MAX: usize = 32;
 /// Memory for objects and indexes, in bytes.
@@ -60,6 +65,8 @@ struct Seen {
     mark: Option<u64>,
     /// The `.git` that all its work trees share, once that is known.
     common: Option<PathBuf>,
+    /// When it is looked at again, if that took long for nothing.
+    again: Option<Instant>,
 }
 
 impl Poll {
@@ -77,34 +84,85 @@ impl Poll {
 
     /// Follows until asked to stop. [`Sink::ready`] is called once, after the first look.
     pub fn run<S: Sink + Send>(&mut self, sink: &mut S, stop: &Stop) -> Result<(), SourceError> {
+        let mut hints = Hints::new();
         let mut walk_at = Instant::now();
+        let mut new_until = walk_at;
         let mut started = false;
         while !stop.is_stopped() {
             let now = Instant::now();
-            if now >= walk_at {
+            if now >= walk_at || now < new_until {
                 let root = self.options.include.root().to_owned();
                 self.find(&root, DEPTH_MAX);
                 walk_at = now + WALK_EVERY;
             }
-            for path in self.repositories.keys().cloned().collect::<Vec<_>>() {
-                if stop.is_stopped() {
-                    return Ok(());
-                }
-                match self.look(&path, started, sink) {
-                    Ok(()) => {
-                        self.unreadable.remove(&path);
-                    }
-                    Err(error) => self.complain(&path, &error, sink),
-                }
-            }
-            if !std::mem::replace(&mut started, true) {
+            self.look_at_all(started, sink, stop);
+            if !stop.is_stopped() && !std::mem::replace(&mut started, true) {
                 sink.ready();
             }
-            while now.elapsed() < TICK && !stop.is_stopped() {
-                std::thread::sleep(NAP);
+            self.watch(&mut hints);
+            if self.wait(&hints, now + TICK, stop) {
+                new_until = Instant::now() + NEW_FOR;
             }
         }
         Ok(())
+    }
+
+    fn look_at_all<S: Sink + Send>(&mut self, started: bool, sink: &mut S, stop: &Stop) {
+        for path in self.repositories.keys().cloned().collect::<Vec<_>>() {
+            if stop.is_stopped() {
+                return;
+            }
+            let now = Instant::now();
+            if self.repositories.get(&path).is_some_and(|seen| seen.again > Some(now)) {
+                continue;
+            }
+            match self.look(&path, started, sink) {
+                Ok(()) => {
+                    self.unreadable.remove(&path);
+                }
+                Err(error) => {
+                    self.complain(&path, &error, sink);
+                    let again = (now.elapsed() > TICK).then(|| Instant::now() + WALK_EVERY);
+                    self.repositories.entry(path).or_default().again = again;
+                }
+            }
+        }
+    }
+
+    /// Asks for hints where references are, and where repositories lie beside each other.
+    fn watch(&self, hints: &mut Hints) {
+        let root = self.options.include.root();
+        if !self.repositories.contains_key(root) {
+            hints.watch_place(root, RecursiveMode::NonRecursive);
+        }
+        for common in self.repositories.values().filter_map(|seen| seen.common.as_deref()) {
+            hints.watch_place(common, RecursiveMode::NonRecursive);
+            for name in ["refs", "reftable"] {
+                hints.watch_place(&common.join(name), RecursiveMode::Recursive);
+            }
+        }
+    }
+
+    /// Waits for hints, up to a point in time. Answers whether there may be a new repository.
+    fn wait(&self, hints: &Hints, end: Instant, stop: &Stop) -> bool {
+        let root = self.options.include.root();
+        while !stop.is_stopped() {
+            let left = end.saturating_duration_since(Instant::now());
+            let mut paths = hints.wait(left.min(NAP));
+            if left.is_zero() {
+                return false;
+            }
+            if hints.take_rescan() || !paths.is_empty() {
+                // A push is more than one event.
+                std::thread::sleep(NAP);
+                paths.extend(hints.wait(Duration::ZERO));
+                return paths.iter().any(|path| {
+                    let known = self.repositories.contains_key(path);
+                    !known && path.parent() == Some(root) && path.is_dir()
+                });
+            }
+        }
+        false
     }
 
     /// Says once what cannot be read, and again when the reason changes.

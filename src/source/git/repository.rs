@@ -153,7 +153,10 @@ impl Repository {
         let mut command = self.command();
         command.args(["rev-parse", "--verify", "--quiet", "--end-of-options"]);
         command.arg(format!("{name}^{{commit}}"));
-        let said = one_line(command, "git rev-parse").map_err(|_| wrong())?;
+        let said = one_line(command, "git rev-parse").map_err(|error| match error {
+            SourceError::Idle { .. } => error,
+            _ => wrong(),
+        })?;
         ObjectId::from_hex(said.trim_ascii()).map_err(|_| wrong())
     }
 

@@ -64,6 +64,8 @@ pub(super) fn read(
         match run(repository, Some(&mut left), memory, take) {
             Ok(true) => {}
             Ok(false) => return Ok(()),
+            // The next one would wait for the same.
+            Err(error @ SourceError::Idle { .. }) => return Err(error),
             Err(error) if left.len() == before => {
                 left.pop_front();
                 take.unread(first, &error.to_string());

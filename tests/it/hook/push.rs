@@ -236,3 +236,36 @@ fn rewritten_and_repacked_history_is_read_the_same() {
     repository.git(&tree).expect(0);
     repository.push(&["origin", "main"]).expect(0);
 }
+
+#[test]
+fn documents_name_commit_author_and_date() {
+    let repository = Repository::bare_of_hooks();
+    repository.write("a.txt", format!("{}\n", github_token()));
+    repository.git(&["add", "."]).expect(0);
+    let author = ["--author", "Ann Other <ann@example.org>", "--date", "2024-06-02T10:00:00Z"];
+    repository
+        .git(&[&["commit", "-q", "-m", &github_token()], author.as_slice()].concat())
+        .expect(0);
+    repository.git(&["tag", "-a", "v1", "-m", &github_token()]).expect(0);
+    let (commit, tag) =
+        (repository.ask(&["rev-parse", "HEAD"]), repository.ask(&["rev-parse", "v1"]));
+    let zeros = "0".repeat(40);
+    let lines = [("heads/main", &commit), ("tags/v1", &tag)]
+        .map(|(name, id)| format!("refs/{name} {id} refs/{name} {zeros}\n"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_leakwarden"));
+    command.args(["hook", "pre-push", "origin", "../server", "--format", "jsonl"]);
+    let refused = answer(repository.command(command), lines.concat().as_bytes()).expect(1);
+    let findings = refused.lines().into_iter().filter(|line| line["type"] == "finding");
+    let findings: Vec<_> = findings.collect();
+    assert_eq!(findings.len(), 3, "{}", refused.out);
+    for finding in findings {
+        let [id, author, email, date] =
+            ["commit", "author", "email", "date"].map(|name| finding[name].as_str().unwrap());
+        if finding["path"].as_str().unwrap().starts_with("tag ") {
+            assert_eq!((id, author, email), (&*tag, "Test", "test@example.com"));
+        } else {
+            assert_eq!((id, author, email), (&*commit, "Ann Other", "ann@example.org"));
+            assert_eq!(date, "2024-06-02T10:00:00Z");
+        }
+    }
+}
