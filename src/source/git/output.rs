@@ -15,6 +15,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 pub(super) const IDLE_MAX: u64 = 10;
 /// A git that writes nothing is looked at this often.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// So many looks at a git that does nothing.
+const IDLE_LOOKS_MAX: u64 = IDLE_MAX * 2;
 /// Which word behind the name of a process is its state, and which are its CPU times.
 const STATE: usize = 0;
 const TIMES: std::ops::RangeInclusive<usize> = 11..=12;
@@ -32,16 +34,15 @@ pub(super) struct Output<'a> {
 
 impl Read for Output<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut last = None;
-        let mut since = Instant::now();
+        let (mut last, mut idle_looks) = (None, 0);
         while !self.is_ready()? {
-            let now = Instant::now();
             let work = Work::of(self.id);
-            if work.is_some_and(|work| work.goes_on) || work != last {
-                (last, since) = (work, now);
-            }
-            let idle = now - since >= Duration::from_secs(IDLE_MAX);
-            if idle || self.until.is_some_and(|until| now >= until) {
+            let works = work.is_some_and(|work| work.goes_on) || work != last;
+            last = work;
+            // Looks are counted, not time: we may have been stopped ourselves, and git with us.
+            idle_looks = if works { 0 } else { idle_looks + 1 };
+            let idle = idle_looks >= IDLE_LOOKS_MAX;
+            if idle || self.until.is_some_and(|until| Instant::now() >= until) {
                 self.idle.set(idle);
                 return Err(io::ErrorKind::TimedOut.into());
             }
