@@ -32,7 +32,7 @@ use crate::secret::{Keyring, KeyringError};
 use crate::shape::Unfit;
 
 pub use change::{Change, KeyUpdate, KeysOf, OWN_ACTOR};
-pub use issue::{Material, NewKey, generate_ibm_like, generate_own};
+pub use issue::{Added, Holders, Material, NewKey, generate_ibm_like, generate_own};
 pub use keys::{Filter, View};
 
 /// What can go wrong with the registry. Each says what, where, and how to mend it.

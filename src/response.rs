@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::clock;
@@ -27,6 +28,9 @@ const ATTEMPTS_MAX: u32 = 20;
 /// Longest sleep: the outbox is looked at again even if nobody says so (the command line may have
 /// approved something).
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The end of the audit log is told this often, whether anything was done or not.
+const TELL_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What became of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +60,7 @@ pub async fn run(
     acted: &Notify,
     mut stop: watch::Receiver<bool>,
 ) {
+    let mut daily = tokio::time::interval_at(Instant::now() + TELL_EVERY, TELL_EVERY);
     loop {
         match step(registry, executor).await {
             Ok(0) => {}
@@ -69,6 +74,11 @@ pub async fn run(
             _ = stop.wait_for(|stop| *stop) => return,
             // An incident may need no action at all: its notices wait for nobody then.
             () = wake.notified() => acted.notify_one(),
+            _ = daily.tick() => {
+                if let Err(error) = tell_head(registry) {
+                    error!(%error, "cannot read the end of the audit log");
+                }
+            }
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }

@@ -168,8 +168,9 @@ fn create(arguments: &cli::Create) -> anyhow::Result<Exit> {
     let owner = owner_of(described, &caller);
     let homes = homes(&described.home)?;
     let new = new_key(described, &owner, &homes, Arrival::Created, &fresh.hint);
-    let key =
-        fresh.keep(|| registry.write(|tx| tx.add_key(&new, &material, &caller, clock::now())))?;
+    let key = fresh.keep(|| {
+        registry.write(|tx| tx.key(&tx.add_key(&new, &material, &caller, clock::now())?.id))
+    })?;
     fresh.answer(&key, described.format.format)
 }
 
@@ -180,13 +181,12 @@ fn register(described: &Described) -> anyhow::Result<Exit> {
     let owner = owner_of(described, &caller);
     let homes = homes(&described.home)?;
     let new = new_key(described, &owner, &homes, Arrival::Registered, &hint);
-    let digest = registry.keyring().digest(secret.expose());
     let material = Material::Plain(secret);
     let now = clock::now();
     let (key, raised) = registry.write(|tx| {
-        let key = tx.add_key(&new, &material, &caller, now)?;
-        let raised = tx.raise_remembered(&key, &digest, now)?;
-        Ok((tx.key(&key.id)?, raised))
+        let added = tx.add_key(&new, &material, &caller, now)?;
+        let raised = tx.raise_remembered(&added, now)?;
+        Ok((tx.key(&added.id)?, raised))
     })?;
     warn_of_many(&mut registry, &key)?;
     if raised {

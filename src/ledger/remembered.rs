@@ -13,7 +13,7 @@ use crate::clock::{from_millis, to_millis};
 use crate::incident::{Brake, LockedPolicy, Mode, Policy};
 use crate::registry::access::{Act, Caller};
 use crate::registry::key::{Arrival, Key};
-use crate::registry::{Registry, Result, Tx};
+use crate::registry::{Added, Registry, Result, Tx};
 use crate::secret::Digest;
 
 /// Places that are remembered at once, of all candidates together.
@@ -150,17 +150,20 @@ impl Tx<'_> {
     /// A key came into the registry: where it was seen before, when nobody owned it, becomes its
     /// incident; answers whether there is one now. After an import that is held: a wrong line in a
     /// file must not disable keys.
-    pub fn raise_remembered(&self, key: &Key, digest: &Digest, now: Timestamp) -> Result<bool> {
-        let sql = "SELECT checked, source, stream, path, line, \"column\", offset, host, seen_at,
-             world_readable FROM remembered WHERE digest = ?1 ORDER BY id LIMIT ?2";
-        let mut statement = self.sql().prepare_cached(sql)?;
-        let rows = statement
-            .query_map((digest.as_bytes(), PLACES_MAX), |row| sighting_from(row, *digest))?;
+    pub fn raise_remembered(&self, added: &Added, now: Timestamp) -> Result<bool> {
+        let digest = &added.digest;
+        // A limit that is bound has SQLite plan the query anew for each key of an import.
+        let sql = format!(
+            "SELECT checked, source, stream, path, line, \"column\", offset, host, seen_at,
+             world_readable FROM remembered WHERE digest = ?1 ORDER BY id LIMIT {PLACES_MAX}"
+        );
+        let mut statement = self.sql().prepare_cached(&sql)?;
+        let rows = statement.query_map([digest.as_bytes()], |row| sighting_from(row, *digest))?;
         let seen = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         if seen.is_empty() {
             return Ok(false);
         }
-        let policy = self.kept_policy()?;
+        let (key, policy) = (&self.key(&added.id)?, self.kept_policy()?);
         let hold = (key.arrival == Arrival::Imported)
             .then_some("seen before an import made it known; nobody has looked at that import yet");
         let mut opened = 0;

@@ -1,16 +1,18 @@
 //! How keys come into the registry: made, registered, imported.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use super::access::{Act, Caller, Denied, Whose};
 use super::account::{Account, check_name};
 use super::audit::Entry;
 use super::identity::{Identity, IdentityKind, NewIdentity, address};
-use super::key::{Arrival, Class, Key, KeyKind, LeakAction, kind_prefix};
+use super::key::{Arrival, Class, KeyKind, LeakAction, kind_prefix};
 use super::{RegistryError, Result, Tx};
 use crate::clock::to_millis;
 use crate::rule::Checksum;
-use crate::secret::{Secret, random_text};
+use crate::secret::{Digest, Secret, random_text};
 use crate::shape::{EXPORT_MIN_BITS, Shape, strength_bits};
 
 const BASE62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -59,6 +61,22 @@ pub struct NewKey<'a> {
     pub replaces: Option<&'a str>,
     /// What people may see of it.
     pub hint: &'a str,
+}
+
+/// What became of a key that came into the registry.
+#[derive(Debug)]
+pub struct Added {
+    /// Its id.
+    pub id: String,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+/// Who was asked for before in the same transaction: an import has many keys of few people.
+#[derive(Default)]
+pub struct Holders {
+    account: Option<Account>,
+    users: HashMap<String, Identity>,
 }
 
 /// A key in our own format: `<prefix>_<kind>_<30 base62><6 check digits>`, with its public prefix.
@@ -131,7 +149,20 @@ impl Tx<'_> {
         material: &Material,
         caller: &Caller,
         now: Timestamp,
-    ) -> Result<Key> {
+    ) -> Result<Added> {
+        self.add_one_of(&mut Holders::default(), new, material, caller, now)
+    }
+
+    /// The same for one of many keys. What was asked for before counts until a change of accounts or
+    /// identities, or a rollback.
+    pub fn add_one_of(
+        &self,
+        holders: &mut Holders,
+        new: &NewKey<'_>,
+        material: &Material,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Added> {
         let (digest, tags, shape) = match material {
             Material::Plain(key) => {
                 let bytes = key.expose();
@@ -156,11 +187,11 @@ impl Tx<'_> {
             refuse_if_told(new, key.expose())?;
         }
         check_kind(new.kind, new.locked, new.expires_at.is_some(), new.leak_action)?;
-        let account = self.one_account(caller)?;
-        let identity = self.holder(&account, new, caller, now)?;
+        let (account, identity) = self.holder_among(holders, new, caller, now)?;
         self.check_rights(&account, &identity, new, caller)?;
         self.check_quota(&account, &identity, new)?;
-        let id = format!("ApiKey-{}", uuid::Uuid::new_v4());
+        // Ids grow with time: an import of many keys writes to one end of their indexes.
+        let id = format!("ApiKey-{}", uuid::Uuid::now_v7());
         let as_stored = |tag: u64| i64::from_le_bytes(tag.to_le_bytes());
         self.sql()
             .prepare_cached(
@@ -201,7 +232,7 @@ impl Tx<'_> {
         self.add_shape(shape, tags.is_none())?;
         self.add_homes(&account.id, &id, new.homes, caller, now)?;
         self.audit_new(&id, &identity, new, caller, now)?;
-        self.key(&id)
+        Ok(Added { id, digest })
     }
 
     fn audit_new(
@@ -238,6 +269,28 @@ impl Tx<'_> {
             .prepare_cached("INSERT OR IGNORE INTO shapes VALUES (?1, ?2, ?3)")?
             .execute((shape.alphabet.as_str(), len, untagged))?;
         Ok(())
+    }
+
+    fn holder_among(
+        &self,
+        holders: &mut Holders,
+        new: &NewKey<'_>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(Account, Identity)> {
+        let account = match &holders.account {
+            Some(known) => known.clone(),
+            None => holders.account.insert(self.one_account(caller)?).clone(),
+        };
+        let of_user = new.kind == KeyKind::User && new.service.is_empty();
+        if let Some(known) = holders.users.get(new.owner).filter(|_| of_user) {
+            return Ok((account, known.clone()));
+        }
+        let identity = self.holder(&account, new, caller, now)?;
+        if of_user {
+            holders.users.insert(new.owner.to_owned(), identity.clone());
+        }
+        Ok((account, identity))
     }
 
     /// The identity that a new key stands for. A key of a service whose owner is a person belongs

@@ -140,3 +140,26 @@ fn a_refused_line_leaves_nothing_behind() {
     let answer = world.run(&["key", "import", "keys.jsonl", "--as", "bob@example.com"]).expect(2);
     assert!(answer.err.contains("takes an administrator"), "{}", answer.err);
 }
+
+#[test]
+fn an_owner_whose_first_line_is_refused_comes_with_the_next_one() {
+    let world = World::new();
+    let lines = [json!("/a"), json!("no glob of a place"), json!("/b"), json!("/c")];
+    let lines = lines.iter().enumerate().map(|(number, home)| {
+        let number = u32::try_from(number).unwrap();
+        let owner = if number == 0 { "ann@example.com" } else { "bob@example.com" };
+        json!({
+            "name": format!("key {number}"), "key": key(number), "owner": owner, "homes": [home],
+        })
+        .to_string()
+    });
+    world.write("keys.jsonl", lines.collect::<Vec<_>>().join("\n"));
+    let told = import(&world, &[]).expect(3).json();
+    assert_eq!((&told["imported"], &told["refused"][0]["line"]), (&json!(3), &json!(2)));
+    let keys = world.run(&["key", "list", "--format", "json"]).expect(0).json();
+    let owners: Vec<_> = keys["keys"].as_array().unwrap().iter().map(|k| &k["owner"]).collect();
+    assert_eq!(owners, ["ann@example.com", "bob@example.com", "bob@example.com"]);
+    let people = world.run(&["identity", "list", "--format", "json"]).expect(0).out;
+    assert_eq!(people.matches("\"name\": \"bob@example.com\"").count(), 1, "{people}");
+    world.run(&["audit", "verify"]).expect(0);
+}

@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use serde_json::json;
 
-use super::world::{World, github_token};
+use super::world::{World, answer, github_token};
 
 #[test]
 fn init_makes_a_closed_folder_and_refuses_to_do_it_twice() {
@@ -69,6 +70,28 @@ fn the_ibm_form_has_no_prefix() {
     assert_eq!(key.len(), 44);
     assert!(key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
     assert_eq!(world.verify(&key), "active");
+}
+
+#[test]
+fn files_are_closed_whatever_the_umask() {
+    let world = World::empty();
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", "umask 000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_leakwarden")]);
+        command.args(arguments).current_dir(world.path(""));
+        answer(command, b"").expect(0);
+    };
+    run(&["init", "--dir", "registry", "--admin", "admin@example.com"]);
+    run(&["key", "create", "f", "--file", "f.key", "--registry", "registry"]);
+    run(&["registry", "backup", "copy.db", "--registry", "registry"]);
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(&world.path("registry")), 0o700);
+    let mut files = vec![world.path("f.key"), world.path("copy.db")];
+    files.extend(fs::read_dir(world.path("registry")).unwrap().map(|entry| entry.unwrap().path()));
+    assert!(files.len() >= 5, "{files:?}");
+    for file in files {
+        assert_eq!(mode(&file), 0o600, "{}", file.display());
+    }
 }
 
 #[test]
@@ -204,7 +227,7 @@ fn a_key_of_which_only_the_hash_is_known_is_found() {
 fn openssl_sha256(text: &str) -> String {
     let mut command = std::process::Command::new("sha256sum");
     command.arg("-");
-    let answer = super::world::answer(command, text.as_bytes()).expect(0);
+    let answer = answer(command, text.as_bytes()).expect(0);
     answer.out.split_whitespace().next().unwrap().to_owned()
 }
 

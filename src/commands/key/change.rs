@@ -113,7 +113,7 @@ pub(super) fn rotate(
                 hint: &fresh.hint,
             };
             let account = Caller { account: Some(old.account_id.clone()), ..caller.clone() };
-            let key = tx.add_key(&new, &material, &account, now)?;
+            let key = tx.key(&tx.add_key(&new, &material, &account, now)?.id)?;
             output::note(&format!("{} ({}) is valid until {end}", old.name, old.id));
             Ok(key)
         })

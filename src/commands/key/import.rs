@@ -15,13 +15,15 @@ use crate::cli::ListFormat;
 use crate::clock;
 use crate::registry::access::Caller;
 use crate::registry::key::{Arrival, Class, Key, LeakAction, State};
-use crate::registry::{Change, KeyUpdate, Material, NewKey, Registry, RegistryError, Result, Tx};
+use crate::registry::{
+    Change, Holders, KeyUpdate, Material, NewKey, Registry, RegistryError, Result, Tx,
+};
 use crate::rule::RuleSet;
 use crate::text::{grouped, plural};
 
 /// Lines that are written in one transaction: each writes nearly all pages of the indexes, as ids
 /// and digests are random. Others wait that long, a second or two.
-const COMMIT_LINES: usize = 25_000;
+const COMMIT_LINES: usize = 50_000;
 /// A source of which more than one in so many keys is missing is not pruned.
 const PRUNE_ONE_IN: u64 = 20;
 
@@ -62,6 +64,7 @@ pub(super) fn run(
         owner: own_address(),
         source: options.source.unwrap_or_default(),
         run: None,
+        holders: Holders::default(),
         done: Counts::default(),
         refused: Vec::new(),
     };
@@ -110,6 +113,8 @@ struct Import<'a> {
     owner: String,
     source: &'a str,
     run: Option<i64>,
+    /// Of the transaction that is open.
+    holders: Holders,
     done: Counts,
     refused: Vec<(u64, String)>,
 }
@@ -125,8 +130,31 @@ impl Import<'_> {
             lines.push(line);
         }
         let more = lines.len() == COMMIT_LINES;
-        registry.write(|tx| lines.iter().try_for_each(|line| self.one(tx, line)))?;
+        if !self.at_once(registry, &lines)? {
+            registry.write(|tx| self.one_by_one(tx, &lines))?;
+        }
         Ok(more)
+    }
+
+    /// Imports lines in one transaction if there is no fault in any; `false`: nothing was done. To
+    /// be able to take back each line by itself costs far more than the lines.
+    fn at_once(&mut self, registry: &mut Registry, lines: &[Numbered]) -> Result<bool> {
+        let before = self.done;
+        self.holders = Holders::default();
+        let outcome = registry.write(|tx| {
+            lines.iter().try_for_each(|(_, line)| match line {
+                Ok(line) => self.take(tx, line),
+                Err(_) => Err(refusal("a line cannot be read")),
+            })
+        });
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(error) if is_fault_of_line(&error) => {
+                self.done = before;
+                Ok(false)
+            }
+            Err(other) => Err(other),
+        }
     }
 
     fn all_or_nothing(&mut self, registry: &mut Registry) -> anyhow::Result<()> {
@@ -134,8 +162,11 @@ impl Import<'_> {
         while let Some(line) = self.lines.next()? {
             lines.push(line);
         }
+        if self.at_once(registry, &lines)? {
+            return Ok(());
+        }
         let outcome = registry.write(|tx| {
-            lines.iter().try_for_each(|line| self.one(tx, line))?;
+            self.one_by_one(tx, &lines)?;
             if self.refused.is_empty() { Ok(()) } else { Err(refusal("nothing imported")) }
         });
         if !self.refused.is_empty() {
@@ -143,6 +174,11 @@ impl Import<'_> {
             return Ok(());
         }
         Ok(outcome?)
+    }
+
+    fn one_by_one(&mut self, tx: &Tx<'_>, lines: &[Numbered]) -> Result<()> {
+        self.holders = Holders::default();
+        lines.iter().try_for_each(|line| self.one(tx, line))
     }
 
     /// One line; a fault of the line is noted, one of the database ends the import.
@@ -154,12 +190,10 @@ impl Import<'_> {
         };
         match outcome {
             Ok(()) => Ok(()),
-            Err(
-                error @ (RegistryError::Refused(_)
-                | RegistryError::Unfit(_)
-                | RegistryError::NotFound(_)),
-            ) => {
+            Err(error) if is_fault_of_line(&error) => {
                 self.done = before;
+                // Whoever was made for the line is gone again.
+                self.holders = Holders::default();
                 let why = error.to_string();
                 let why = why.strip_prefix("refused: ").filter(|_| line.is_err()).unwrap_or(&why);
                 self.refused.push((*number, why.to_owned()));
@@ -171,14 +205,14 @@ impl Import<'_> {
 
     fn take(&mut self, tx: &Tx<'_>, line: &Line) -> Result<()> {
         let material = line.material()?;
-        let digest = match &material {
-            Material::Plain(key) => tx.keyring().digest(key.expose()),
-            Material::Sha256(hash, _) => tx.keyring().digest_of_sha256(hash),
-        };
         if let (Some(id), Some(account), false) =
             (&line.remote_id, &self.caller.account, self.source.is_empty())
             && let Some(known) = tx.key_by_remote_id(account, self.source, id)?
         {
+            let digest = match &material {
+                Material::Plain(key) => tx.keyring().digest(key.expose()),
+                Material::Sha256(hash, _) => tx.keyring().digest_of_sha256(hash),
+            };
             if !tx.is_digest_of(&digest, &known)? {
                 return Err(refusal(&format!(
                     "{} has this remote id and is another key; delete it first",
@@ -210,8 +244,8 @@ impl Import<'_> {
             hint: &hint,
         };
         let now = clock::now();
-        let key = tx.add_key(&new, &material, self.caller, now)?;
-        self.done.seen += u64::from(tx.raise_remembered(&key, &digest, now)?);
+        let added = tx.add_one_of(&mut self.holders, &new, &material, self.caller, now)?;
+        self.done.seen += u64::from(tx.raise_remembered(&added, now)?);
         self.done.imported += 1;
         self.done.hashed += u64::from(matches!(material, Material::Sha256(..)));
         Ok(())
@@ -332,6 +366,12 @@ impl Import<'_> {
         }
         output::print(&format!("{text}\n"))
     }
+}
+
+/// Whether a line was refused; any other error ends the import.
+fn is_fault_of_line(error: &RegistryError) -> bool {
+    use RegistryError::{NotFound, Refused, Unfit};
+    matches!(error, Refused(_) | Unfit(_) | NotFound(_))
 }
 
 /// Whether a key is as an update wants it.
