@@ -127,16 +127,26 @@ fn own_address() -> String {
 
 /// A matcher with the built-in rules and those of some folders.
 fn matcher(folders: &[PathBuf]) -> anyhow::Result<Matcher> {
-    Ok(Matcher::new(Arc::new(rules(folders)?), ShapeSet::default())?)
+    matcher_of(all_rule_files(folders)?)
+}
+
+/// A matcher with the built-in rules and those of some files, each with its name.
+fn matcher_of(files: Vec<(String, String)>) -> anyhow::Result<Matcher> {
+    let rules = RuleSet::with_files(files).context("rules")?;
+    Ok(Matcher::new(Arc::new(rules), ShapeSet::default())?)
 }
 
 /// The built-in rules and those of some folders.
 fn rules(folders: &[PathBuf]) -> anyhow::Result<RuleSet> {
+    RuleSet::with_files(all_rule_files(folders)?).context("rules")
+}
+
+fn all_rule_files(folders: &[PathBuf]) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for folder in folders {
         files.extend(rule_files(folder)?);
     }
-    RuleSet::with_files(files).context("rules")
+    Ok(files)
 }
 
 fn rule_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {

@@ -133,17 +133,12 @@ impl Builder {
             locked: response.locked.into(),
         };
         let homes = self.globs("homes", &settings.homes)?;
-        let (mailer, mail) = self.mail(settings.mail.unwrap_or_default())?;
+        let mail = self.mail(settings.mail.unwrap_or_default())?;
         Ok(Config {
             registry: self.resolve(&settings.registry.dir),
             create_if_missing: settings.registry.create_if_missing,
             rules: settings.rules.iter().map(|folder| self.resolve(folder)).collect(),
-            daemon: daemon::Options {
-                watches,
-                ledger: ledger::Options { policy, homes },
-                mailer,
-                mail,
-            },
+            daemon: daemon::Options { watches, ledger: ledger::Options { policy, homes }, mail },
         })
     }
 
@@ -187,12 +182,13 @@ impl Builder {
                     Followed::Git(poll::Options { include, exclude, from_beginning })
                 }
             };
-            Ok(Watch { name: format!("{kind} {absolute}"), follow })
+            let said = format!("{:?} {:?}", watch.exclude, watch.start);
+            Ok(Watch { name: format!("{kind} {absolute}"), follow, said })
         };
         patterns.iter().map(one).collect()
     }
 
-    fn mail(&self, mail: setting::Mail) -> Result<(Mailer, mail::Options), ConfigError> {
+    fn mail(&self, mail: setting::Mail) -> Result<mail::Settings, ConfigError> {
         let (mailer, from) = match (mail.directory, mail.smtp) {
             (Some(folder), None) => {
                 (Mailer::Directory(self.resolve(&folder)), "leakwarden@localhost".to_owned())
@@ -223,7 +219,7 @@ impl Builder {
             retry_max: std::time::Duration::from_secs(3_600).max(mail.retry_after.0),
             give_up_after: mail.give_up_after.0,
         };
-        Ok((mailer, options))
+        Ok(mail::Settings { mailer, options })
     }
 
     fn smtp(&self, smtp: setting::Smtp) -> Result<Smtp, ConfigError> {

@@ -1,37 +1,37 @@
-//! The supervisor: starts the threads of the front half and the tasks of the back half, and ends
-//! them.
+//! The supervisor: starts the threads of the front half and the tasks of the back half, takes in a
+//! changed configuration, and ends them.
 //!
 //! Stopping flows downstream: sources return, their queues close, the recorder writes what is left
 //! and ends. Undone actions and notices stay in the ledger, so ending never has to finish them. A
 //! stage that dies ends the daemon, and systemd starts it again.
 
+mod front;
+
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::sync::atomic::AtomicBool;
 
 use rustix::fs::{FlockOperation, flock};
-use tokio::signal::unix::{SignalKind, signal};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{error, info};
 
 use crate::incident::Mode;
 use crate::ledger;
-use crate::mail::{self, Mailer, Templates};
+use crate::mail::{self, Templates};
 use crate::matcher::Matcher;
-use crate::pipeline::{self, Batch, QUEUE_BATCHES, WatchReader};
-use crate::registry::lookup::Lookup;
 use crate::registry::{Registry, RegistryError};
 use crate::response::{self, local::LocalExecutor};
-use crate::source::follow::{self, Follow};
-use crate::source::git::poll::{self, Poll};
-use crate::source::{SourceError, Stop};
+use crate::source::follow;
+use crate::source::git::poll;
 
-/// From the signal to the end, at most.
-const GRACE: Duration = Duration::from_secs(4);
+use front::{Event, Front};
+
+/// What the second signal ends with: not all that was read is written.
+const EXIT_AT_ONCE: i32 = 3;
 
 /// One entry of the configuration's `watch`.
 #[derive(Clone, Debug)]
@@ -40,6 +40,14 @@ pub struct Watch {
     pub name: String,
     /// What it follows.
     pub follow: Followed,
+    /// All else that was said of it, to tell a changed one from one that is as it was.
+    pub said: String,
+}
+
+impl Watch {
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.name, &self.said) == (&other.name, &other.said)
+    }
 }
 
 /// What a watch follows.
@@ -51,21 +59,6 @@ pub enum Followed {
     Git(poll::Options),
 }
 
-/// A source that goes on for ever.
-enum Endless {
-    Files(Follow),
-    Git(Poll),
-}
-
-impl Endless {
-    fn run(&mut self, sink: &mut WatchReader, stop: &Stop) -> Result<(), SourceError> {
-        match self {
-            Self::Files(follow) => follow.run(sink, stop),
-            Self::Git(poll) => poll.run(sink, stop),
-        }
-    }
-}
-
 /// What the daemon does.
 #[derive(Debug)]
 pub struct Options {
@@ -73,10 +66,16 @@ pub struct Options {
     pub watches: Vec<Watch>,
     /// How leaks are recorded and decided.
     pub ledger: ledger::Options,
-    /// Where mails go.
-    pub mailer: Mailer,
-    /// How mails are sent.
-    pub mail: mail::Options,
+    /// Where mails go, and how.
+    pub mail: mail::Settings,
+}
+
+/// What SIGHUP brings.
+pub struct Fresh {
+    /// The configuration as it is now.
+    pub options: Options,
+    /// The rules, where they changed.
+    pub matcher: Option<Matcher>,
 }
 
 /// Why the daemon ended other than by a signal.
@@ -99,44 +98,51 @@ pub enum DaemonError {
     Template(#[from] minijinja::Error),
 }
 
-/// Runs until SIGTERM or SIGINT.
+/// Runs until SIGTERM or SIGINT. `reread` is asked on SIGHUP; where it fails, with the reason, all
+/// stays as it is.
 pub fn run(
     mut registry: Registry,
     dir: &Path,
-    matcher: &Matcher,
+    matcher: Matcher,
     options: Options,
+    reread: &mut dyn FnMut() -> Result<Fresh, String>,
 ) -> Result<(), DaemonError> {
     let _lock = lock(dir)?;
+    let runtime = runtime()?;
+    let signals = runtime.block_on(async { Signals::new() })?;
     ledger::keep_policy(&mut registry, &options.ledger.policy)?;
     response::tell_head(&mut registry)?;
     if options.ledger.policy.mode == Mode::Observe {
         registry.write(|tx| tx.hold_unapproved())?;
     }
     let (ending, ended) = watch::channel(false);
-    let mut back = Back {
-        response: registry.reopen()?,
-        executor: LocalExecutor::new(registry.reopen()?),
-        wake: Arc::new(Notify::new()),
-        acted: Arc::new(Notify::new()),
-        ending,
-    };
-    let mail = Mail {
-        registry: registry.reopen()?,
-        mailer: options.mailer,
-        options: options.mail,
-        templates: Templates::builtin()?,
-        acted: back.acted.clone(),
-        ended: ended.clone(),
-    };
+    let (mail, settings) = watch::channel(Arc::new(options.mail));
+    let (wake, acted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let mode = options.ledger.policy.mode;
-    let (mut front, told, events) =
-        Front::start(registry, matcher, options.watches, options.ledger, back.wake.clone())?;
-    front.mail(mail, told)?;
+    let (mut front, events) =
+        Front::start(&registry, matcher, options.watches, options.ledger, wake.clone())?;
+    front.mail(Mail {
+        registry: registry.reopen()?,
+        settings,
+        templates: Templates::builtin()?,
+        acted: acted.clone(),
+        ended: ended.clone(),
+    })?;
     info!(?mode, "watching");
-    let runtime = runtime()?;
-    let outcome = runtime.block_on(back.run(&front.stop, front.watches, events, ended));
-    front.join();
-    response::tell_head(&mut back.response)?;
+    let mut executor = LocalExecutor::new(registry.reopen()?);
+    let mut supervisor = Supervisor { front, mail, reread, announced: false };
+    let outcome = runtime.block_on(async {
+        let act = response::run(&mut registry, &mut executor, &wake, &acted, ended);
+        let supervise = async {
+            let outcome = supervisor.run(signals, events).await;
+            supervisor.front.stop();
+            let _all = ending.send(true).is_ok();
+            outcome
+        };
+        tokio::join!(act, supervise).1
+    });
+    supervisor.front.join();
+    response::tell_head(&mut registry)?;
     info!("ended");
     outcome
 }
@@ -162,228 +168,112 @@ fn lock(dir: &Path) -> Result<std::fs::File, DaemonError> {
     Ok(file)
 }
 
-/// What threads tell the supervisor.
-enum Event {
-    /// A watch misses nothing from now on.
-    Ready,
-    /// A thread ended.
-    Ended(String),
-}
-
-/// Tells when a thread ends, however it ends.
-struct Guard {
-    name: String,
-    events: mpsc::Sender<Event>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // The supervisor may be gone already; then nobody needs to know.
-        let _told = self.events.try_send(Event::Ended(std::mem::take(&mut self.name))).is_ok();
-    }
-}
-
-/// The threads.
-struct Front {
-    stop: Stop,
-    watches: usize,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Front {
-    fn start(
-        mut registry: Registry,
-        matcher: &Matcher,
-        watches: Vec<Watch>,
-        ledger: ledger::Options,
-        wake: Arc<Notify>,
-    ) -> Result<(Self, mpsc::Sender<Event>, mpsc::Receiver<Event>), DaemonError> {
-        let stop = Stop::new();
-        let (events, from) = mpsc::channel(2 * watches.len() + 3);
-        let lookup = Arc::new(Lookup::new(&registry)?);
-        let (to, batches) = sync_channel(QUEUE_BATCHES);
-        let mut front = Self { stop, watches: watches.len(), threads: Vec::new() };
-        for watch in watches {
-            let files = ledger::offsets(&mut registry, &watch.name)?;
-            let first = ledger::first_start(&mut registry, &watch.name)?;
-            let follow = match watch.follow {
-                Followed::Files(options) => Endless::Files(Follow::new(options, files, first)),
-                Followed::Git(options) => Endless::Git(Poll::new(options, files, first)),
-            };
-            let told = events.clone();
-            let ready = Box::new(move || {
-                let _told = told.try_send(Event::Ready).is_ok();
-            });
-            let name = watch.name.clone();
-            let reader = WatchReader::new(name, host(), lookup.clone(), matcher, to.clone(), ready);
-            front.watch(watch.name, follow, reader, events.clone())?;
-        }
-        // Only the watches hold senders now: when they end, the recorder does.
-        drop::<SyncSender<Batch>>(to);
-        front.record(registry, batches, ledger, wake, events.clone())?;
-        Ok((front, events, from))
-    }
-
-    /// Mail has a thread of its own: a folder or a server that hangs must not hold up an action.
-    fn mail(&mut self, mut mail: Mail, events: mpsc::Sender<Event>) -> Result<(), DaemonError> {
-        let runtime = runtime()?;
-        self.spawn("mail", move || {
-            let _guard = Guard { name: "mail".to_owned(), events };
-            let Mail { registry, mailer, options, templates, acted, ended } = &mut mail;
-            let ended = ended.clone();
-            runtime.block_on(mail::run(registry, mailer, templates, options, acted, ended));
-            // A name look-up that hangs must not hold up the end.
-            runtime.shutdown_background();
-        })
-    }
-
-    fn watch(
-        &mut self,
-        name: String,
-        mut follow: Endless,
-        mut reader: WatchReader,
-        events: mpsc::Sender<Event>,
-    ) -> Result<(), DaemonError> {
-        let stop = self.stop.clone();
-        self.spawn("watch", move || {
-            let guard = Guard { name: format!("watch {name}"), events };
-            if let Err(error) = follow.run(&mut reader, &stop) {
-                error!(%error, watch = guard.name, "watch failed");
-            }
-        })
-    }
-
-    fn record(
-        &mut self,
-        mut registry: Registry,
-        batches: Receiver<Batch>,
-        options: ledger::Options,
-        wake: Arc<Notify>,
-        events: mpsc::Sender<Event>,
-    ) -> Result<(), DaemonError> {
-        let stop = self.stop.clone();
-        self.spawn("recorder", move || {
-            let _guard = Guard { name: "the recorder".to_owned(), events };
-            pipeline::record(&mut registry, &batches, &options, &stop, &|| wake.notify_one());
-        })
-    }
-
-    fn spawn(
-        &mut self,
-        name: &str,
-        work: impl FnOnce() + Send + 'static,
-    ) -> Result<(), DaemonError> {
-        let thread = Builder::new()
-            .name(name.to_owned())
-            .spawn(work)
-            .map_err(|error| DaemonError::System("start a thread", error))?;
-        self.threads.push(thread);
-        Ok(())
-    }
-
-    /// Waits for the threads, but not for ever: what they have not written will be read again.
-    fn join(self) {
-        self.stop.stop();
-        let end = Instant::now() + GRACE;
-        while self.threads.iter().any(|thread| !thread.is_finished()) {
-            if Instant::now() >= end {
-                error!("a thread did not end in time; what it read will be read again");
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
 /// What the mail thread works with.
 struct Mail {
     registry: Registry,
-    mailer: Mailer,
-    options: mail::Options,
+    settings: watch::Receiver<Arc<mail::Settings>>,
     templates: Templates,
     acted: Arc<Notify>,
     ended: watch::Receiver<bool>,
 }
 
-/// The tasks of the main thread.
-struct Back {
-    response: Registry,
-    executor: LocalExecutor,
-    wake: Arc<Notify>,
-    acted: Arc<Notify>,
-    ending: watch::Sender<bool>,
-}
-
-impl Back {
-    /// Acts until a signal comes or a thread ends.
-    async fn run(
-        &mut self,
-        stop: &Stop,
-        watches: usize,
-        events: mpsc::Receiver<Event>,
-        ended: watch::Receiver<bool>,
-    ) -> Result<(), DaemonError> {
-        let signals = Signals::new()?;
-        let (wake, acted) = (&self.wake, &self.acted);
-        let act = response::run(&mut self.response, &mut self.executor, wake, acted, ended);
-        let supervise = async {
-            let outcome = supervise(signals, watches, events).await;
-            stop.stop();
-            let _all = self.ending.send(true).is_ok();
-            outcome
-        };
-        let ((), outcome) = tokio::join!(act, supervise);
-        outcome
-    }
-}
-
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
 impl Signals {
     fn new() -> Result<Self, DaemonError> {
-        let on = |kind| signal(kind).map_err(|error| DaemonError::System("catch signals", error));
+        let failed = |error| DaemonError::System("catch signals", error);
+        // Whoever asks twice does not wait, whatever hangs: the second one ends the process before
+        // any thread has a say in it.
+        let asked = Arc::new(AtomicBool::new(false));
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+            let (kind, again) = (kind.as_raw_value(), asked.clone());
+            signal_hook::flag::register_conditional_shutdown(kind, EXIT_AT_ONCE, again)
+                .map_err(failed)?;
+        }
+        for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+            signal_hook::flag::register(kind.as_raw_value(), asked.clone()).map_err(failed)?;
+        }
+        let on = |kind| signal(kind).map_err(failed);
         Ok(Self {
             terminate: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
         })
     }
 }
 
-async fn supervise(
-    mut signals: Signals,
-    mut starting: usize,
-    mut events: mpsc::Receiver<Event>,
-) -> Result<(), DaemonError> {
-    loop {
-        tokio::select! {
-            _ = signals.terminate.recv() => break,
-            _ = signals.interrupt.recv() => break,
-            event = events.recv() => match event {
-                Some(Event::Ready) => {
-                    starting = starting.saturating_sub(1);
-                    if starting == 0 {
-                        ready();
-                    }
-                }
-                Some(Event::Ended(name)) => return Err(DaemonError::Stage(name)),
-                None => return Err(DaemonError::Stage("every thread".to_owned())),
-            }
-        }
-    }
-    info!("ending");
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Stopping]) {
-        error!(%error, "cannot tell the service manager");
-    }
-    Ok(())
+/// Watches over the threads, and says how they do.
+struct Supervisor<'a> {
+    front: Front,
+    mail: watch::Sender<Arc<mail::Settings>>,
+    reread: &'a mut dyn FnMut() -> Result<Fresh, String>,
+    /// Whether the service manager knows that all is ready.
+    announced: bool,
 }
 
-fn ready() {
-    info!("ready");
-    let status = sd_notify::NotifyState::Status("watching");
-    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready, status]) {
+impl Supervisor<'_> {
+    /// Until a signal comes or a thread ends.
+    async fn run(
+        &mut self,
+        mut signals: Signals,
+        mut events: mpsc::Receiver<Event>,
+    ) -> Result<(), DaemonError> {
+        loop {
+            tokio::select! {
+                _ = signals.terminate.recv() => break,
+                _ = signals.interrupt.recv() => break,
+                _ = signals.hangup.recv() => self.reload()?,
+                event = events.recv() => match event {
+                    Some(Event::Ready(id)) => self.front.ready(id),
+                    Some(Event::Ended(part)) => self.front.ended(part)?,
+                    None => return Err(DaemonError::Stage("every thread".to_owned())),
+                }
+            }
+            if !self.announced && self.front.is_ready() {
+                info!("ready");
+                tell(&[NotifyState::Ready, NotifyState::Status("watching")]);
+                self.announced = true;
+            }
+        }
+        info!("ending");
+        tell(&[NotifyState::Stopping]);
+        Ok(())
+    }
+
+    /// Takes the configuration as it is now, as a whole or not at all.
+    fn reload(&mut self) -> Result<(), DaemonError> {
+        info!("reading the configuration anew");
+        self.announced = false;
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => tell(&[NotifyState::Reloading, now]),
+            Err(error) => error!(%error, "cannot tell the service manager"),
+        }
+        let Fresh { options, matcher } = match (self.reread)() {
+            Ok(fresh) => fresh,
+            Err(error) => {
+                error!(error, "the new configuration is not used; all stays as it was");
+                return Ok(());
+            }
+        };
+        match self.front.change(options.watches, matcher, options.ledger) {
+            Err(DaemonError::Registry(error)) => {
+                error!(%error, "the registry refuses the new configuration; try again");
+            }
+            other => {
+                other?;
+                self.mail.send_replace(Arc::new(options.mail));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
         error!(%error, "cannot tell the service manager");
     }
 }

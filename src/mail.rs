@@ -9,6 +9,7 @@ mod template;
 use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -54,6 +55,15 @@ pub struct Options {
     pub give_up_after: Duration,
 }
 
+/// Where mails go, and how.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where.
+    pub mailer: Mailer,
+    /// How.
+    pub options: Options,
+}
+
 /// A mail that cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
@@ -84,13 +94,14 @@ pub(crate) enum Attempt {
 /// Sends what is due until asked to stop.
 pub async fn run(
     registry: &mut Registry,
-    mailer: &Mailer,
+    settings: &watch::Receiver<Arc<Settings>>,
     templates: &Templates,
-    options: &Options,
     wake: &Notify,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
+        let current = settings.borrow().clone();
+        let Settings { mailer, options } = &*current;
         let sent = step(registry, mailer, templates, options, &mut stop).await;
         if *stop.borrow() {
             return;

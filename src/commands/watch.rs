@@ -1,25 +1,23 @@
 //! `leakwarden watch`: the daemon.
 
+use std::path::Path;
+
 use anyhow::Context as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
 use tracing_subscriber::EnvFilter;
 
 use super::{Exit, init};
 use crate::cli::{ListFormat, Watch};
+use crate::config::Config;
 use crate::registry::{Registry, folder};
 use crate::{config, daemon};
 
 pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
     log_to_stderr(arguments.log_format);
     refuse_core_dumps()?;
-    let config = config::read(&arguments.config)?;
-    if config.daemon.watches.is_empty() {
-        let file = arguments.config.display();
-        anyhow::bail!(
-            "{file}: nothing is watched; add an entry with `files`, `logs` or `git` to `watch`"
-        );
-    }
-    let matcher = super::matcher(&config.rules)?;
+    let config = read(&arguments.config)?;
+    let mut files = super::all_rule_files(&config.rules)?;
+    let matcher = super::matcher_of(files.clone())?;
     if config.create_if_missing && !config.registry.exists() {
         init::create(&config.registry, "default", &super::own_address())?;
         tracing::info!(folder = %config.registry.display(), "made a new registry");
@@ -28,8 +26,43 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
         anyhow::bail!(crate::registry::RegistryError::Missing(config.registry));
     }
     let registry = Registry::open(&config.registry)?;
-    daemon::run(registry, &config.registry, &matcher, config.daemon)?;
+    let folder = config.registry;
+    let shown = matcher.clone();
+    let mut reread = || {
+        reread(&arguments.config, &folder, &mut files)
+            .map_err(|error| shown.redact(super::explained(&error).as_bytes(), &|_| false))
+    };
+    daemon::run(registry, &folder, matcher, config.daemon, &mut reread)?;
     Ok(Exit::Clean)
+}
+
+/// A configuration that watches something.
+fn read(file: &Path) -> anyhow::Result<Config> {
+    let config = config::read(file)?;
+    if config.daemon.watches.is_empty() {
+        let file = file.display();
+        anyhow::bail!(
+            "{file}: nothing is watched; add an entry with `files`, `logs` or `git` to `watch`"
+        );
+    }
+    Ok(config)
+}
+
+/// What SIGHUP brings. `files` are the rules that are in use.
+fn reread(
+    file: &Path,
+    folder: &Path,
+    files: &mut Vec<(String, String)>,
+) -> anyhow::Result<daemon::Fresh> {
+    let config = read(file)?;
+    let now = super::all_rule_files(&config.rules)?;
+    let changed = now != *files;
+    let matcher = changed.then(|| super::matcher_of(now.clone())).transpose()?;
+    *files = now;
+    if config.registry != folder {
+        tracing::warn!("`registry` changes with a restart only; the one that is open stays");
+    }
+    Ok(daemon::Fresh { options: config.daemon, matcher })
 }
 
 /// LEAKWARDEN_LOG chooses the level: error, warn, info (the default), debug, trace. It is that of

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -31,7 +31,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(500);
 const UNOWNED_MAX: u32 = 1_000;
 
 /// What one watch hands to the recorder.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Batch {
     sightings: Vec<Sighting>,
     /// Unowned candidates beyond [`UNOWNED_MAX`].
@@ -39,6 +39,8 @@ pub struct Batch {
     offset: Option<Offset>,
     /// The watch of that name is ready: what was there at its first start is behind it.
     ready: Option<String>,
+    /// Dropped when this batch, and so all before it, is written.
+    last: Option<Box<dyn Send>>,
 }
 
 /// The sink of one watch: sends registered keys on, with the offset behind them.
@@ -84,6 +86,12 @@ impl WatchReader {
         }
     }
 
+    /// Nothing more comes. `last` is dropped when all that came is written.
+    pub fn close(self, last: Box<dyn Send>) {
+        // A recorder that is gone drops it at once.
+        let _sent = self.to.send(Batch { last: Some(last), ..Batch::default() }).is_ok();
+    }
+
     /// Takes in keys that were registered since.
     fn refresh(&mut self) {
         match self.lookup.refresh() {
@@ -103,7 +111,7 @@ impl WatchReader {
         if sightings.is_empty() && forgotten == 0 && offset.is_none() {
             return ControlFlow::Continue(());
         }
-        match self.to.send(Batch { sightings, forgotten, offset, ready: None }) {
+        match self.to.send(Batch { sightings, forgotten, offset, ..Batch::default() }) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
@@ -277,7 +285,7 @@ impl Sink for WatchReader {
 pub fn record(
     registry: &mut Registry,
     from: &Receiver<Batch>,
-    options: &ledger::Options,
+    options: &RwLock<ledger::Options>,
     stop: &Stop,
     committed: &dyn Fn(),
 ) {
@@ -285,16 +293,21 @@ pub fn record(
         let (mut sightings, mut forgotten) = (first.sightings, first.forgotten);
         let mut offsets: Vec<Offset> = first.offset.into_iter().collect();
         let mut ready: Vec<String> = first.ready.into_iter().collect();
+        let mut last: Vec<Box<dyn Send>> = first.last.into_iter().collect();
         for batch in from.try_iter().take(COMMIT_BATCHES) {
             sightings.extend(batch.sightings);
             forgotten += batch.forgotten;
             offsets.extend(batch.offset);
             ready.extend(batch.ready);
+            last.extend(batch.last);
         }
         let batch =
             ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready, forgotten };
         loop {
-            match ledger::record(registry, &batch, options, clock::now()) {
+            let options = options.read().unwrap_or_else(PoisonError::into_inner);
+            let recorded = ledger::record(registry, &batch, &options, clock::now());
+            drop(options);
+            match recorded {
                 Ok(recorded) => {
                     if recorded.opened > 0 {
                         info!(opened = recorded.opened, added = recorded.added, "leak recorded");
@@ -311,5 +324,6 @@ pub fn record(
                 }
             }
         }
+        drop(last);
     }
 }

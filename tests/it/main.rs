@@ -28,6 +28,7 @@ mod imports;
 mod keys;
 mod layers;
 mod mail;
+mod manners;
 mod matching;
 mod migration;
 mod misses;

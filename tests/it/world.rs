@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -195,23 +196,39 @@ pub struct Daemon {
 
 impl Daemon {
     fn wait_ready(&mut self, world: &World) {
+        self.wait_told("READY=1", world);
+    }
+
+    /// Waits until it tells the service manager this.
+    pub fn wait_told(&mut self, line: &str, world: &World) {
         let mut buffer = [0; 256];
         loop {
             let count = self
                 .ready
                 .recv(&mut buffer)
-                .unwrap_or_else(|error| panic!("not ready ({error}); its log: {}", world.log()));
-            if buffer[..count].windows(7).any(|word| word == b"READY=1") {
+                .unwrap_or_else(|error| panic!("no {line} ({error}); its log: {}", world.log()));
+            if String::from_utf8_lossy(&buffer[..count]).lines().any(|told| told == line) {
                 return;
             }
         }
     }
 
+    /// SIGHUP; waits until what is configured now is watched.
+    pub fn reload(&mut self, world: &World) {
+        self.signal(Signal::HUP);
+        self.wait_told("RELOADING=1", world);
+        self.wait_ready(world);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
     /// SIGTERM; answers how long it took to end, and its exit code.
     pub fn stop(mut self) -> (Duration, i32) {
         let started = Instant::now();
-        let pid = rustix::process::Pid::from_raw(self.child.id().cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
         let status = self.child.wait().unwrap();
         (started.elapsed(), status.code().unwrap_or(-1))
     }
