@@ -138,7 +138,12 @@ impl Builder {
             registry: self.resolve(&settings.registry.dir),
             create_if_missing: settings.registry.create_if_missing,
             rules: settings.rules.iter().map(|folder| self.resolve(folder)).collect(),
-            daemon: daemon::Options { watches, ledger: ledger::Options { policy, homes }, mail },
+            daemon: daemon::Options {
+                watches,
+                ledger: ledger::Options { policy, homes },
+                mail,
+                listen: settings.listen.map(|listen| listen.0),
+            },
         })
     }
 

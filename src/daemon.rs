@@ -6,18 +6,20 @@
 //! stage that dies ends the daemon, and systemd starts it again.
 
 mod front;
+mod listen;
 
 use std::fs::OpenOptions;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FlockOperation, flock};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::incident::Mode;
 use crate::ledger;
@@ -29,6 +31,7 @@ use crate::source::follow;
 use crate::source::git::poll;
 
 use front::{Event, Front};
+use listen::View;
 
 /// What the second signal ends with: not all that was read is written.
 const EXIT_AT_ONCE: i32 = 3;
@@ -68,6 +71,8 @@ pub struct Options {
     pub ledger: ledger::Options,
     /// Where mails go, and how.
     pub mail: mail::Settings,
+    /// Where it is told how the daemon does.
+    pub listen: Option<SocketAddr>,
 }
 
 /// What SIGHUP brings.
@@ -93,6 +98,9 @@ pub enum DaemonError {
     /// A thread ended that should not have.
     #[error("{0} ended unexpectedly; the log says why")]
     Stage(String),
+    /// An address to listen on.
+    #[error("cannot listen on {0}: {1}; choose another port for `listen`")]
+    Listen(SocketAddr, #[source] std::io::Error),
     /// A built-in template is broken.
     #[error("mail template: {0}")]
     Template(#[from] minijinja::Error),
@@ -110,6 +118,7 @@ pub fn run(
     let _lock = lock(dir)?;
     let runtime = runtime()?;
     let signals = runtime.block_on(async { Signals::new() })?;
+    let listener = listen::bind(options.listen)?;
     ledger::keep_policy(&mut registry, &options.ledger.policy)?;
     response::tell_head(&mut registry)?;
     if options.ledger.policy.mode == Mode::Observe {
@@ -130,16 +139,19 @@ pub fn run(
     })?;
     info!(?mode, "watching");
     let mut executor = LocalExecutor::new(registry.reopen()?);
-    let mut supervisor = Supervisor { front, mail, reread, announced: false };
+    let ready = Arc::new(AtomicBool::new(false));
+    let view = View { registry: registry.reopen()?, meter: front.meter(), ready: ready.clone() };
+    let mut supervisor = Supervisor { front, mail, reread, listen: options.listen, ready };
     let outcome = runtime.block_on(async {
-        let act = response::run(&mut registry, &mut executor, &wake, &acted, ended);
+        let act = response::run(&mut registry, &mut executor, &wake, &acted, ended.clone());
+        let tell = listen::serve(listener, view, ended);
         let supervise = async {
             let outcome = supervisor.run(signals, events).await;
             supervisor.front.stop();
             let _all = ending.send(true).is_ok();
             outcome
         };
-        tokio::join!(act, supervise).1
+        tokio::join!(act, tell, supervise).2
     });
     supervisor.front.join();
     response::tell_head(&mut registry)?;
@@ -211,8 +223,9 @@ struct Supervisor<'a> {
     front: Front,
     mail: watch::Sender<Arc<mail::Settings>>,
     reread: &'a mut dyn FnMut() -> Result<Fresh, String>,
-    /// Whether the service manager knows that all is ready.
-    announced: bool,
+    listen: Option<SocketAddr>,
+    /// Whether nothing can be missed; the service manager knows.
+    ready: Arc<AtomicBool>,
 }
 
 impl Supervisor<'_> {
@@ -233,10 +246,10 @@ impl Supervisor<'_> {
                     None => return Err(DaemonError::Stage("every thread".to_owned())),
                 }
             }
-            if !self.announced && self.front.is_ready() {
+            if !self.ready.load(Ordering::Acquire) && self.front.is_ready() {
                 info!("ready");
                 tell(&[NotifyState::Ready, NotifyState::Status("watching")]);
-                self.announced = true;
+                self.ready.store(true, Ordering::Release);
             }
         }
         info!("ending");
@@ -247,7 +260,7 @@ impl Supervisor<'_> {
     /// Takes the configuration as it is now, as a whole or not at all.
     fn reload(&mut self) -> Result<(), DaemonError> {
         info!("reading the configuration anew");
-        self.announced = false;
+        self.ready.store(false, Ordering::Release);
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
             Err(error) => error!(%error, "cannot tell the service manager"),
@@ -259,6 +272,9 @@ impl Supervisor<'_> {
                 return Ok(());
             }
         };
+        if options.listen != self.listen {
+            warn!("`listen` changes with a restart only; the address stays");
+        }
         match self.front.change(options.watches, matcher, options.ledger) {
             Err(DaemonError::Registry(error)) => {
                 error!(%error, "the registry refuses the new configuration; try again");

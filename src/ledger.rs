@@ -7,6 +7,7 @@ mod outbox;
 mod remembered;
 mod resolve;
 mod review;
+mod totals;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -26,6 +27,7 @@ use crate::source::{PathId, Position, Stat};
 pub use outbox::{DueAction, DueNotice, NoticeOutcome};
 pub use remembered::{Memory, SeenAt, Suggestion, keep_policy};
 pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
+pub use totals::{Total, totals};
 
 /// One place where one key was seen.
 #[derive(Debug)]

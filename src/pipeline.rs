@@ -1,6 +1,7 @@
 //! What moves bytes to findings (a scan, here) and to the ledger (a watch): the only module with
 //! channels.
 
+mod meter;
 mod placed;
 mod watch;
 
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+pub use meter::Meter;
 pub use watch::{Batch, QUEUE_BATCHES, WatchReader, record};
 
 use crate::finding::{Finding, FoundKey, KnownKeys, Report, Skipped};

@@ -1,6 +1,7 @@
 //! The file as serde sees it: every field, none unknown.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ pub struct Settings {
     pub(super) homes: Vec<String>,
     pub(super) response: Response,
     pub(super) mail: Option<Mail>,
+    pub(super) listen: Option<Listen>,
 }
 
 /// `registry: ./var`, or with `create_if_missing`.
@@ -56,6 +58,23 @@ impl<'de> Deserialize<'de> for Registry {
             }
         }
         deserializer.deserialize_any(Either)
+    }
+}
+
+/// An address and port of this host: what is told there is for those who are on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Listen(pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let address = text.parse::<SocketAddr>().ok().filter(|address| address.ip().is_loopback());
+        address.map(Self).ok_or_else(|| {
+            de::Error::custom(format_args!(
+                "listen: {text:?}: expected an address of this host with a port, 127.0.0.1:9464 or \
+                 [::1]:9464 (others reach it through a proxy or a tunnel, which can ask who they are)"
+            ))
+        })
     }
 }
 

@@ -13,7 +13,7 @@ use crate::incident::Mode;
 use crate::ledger;
 use crate::mail;
 use crate::matcher::Matcher;
-use crate::pipeline::{self, Batch, QUEUE_BATCHES, WatchReader};
+use crate::pipeline::{self, Batch, Meter, QUEUE_BATCHES, WatchReader};
 use crate::registry::lookup::Lookup;
 use crate::registry::{Registry, RegistryError};
 use crate::source::follow::Follow;
@@ -85,6 +85,7 @@ pub(super) struct Front {
     /// Changed rules that are not taken in yet.
     fresh: Option<Matcher>,
     options: Arc<RwLock<ledger::Options>>,
+    meter: Arc<Meter>,
     to: SyncSender<Batch>,
     events: mpsc::Sender<Event>,
     /// The recorder's.
@@ -112,6 +113,7 @@ impl Front {
             matcher,
             fresh: None,
             options: Arc::new(RwLock::new(options)),
+            meter: Arc::default(),
             to,
             events,
             stop: Stop::new(),
@@ -187,6 +189,11 @@ impl Front {
         }
     }
 
+    /// What is counted.
+    pub(super) fn meter(&self) -> Arc<Meter> {
+        self.meter.clone()
+    }
+
     /// Whether nothing that is configured can be missed.
     pub(super) fn is_ready(&self) -> bool {
         let ready = |running: &Running| running.ready && !running.stop.is_stopped();
@@ -237,7 +244,7 @@ impl Front {
         let ready = Box::new(move || {
             let _told = events.blocking_send(Event::Ready(id)).is_ok();
         });
-        let (lookup, to) = (self.lookup.clone(), self.to.clone());
+        let (lookup, to) = (self.lookup.clone(), (self.to.clone(), self.meter.clone()));
         let name = watch.name.clone();
         let mut reader = WatchReader::new(name.clone(), host(), lookup, &self.matcher, to, ready);
         let stop = Stop::new();
@@ -257,11 +264,12 @@ impl Front {
         batches: Receiver<Batch>,
         wake: Arc<Notify>,
     ) -> Result<(), DaemonError> {
-        let (stop, options) = (self.stop.clone(), self.options.clone());
+        let (stop, options, meter) = (self.stop.clone(), self.options.clone(), self.meter.clone());
         let guard = Guard { part: Part::Recorder, events: self.events.clone() };
         self.spawn("recorder", move || {
             let _guard = guard;
-            pipeline::record(&mut registry, &batches, &options, &stop, &|| wake.notify_one());
+            let committed = || wake.notify_one();
+            pipeline::record(&mut registry, &batches, &options, &stop, &meter, &committed);
         })
     }
 

@@ -5,10 +5,11 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
+use super::meter::Meter;
 use super::{placed, shown};
 use crate::clock;
 use crate::ledger::{self, Offset, Sighting};
@@ -41,6 +42,8 @@ pub struct Batch {
     ready: Option<String>,
     /// Dropped when this batch, and so all before it, is written.
     last: Option<Box<dyn Send>>,
+    /// When it was handed over.
+    sent: Option<Instant>,
 }
 
 /// The sink of one watch: sends registered keys on, with the offset behind them.
@@ -57,6 +60,9 @@ pub struct WatchReader {
     ready: Box<dyn Fn() + Send>,
     /// Something in git was not decided.
     undecided: bool,
+    meter: Arc<Meter>,
+    /// Bytes of the item that were read before and are fed as context.
+    context: usize,
 }
 
 impl WatchReader {
@@ -67,7 +73,7 @@ impl WatchReader {
         host: String,
         lookup: Arc<Lookup>,
         matcher: &Matcher,
-        to: SyncSender<Batch>,
+        (to, meter): (SyncSender<Batch>, Arc<Meter>),
         ready: Box<dyn Fn() + Send>,
     ) -> Self {
         let filter = lookup.filter();
@@ -83,13 +89,24 @@ impl WatchReader {
             to,
             ready,
             undecided: false,
+            meter,
+            context: 0,
+        }
+    }
+
+    fn hand_over(&self, batch: Batch) -> ControlFlow<()> {
+        self.meter.queued.add(1);
+        match self.to.send(Batch { sent: Some(Instant::now()), ..batch }) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
         }
     }
 
     /// Nothing more comes. `last` is dropped when all that came is written.
     pub fn close(self, last: Box<dyn Send>) {
         // A recorder that is gone drops it at once.
-        let _sent = self.to.send(Batch { last: Some(last), ..Batch::default() }).is_ok();
+        let batch = Batch { last: Some(last), ..Batch::default() };
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.hand_over(batch);
     }
 
     /// Takes in keys that were registered since.
@@ -111,10 +128,7 @@ impl WatchReader {
         if sightings.is_empty() && forgotten == 0 && offset.is_none() {
             return ControlFlow::Continue(());
         }
-        match self.to.send(Batch { sightings, forgotten, offset, ..Batch::default() }) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        }
+        self.hand_over(Batch { sightings, forgotten, offset, ..Batch::default() })
     }
 }
 
@@ -170,6 +184,8 @@ impl Sink for WatchReader {
         self.refresh();
         self.found.unowned = 0;
         self.scanner.restart(item.from, item.context);
+        self.context = item.context;
+        self.meter.files.add(1);
         self.item = Some(item.clone());
     }
 
@@ -178,9 +194,13 @@ impl Sink for WatchReader {
     }
 
     fn filled(&mut self, count: usize) {
-        let Self { scanner, matcher, filter, item, found, host, .. } = self;
+        let again = self.context.min(count);
+        self.context -= again;
+        self.meter.bytes.add((count - again) as u64);
+        let Self { scanner, matcher, filter, item, found, host, meter, .. } = self;
         let shown = |path: &Path| shown(matcher, filter, path);
         scanner.filled(count, matcher, &|bytes| filter.knows(bytes), &mut |candidate| {
+            count_candidate(meter, &candidate);
             if let Some(item) = item {
                 found.take(&candidate, item, filter, &shown, host);
             }
@@ -196,10 +216,11 @@ impl Sink for WatchReader {
     }
 
     fn end(&mut self, end: End) -> ControlFlow<(), Position> {
-        let Self { scanner, matcher, filter, item, found, host, .. } = self;
+        let Self { scanner, matcher, filter, item, found, host, meter, .. } = self;
         let shown = |path: &Path| shown(matcher, filter, path);
         let known = |bytes: &[u8]| filter.knows(bytes);
         let mut take = |candidate: Candidate| {
+            count_candidate(meter, &candidate);
             if let Some(item) = item {
                 found.take(&candidate, item, filter, &shown, host);
             }
@@ -211,10 +232,13 @@ impl Sink for WatchReader {
             }
             End::Pause => scanner.pause(matcher, &known, &mut take),
         };
+        let from = self.item.as_ref().map_or(0, |item| item.from.lines);
+        self.meter.lines.add(position.lines.saturating_sub(from));
         let offset = match (&self.item, self.filter.check()) {
             (_, Err(error)) => {
                 error!(%error, "the registry could not be asked; this will be read again");
                 self.undecided = true;
+                self.meter.errors.add(1);
                 return ControlFlow::Break(());
             }
             (Some(item), Ok(())) if item.kind.is_in_git() => {
@@ -235,6 +259,7 @@ impl Sink for WatchReader {
     }
 
     fn skip(&mut self, path: &Path, why: String) {
+        self.meter.unreadable.add(1);
         let why = shown(&self.matcher, &self.filter, Path::new(&why));
         warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
     }
@@ -242,7 +267,7 @@ impl Sink for WatchReader {
     fn ready(&mut self) {
         let batch = Batch { ready: Some(self.watch.clone()), ..Batch::default() };
         // A recorder that is gone ends the daemon by itself.
-        let _sent = self.to.send(batch).is_ok();
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.hand_over(batch);
         (self.ready)();
     }
 
@@ -280,6 +305,11 @@ impl Sink for WatchReader {
     }
 }
 
+fn count_candidate(meter: &Meter, candidate: &Candidate) {
+    meter.candidates.add(1);
+    meter.registered.add(u64::from(candidate.known));
+}
+
 /// Writes batches until all watches hung up: takes what is there, never waits to fill a batch,
 /// commits once. While the database refuses, it keeps what it has and the readers wait.
 pub fn record(
@@ -287,9 +317,11 @@ pub fn record(
     from: &Receiver<Batch>,
     options: &RwLock<ledger::Options>,
     stop: &Stop,
+    meter: &Meter,
     committed: &dyn Fn(),
 ) {
     while let Ok(first) = from.recv() {
+        let (sent, mut taken) = (first.sent, 1);
         let (mut sightings, mut forgotten) = (first.sightings, first.forgotten);
         let mut offsets: Vec<Offset> = first.offset.into_iter().collect();
         let mut ready: Vec<String> = first.ready.into_iter().collect();
@@ -300,6 +332,7 @@ pub fn record(
             offsets.extend(batch.offset);
             ready.extend(batch.ready);
             last.extend(batch.last);
+            taken += 1;
         }
         let batch =
             ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready, forgotten };
@@ -316,6 +349,7 @@ pub fn record(
                     break;
                 }
                 Err(error) => {
+                    meter.errors.add(1);
                     error!(%error, "cannot write to the ledger; trying again");
                     if stop.is_stopped() {
                         return;
@@ -324,6 +358,9 @@ pub fn record(
                 }
             }
         }
+        meter.queued.take(taken);
+        let lag = sent.map_or(Duration::ZERO, |sent| sent.elapsed());
+        meter.lag_ms.set(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
         drop(last);
     }
 }

@@ -45,6 +45,7 @@ fn the_example_is_right_and_complete() {
         "password_file:",
         "from:",
         "deadline:",
+        "listen:",
     ] {
         assert!(example.contains(field), "{field} is not explained");
     }

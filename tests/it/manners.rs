@@ -1,6 +1,8 @@
 //! The manners of the daemon: signals, and taking in a changed configuration.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 use rustix::process::Signal;
 
@@ -134,4 +136,94 @@ fn a_second_signal_ends_at_once() {
     let daemon = world.watch();
     world.leak_of("k", done);
     daemon.stop();
+}
+
+/// What is answered to some bytes at the address that the daemon said.
+fn ask(world: &World, request: &str) -> String {
+    let log = world.log();
+    let address = log.rsplit_once("listening address=").expect("an address").1;
+    let address = address.split_whitespace().next().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(super::world::PATIENCE)).unwrap();
+    // A request that is refused early may not be taken as a whole.
+    let _written = stream.write_all(request.as_bytes()).is_ok();
+    let mut answer = String::new();
+    let _ended = stream.read_to_string(&mut answer).is_ok();
+    answer
+}
+
+fn get(world: &World, path: &str) -> String {
+    ask(world, &format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"))
+}
+
+#[test]
+fn it_tells_how_it_does() {
+    let world = World::new();
+    configure(&world, "act", "listen: \"127.0.0.1:0\"\n");
+    let key = world.key("k", "disable", &[]);
+    world.write("logs/app.log", "old\n");
+    let mut daemon = world.watch();
+    assert!(get(&world, "/healthz").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(get(&world, "/readyz").ends_with("\r\n\r\nready\n"));
+    let lines = format!("one\n{key}\n");
+    world.append("logs/app.log", &lines);
+    let leak = world.leak_of("k", |leak| {
+        done(leak) && leak["notices"].as_array().unwrap().iter().all(|one| one["state"] == "sent")
+    });
+    let metrics = get(&world, "/metrics");
+    let notices = leak["notices"].as_array().unwrap().len();
+    for line in [
+        &format!("leakwarden_read_bytes_total {}", lines.len()),
+        "leakwarden_read_lines_total 2",
+        "leakwarden_registered_total 1",
+        "leakwarden_incidents{state=\"open\"} 1",
+        "leakwarden_actions{state=\"done\"} 1",
+        "leakwarden_actions{state=\"failed\"} 0",
+        &format!("leakwarden_notices{{state=\"sent\"}} {notices}"),
+        "leakwarden_keys 1",
+        "leakwarden_queued_batches 0",
+        "leakwarden_errors_total 0",
+        "leakwarden_ready 1",
+        "# TYPE leakwarden_read_bytes_total counter",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "no `{line}` in {metrics}");
+    }
+    assert!(!metrics.contains(&key) && !metrics.contains("app.log"), "{metrics}");
+    for (request, status) in [
+        ("GET /other HTTP/1.1\r\n\r\n".to_owned(), "HTTP/1.1 404"),
+        ("POST /metrics HTTP/1.1\r\n\r\n".to_owned(), "HTTP/1.1 405"),
+        ("nonsense\r\n\r\n".to_owned(), "HTTP/1.1 400"),
+        (format!("GET /{} HTTP/1.1\r\n", "x".repeat(100_000)), ""),
+    ] {
+        let answer = ask(&world, &request);
+        assert!(answer.starts_with(status) && answer.is_empty() == status.is_empty(), "{answer}");
+    }
+    // More who say nothing than there are places: those who ask are answered all the same.
+    let address = world.log().rsplit_once("listening address=").unwrap().1.to_owned();
+    let address = address.split_whitespace().next().unwrap().to_owned();
+    let silent: Vec<_> = (0..40).map(|_| TcpStream::connect(&address).unwrap()).collect();
+    assert!(get(&world, "/readyz").ends_with("ready\n"));
+    drop(silent);
+    // Another address needs a restart, and that is said.
+    configure(&world, "act", "listen: \"127.0.0.1:1\"\n");
+    daemon.reload(&world);
+    assert!(world.log().contains("`listen` changes with a restart only"), "{}", world.log());
+    assert!(get(&world, "/readyz").ends_with("ready\n"));
+    daemon.stop();
+}
+
+#[test]
+fn only_this_host_is_listened_to() {
+    let world = World::new();
+    for address in ["0.0.0.0:9464", "192.0.2.1:9464", "[::]:9464", "localhost"] {
+        configure(&world, "act", &format!("listen: \"{address}\"\n"));
+        let answer = world.run(&["config", "check", "config.yaml"]).expect(2);
+        let words = ["config.yaml", "listen", address, "an address of this host with a port"];
+        assert!(words.iter().all(|word| answer.err.contains(word)), "{}", answer.err);
+    }
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    configure(&world, "act", &format!("listen: \"{address}\"\n"));
+    let answer = world.run(&["watch", "--config", "config.yaml"]).expect(2);
+    assert!(answer.err.contains(&format!("cannot listen on {address}")), "{}", answer.err);
 }
