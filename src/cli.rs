@@ -247,6 +247,11 @@ pub struct History {
     #[arg(long, value_name = "MB", requires = "git", default_value_t = 512)]
     #[arg(value_parser = clap::value_parser!(u64).range(64..=1_048_576))]
     pub memory: u64,
+    /// End, as incomplete, once objects unpack to more MB [default: 65536, or 5000 times the packs
+    /// if that is more]
+    #[arg(long, value_name = "MB", requires = "git")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=1_099_511_627_776))]
+    pub max_unpacked: Option<u64>,
 }
 
 /// `watch`.

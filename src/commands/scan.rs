@@ -151,7 +151,11 @@ fn history(repository: &Path, arguments: &cli::Scan, scan: &Scan) -> anyhow::Res
         let outcome = git::Staged::start(repository)?.read(&mut scan.reader())?;
         return Ok(Read { empty: outcome.headers == 0, ..Read::default() });
     }
-    let limits = Limits { threads: threads(arguments), memory: asked.memory << 20 };
+    let limits = Limits {
+        threads: threads(arguments),
+        memory: asked.memory << 20,
+        unpacked: asked.max_unpacked.map(|megabytes| megabytes << 20),
+    };
     let history = History::open(repository, limits, asked.allow_shallow)?;
     let outcome =
         history.read(&selection(asked)?, (0..limits.threads).map(|_| scan.reader()).collect())?;

@@ -310,6 +310,45 @@ fn bombs_of_bytes_stay_within_the_memory() {
     assert!(names(&answer).contains("k"), "{}", answer.both());
 }
 
+/// One object that unpacks to much, as a file of its own and in a pack; and many that do, as a chain
+/// of differences that is as deep as git makes it.
+#[test]
+fn bombs_end_as_incomplete() {
+    let git = Git::new();
+    fs::File::create(git.world.path("zeros")).unwrap().set_len(100 << 20).unwrap();
+    let one_file = ["-c", "core.bigFileThreshold=1g", "hash-object", "-w", "../zeros"];
+    git.git(&one_file);
+    is_cut(&git, 100 << 20);
+    git.git(&["-c", "core.bigFileThreshold=1g", "repack", "-q", "-a", "-d", "-k"]);
+    is_cut(&git, 100 << 20);
+
+    let git = Git::new();
+    let mut versions = Vec::new();
+    let mut text = vec![b'x'; 1 << 16];
+    for n in 0..4_000 {
+        let end = text.len() - n % 64;
+        text[end - 5..end].copy_from_slice(format!("{n:05}").as_bytes());
+        versions.extend_from_slice(format!("blob\ndata {}\n", text.len()).as_bytes());
+        versions.extend_from_slice(&text);
+        versions.push(b'\n');
+    }
+    let import = git.command("repo", &["fast-import", "--quiet", "--depth=4095"]);
+    answer(import, &versions).expect(0);
+    is_cut(&git, 3_990 << 16);
+}
+
+/// Whether a scan with a limit ends early and says so, and one without reads it all.
+#[track_caller]
+fn is_cut(git: &Git, bytes: u64) {
+    let cut = within(git, 1_024, &["--max-unpacked", "32"]).expect(3);
+    let said = summary(&cut);
+    assert_eq!(said["complete"], false, "{}", cut.out);
+    assert!(said["bytes"].as_u64().unwrap() <= 33 << 20, "{}", cut.out);
+    assert!(cut.both().contains("unpack to more than 32 MB"), "{}", cut.both());
+    let whole = within(git, 1_024, &[]).expect(0);
+    assert!(summary(&whole)["bytes"].as_u64().unwrap() >= bytes, "{}", whole.out);
+}
+
 #[test]
 fn many_references_are_listed() {
     let trap = Trap::new();

@@ -119,8 +119,12 @@ impl History {
         self.tell_missing(&mut readers);
         if let Some(reader) = readers.first_mut() {
             if shared.budget.load(Ordering::Relaxed) <= 0 {
-                let why = "its objects unpack to more than any history does; the rest was not read";
-                reader.skip(self.repository.folder(), why.to_owned());
+                let why = match self.limits.unpacked {
+                    Some(bytes) => format!("its objects unpack to more than {} MB", bytes >> 20),
+                    None => "its objects unpack to more than any history does".to_owned(),
+                };
+                let why = format!("{why}; the rest was not read (--max-unpacked)");
+                reader.skip(self.repository.folder(), why);
             }
             if tally.objects == 0 && ids.is_none() {
                 let why = "an empty repository: there is nothing to read";
@@ -190,7 +194,8 @@ impl History {
     fn shared(&self, selection: &Selection) -> Result<Shared<'_>, SourceError> {
         let mut salt = [0; 8];
         getrandom::fill(&mut salt).map_err(|error| SourceError::Git(error.to_string()))?;
-        let budget = UNPACKED_MIN.max(self.store.pack_bytes().saturating_mul(UNPACKED_RATIO));
+        let likely = UNPACKED_MIN.max(self.store.pack_bytes().saturating_mul(UNPACKED_RATIO));
+        let budget = self.limits.unpacked.unwrap_or(likely);
         Ok(Shared {
             store: &self.store,
             budget: AtomicI64::new(i64::try_from(budget).unwrap_or(i64::MAX)),

@@ -205,7 +205,8 @@ impl Poll {
             return Ok(());
         }
         let first_look = seen.mark.is_none();
-        let history = History::open(path, Limits { threads: 1, memory: MEMORY }, true)?;
+        let history =
+            History::open(path, Limits { threads: 1, memory: MEMORY, unpacked: None }, true)?;
         let mark = before.unwrap_or_else(|| mark(history.common()));
         seen.common = Some(history.common().to_owned());
         let now: BTreeMap<PathId, (PathBuf, ObjectId)> = history

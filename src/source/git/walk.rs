@@ -199,6 +199,8 @@ pub struct Limits {
     pub threads: usize,
     /// Bytes of memory for objects and the tables of packs, all threads together.
     pub memory: u64,
+    /// Bytes that all objects may unpack to; `None`: as many as those of any real history.
+    pub unpacked: Option<u64>,
 }
 
 impl Limits {
