@@ -12,11 +12,13 @@ use memmap2::{Advice, MmapMut};
 
 /// Bits of the bitmap for each tag, at least; at most twice as many.
 const BITS_PER_TAG: usize = 8;
-const WORD_BITS: usize = 64;
+const WORD_BITS: usize = 128;
 const WORD_BYTES: usize = WORD_BITS / 8;
 /// From this size on, a bitmap asks for pages of as much: small ones are many, and finding the page
 /// costs more than the look into it.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// How often a guess at the place of a tag is made better.
+const GUESSES: usize = 2;
 
 /// Tags that can be added to, cheaply, without touching those who hold the set as it was.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +40,7 @@ impl Tags {
     fn may_contain(&self, tag: u64) -> bool {
         let (at, bits) = place(tag, self.bitmap.len());
         let word = self.bitmap.get(at..).and_then(|rest| rest.first_chunk());
-        word.is_some_and(|word| u64::from_le_bytes(*word) & bits == bits)
+        word.is_some_and(|word| u128::from_le_bytes(*word) & bits == bits)
     }
 
     /// The set with more tags in it.
@@ -69,7 +71,7 @@ impl Tags {
                 let (at, bits) = place(*tag, bitmap.len());
                 let word = bitmap.get_mut(at..).and_then(|rest| rest.first_chunk_mut());
                 if let Some(word) = word {
-                    *word = (u64::from_le_bytes(*word) | bits).to_le_bytes();
+                    *word = (u128::from_le_bytes(*word) | bits).to_le_bytes();
                 }
             }
         }
@@ -125,22 +127,42 @@ impl DerefMut for Bitmap {
 /// Where the word of a tag begins, and its bits; the length is a power of two. The lists are sorted
 /// by the upper bits, so the lower ones are taken.
 #[inline]
-fn place(tag: u64, len: usize) -> (usize, u64) {
+fn place(tag: u64, len: usize) -> (usize, u128) {
     let within = len.wrapping_sub(WORD_BYTES) & !(WORD_BYTES - 1);
-    let at = usize::try_from(tag >> 15).unwrap_or_default() & within;
-    (at, 1 << (tag & 63) | 1 << (tag >> 6 & 63) | 1 << (tag >> 12 & 63))
+    let at = usize::try_from(tag >> 30).unwrap_or_default() & within;
+    let half = |from: u32| {
+        let bit = |nth: u32| 1u64 << (tag >> (from + 6 * nth) & 63);
+        u128::from(bit(0) | bit(1) | bit(2))
+    };
+    (at, half(0) | half(16) << 64)
 }
 
-/// Where a uniform tag should stand, give or take the square root of the length.
+/// Uniform tags stand about where they should, and how far a tag there is from the one that is looked
+/// for says better where that is. What is left is little, or much of tags that are not uniform: the
+/// steps from there double until they are past it.
 fn is_in(list: &[u64], tag: u64) -> bool {
-    let expected = (u128::from(tag) * list.len() as u128) >> 64;
-    let expected = usize::try_from(expected).unwrap_or_default();
-    let reach = list.len().isqrt() * 4 + 8;
-    let near = expected.saturating_sub(reach)..list.len().min(expected + reach);
-    let part = list.get(near).unwrap_or_default();
-    let outside =
-        part.first().is_none_or(|first| tag < *first) || part.last().is_none_or(|last| tag > *last);
-    if outside { list.binary_search(&tag).is_ok() } else { part.binary_search(&tag).is_ok() }
+    let Some(last) = list.len().checked_sub(1) else { return false };
+    let at = |at: usize| list.get(at).copied().unwrap_or(u64::MAX);
+    let gap = u64::MAX / list.len() as u64;
+    let places = |tags: u64| usize::try_from(tags / gap).unwrap_or(usize::MAX);
+    let mut guess = places(tag).min(last);
+    for _ in 0..GUESSES {
+        let here = at(guess);
+        guess = match tag.checked_sub(here) {
+            Some(more) => guess.saturating_add(places(more)).min(last),
+            None => guess.saturating_sub(places(here - tag)),
+        };
+    }
+    let (mut from, mut to, mut step) = (guess, guess, 1);
+    while from > 0 && at(from) > tag {
+        from = from.saturating_sub(step);
+        step *= 2;
+    }
+    while to < last && at(to) < tag {
+        to = last.min(to + step);
+        step *= 2;
+    }
+    list.get(from..=to).is_some_and(|near| near.binary_search(&tag).is_ok())
 }
 
 fn merged(a: &[u64], b: &[u64]) -> Vec<u64> {
