@@ -362,7 +362,7 @@ impl Search<'_> {
             };
             let found = self.text.get(span.clone()).unwrap_or_default();
             self.out.push(Hit {
-                confidence: rule.assess(self.text, &span),
+                confidence: rule.assess(self.text, &span, &mut self.memory),
                 span,
                 rule: Some(index),
                 known: (self.known)(found),
@@ -381,7 +381,7 @@ impl Search<'_> {
         };
         if self.matcher.rules.announces(rule, self.text, &span) {
             let known = (self.known)(self.text.get(span.clone()).unwrap_or_default());
-            let confidence = rule.assess(self.text, &span);
+            let confidence = rule.assess(self.text, &span, &mut self.memory);
             self.out.push(Hit { span, rule: Some(index), confidence, known });
         }
     }

@@ -442,7 +442,9 @@ impl Rule {
                 Err(why) => faults.push(why),
                 Ok(text) => {
                     let found = set.find_naively(self, &text);
-                    let best = found.iter().map(|span| self.assess(&text, span)).max();
+                    let mut memory = Memory::default();
+                    let assess = |span| self.assess(&text, span, &mut memory);
+                    let best = found.iter().map(assess).max();
                     match (best, wanted) {
                         (None, true) => {
                             faults.push(format!("not found in its example `{template}`"));

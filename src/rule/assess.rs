@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
 
+use super::steps::Memory;
 use super::{Confidence, Kind, Need, Rule};
 
 /// What makes a match doubtful.
@@ -41,8 +42,8 @@ impl fmt::Display for Doubt {
 impl Rule {
     /// The confidence of one match, in the order of the checks' price.
     #[must_use]
-    pub fn assess(&self, text: &[u8], span: &Range<usize>) -> Confidence {
-        match self.doubt(text, span) {
+    pub fn assess(&self, text: &[u8], span: &Range<usize>, memory: &mut Memory) -> Confidence {
+        match self.doubt(text, span, memory) {
             Some(_) => Confidence::Low,
             None if self.checksum.is_some() => Confidence::High,
             None => self.confidence,
@@ -51,7 +52,7 @@ impl Rule {
 
     /// Why the confidence of one match is low whatever the rule's is, if it is.
     #[must_use]
-    pub fn doubt(&self, text: &[u8], span: &Range<usize>) -> Option<Doubt> {
+    pub fn doubt(&self, text: &[u8], span: &Range<usize>, memory: &mut Memory) -> Option<Doubt> {
         let matched = text.get(span.clone()).unwrap_or_default();
         if let Some(checksum) = self.checksum {
             return (!checksum.verify(matched)).then_some(Doubt::Checksum);
@@ -59,10 +60,11 @@ impl Rule {
         if self.kind == Kind::Public {
             return Some(Doubt::Public);
         }
-        if is_example(matched) {
+        if memory.words.is_in(text, span) {
             return Some(Doubt::Example);
         }
-        if self.min_entropy > 0.0 && crate::text::entropy_bits(matched) < self.min_entropy {
+        let beginning = matched.get(..ENTROPY_MAX).unwrap_or(matched);
+        if self.min_entropy > 0.0 && crate::text::entropy_bits(beginning) < self.min_entropy {
             return Some(Doubt::Entropy);
         }
         if !self.needs.iter().all(|need| need.is_met(matched)) {
@@ -114,37 +116,65 @@ pub fn ends_in_escape(before: &[u8]) -> bool {
         })
 }
 
-/// How far into a match such words are looked for, in bytes.
+/// How much of a match its entropy is taken of, in bytes: more says nothing new.
+const ENTROPY_MAX: usize = 128;
+/// How far into a match words that mark examples are looked for, in bytes.
 const EXAMPLE_MAX: usize = 512;
+/// Bytes of the longest of these words.
+const WORD_MAX: usize = 15;
 
-/// Whether a word marks an example in documents.
-fn is_example(matched: &[u8]) -> bool {
-    const WORDS: [&[u8]; 15] = [
-        b"example",
-        b"sample",
-        b"dummy",
-        b"changeme",
-        b"xxxxxx",
-        b"000000000000",
-        b"abcdefgh",
-        // jwt.io's, in base64.
-        b"ixmjm0nty3odkwi",
-        b":password",
-        b"password@",
-        b"passwd@",
-        b"pass@",
-        b"secret@",
-        b":postgres@",
-        b":guest@",
-    ];
-    static EXAMPLES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
-        let mut builder = AhoCorasick::builder();
-        // Never slow, whatever the text is made to be.
-        builder.kind(Some(AhoCorasickKind::DFA)).prefilter(false);
-        builder.ascii_case_insensitive(true).build(WORDS).ok()
-    });
-    let beginning = matched.get(..EXAMPLE_MAX).unwrap_or(matched);
-    EXAMPLES.as_ref().is_some_and(|words| words.is_match(beginning))
+/// Where in one text a word marks an example in documents, as far as was looked: matches that begin
+/// one after the other overlap.
+#[derive(Debug, Default)]
+pub(super) struct ExampleWords {
+    from: usize,
+    to: usize,
+    /// The first one there.
+    word: Option<Range<usize>>,
+}
+
+impl ExampleWords {
+    /// Whether one lies in the beginning of a match.
+    fn is_in(&mut self, text: &[u8], span: &Range<usize>) -> bool {
+        const WORDS: [&[u8]; 15] = [
+            b"example",
+            b"sample",
+            b"dummy",
+            b"changeme",
+            b"xxxxxx",
+            b"000000000000",
+            b"abcdefgh",
+            // jwt.io's, in base64.
+            b"ixmjm0nty3odkwi",
+            b":password",
+            b"password@",
+            b"passwd@",
+            b"pass@",
+            b"secret@",
+            b":postgres@",
+            b":guest@",
+        ];
+        static EXAMPLES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+            let mut builder = AhoCorasick::builder();
+            // Never slow, whatever the text is made to be.
+            builder.kind(Some(AhoCorasickKind::DFA)).prefilter(false);
+            builder.ascii_case_insensitive(true).build(WORDS).ok()
+        });
+        let start = span.start;
+        let end = span.end.min(start + EXAMPLE_MAX);
+        let is_past = self.word.as_ref().is_some_and(|word| word.start < start);
+        if is_past || !(self.from..=self.to).contains(&start) {
+            *self = Self { from: start, to: start, word: None };
+        }
+        if self.word.is_none() && self.to < end {
+            let from = start.max(self.to.saturating_sub(WORD_MAX - 1));
+            let part = text.get(from..end).unwrap_or_default();
+            let word = EXAMPLES.as_ref().and_then(|words| words.find(part));
+            let word = word.map(|word| from + word.start()..from + word.end());
+            *self = Self { from: start, to: end, word };
+        }
+        self.word.as_ref().is_some_and(|word| word.end <= end)
+    }
 }
 
 #[cfg(test)]
@@ -161,6 +191,23 @@ mod tests {
         for before in ["n", "a3D", "x3d", "[32m", "%3g", r"\u003g"] {
             assert!(!is_boundary(before.as_bytes()), "{before:?}");
         }
+    }
+
+    #[test]
+    fn words_are_seen_in_whichever_match_they_lie() {
+        let mut words = ExampleWords::default();
+        let text = b"key1-EXAMPLE-key2-key3-dummy";
+        let mut is_in = |span: Range<usize>| words.is_in(text, &span);
+        assert!(!is_in(0..11) && is_in(0..12) && is_in(5..12) && !is_in(6..20));
+        assert!(!is_in(6..27) && is_in(6..28) && is_in(18..28) && !is_in(24..28));
+        // Also in one that begins before what was looked at.
+        assert!(is_in(0..28) && !is_in(0..11));
+        let long = [b'a'; EXAMPLE_MAX + 7];
+        let text = [&long, b"example".as_slice()].concat();
+        let mut words = ExampleWords::default();
+        let found: Vec<usize> =
+            (0..text.len()).filter(|start| words.is_in(&text, &(*start..text.len()))).collect();
+        assert_eq!(found, (14..=long.len()).collect::<Vec<_>>());
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::assess::ExampleWords;
+
 /// A set of bytes, a bit each.
 type Bytes = [u64; 4];
 
@@ -25,10 +27,13 @@ struct Step {
     most: usize,
 }
 
-/// Up to where bytes of a class go on in one text, as far as was looked: for matches of the same
-/// text that begin one after the other.
+/// What was seen of one text, for matches that begin one after the other and overlap.
 #[derive(Debug, Default)]
-pub struct Memory(Vec<Stretch>);
+pub struct Memory {
+    /// Up to where bytes of a class go on, as far as was looked.
+    stretches: Vec<Stretch>,
+    pub(super) words: ExampleWords,
+}
 
 #[derive(Debug)]
 struct Stretch {
@@ -78,15 +83,15 @@ impl Step {
 impl Memory {
     /// One past the last byte, from `at` on, that a step takes.
     fn end(&mut self, text: &[u8], at: usize, step: &Step) -> usize {
-        let known = self.0.iter().position(|known| known.bytes == step.bytes);
+        let known = self.stretches.iter().position(|known| known.bytes == step.bytes);
         let index = known.unwrap_or_else(|| {
-            if self.0.len() == REMEMBERED {
-                self.0.remove(0);
+            if self.stretches.len() == REMEMBERED {
+                self.stretches.remove(0);
             }
-            self.0.push(Stretch { bytes: step.bytes, start: at, end: at, ended: false });
-            self.0.len() - 1
+            self.stretches.push(Stretch { bytes: step.bytes, start: at, end: at, ended: false });
+            self.stretches.len() - 1
         });
-        let Some(known) = self.0.get_mut(index) else { return at };
+        let Some(known) = self.stretches.get_mut(index) else { return at };
         if !(known.start..=known.end).contains(&at) {
             *known = Stretch { bytes: step.bytes, start: at, end: at, ended: false };
         }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use leakwarden::matcher::{Hit, Known, Matcher};
-use leakwarden::rule::{Confidence, RuleSet};
+use leakwarden::rule::{Confidence, Memory, RuleSet};
 use leakwarden::shape::{Alphabet, Shape};
 
 /// First byte, end, rule (`None`: by shape), confidence, and whether the key is known.
@@ -21,7 +21,8 @@ pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &Known<'_>) ->
         }
         for span in rules.find_naively(rule, text) {
             let key = &text[span.clone()];
-            found.insert((span.start, span.end, Some(index), rule.assess(text, &span), known(key)));
+            let confidence = rule.assess(text, &span, &mut Memory::default());
+            found.insert((span.start, span.end, Some(index), confidence, known(key)));
         }
     }
     found

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{Exit, files, find, output, shown};
 use crate::cli::RuleTest;
 use crate::matcher::{Hit, Matcher, Scanner};
-use crate::rule::{Rule, RuleSet, example};
+use crate::rule::{Memory, Rule, RuleSet, example};
 use crate::secret::Secret;
 use crate::shape::ShapeSet;
 use crate::text::{clean, plural};
@@ -79,7 +79,9 @@ fn fault(
         (None, true) => Some(format!("not found in its example{}", missed(rule, &text))),
         (Some(_), false) => Some("found in its negative example".to_owned()),
         (Some(hit), true) if hit.confidence < rule.confidence => {
-            let why = rule.doubt(&text, &hit.span).map(|doubt| format!(" ({doubt})"));
+            let why = rule
+                .doubt(&text, &hit.span, &mut Memory::default())
+                .map(|doubt| format!(" ({doubt})"));
             let confidence = hit.confidence;
             Some(format!("only {confidence} in its example{}", why.unwrap_or_default()))
         }
@@ -131,7 +133,10 @@ fn line(rule: &Rule, text: &[u8], hit: &Hit) -> String {
     let column = hit.span.start - memchr::memrchr(b'\n', before).map_or(0, |at| at + 1) + 1;
     let secret = Secret::copy_of(text.get(hit.span.clone()).unwrap_or_default());
     let hint = secret.hint(rule.prefix_of(secret.expose()).unwrap_or(""));
-    let why = rule.doubt(text, &hit.span).map(|doubt| format!(": {doubt}")).unwrap_or_default();
+    let why = rule
+        .doubt(text, &hit.span, &mut Memory::default())
+        .map(|doubt| format!(": {doubt}"))
+        .unwrap_or_default();
     let what = clean(format!("{}: {}", rule.provider, rule.name).as_bytes());
     format!("<stdin>:{line}:{column}: {} {hint}  {what} [{}]{why}", hit.confidence, rule.id)
 }
