@@ -12,13 +12,20 @@ type Bytes = [u64; 4];
 /// Alternatives that a pattern may have when they are written out.
 const SEQUENCES_MAX: usize = 16;
 /// Repetitions over this are worth being remembered.
-const SHORT: usize = 64;
+const SHORT: usize = 16;
 /// Classes that are remembered at a time.
 const REMEMBERED: usize = 8;
 
 /// A pattern, as sequences of which the first that matches counts.
 #[derive(Debug)]
-pub(super) struct Steps(Vec<Vec<Step>>);
+pub(super) struct Steps(Vec<Sequence>);
+
+/// What it begins with, which is seen at one look; and the rest.
+#[derive(Debug)]
+struct Sequence {
+    literal: Vec<u8>,
+    steps: Vec<Step>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Step {
@@ -50,14 +57,17 @@ impl Steps {
         let mut parser = regex_syntax::ParserBuilder::new();
         let hir = parser.unicode(false).utf8(false).build().parse(pattern).ok()?;
         let sequences = sequences(&hir)?;
-        sequences.iter().all(|steps| is_clear(steps)).then_some(Self(sequences))
+        let is_clear = sequences.iter().all(|steps| is_clear(steps));
+        is_clear.then(|| Self(sequences.into_iter().map(Sequence::of).collect()))
     }
 
     /// The end of the match that begins at `start`. What a regex would answer: every step takes
     /// all it can.
     pub(super) fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
-        self.0.iter().find_map(|steps| {
-            steps.iter().try_fold(start, |at, step| {
+        let rest = text.get(start..)?;
+        let begins = |sequence: &&Sequence| rest.starts_with(&sequence.literal);
+        self.0.iter().filter(begins).find_map(|Sequence { literal, steps }| {
+            steps.iter().try_fold(start + literal.len(), |at, step| {
                 let end = if step.most > SHORT {
                     memory.end(text, at, step)
                 } else {
@@ -74,7 +84,24 @@ impl Steps {
     }
 }
 
+impl Sequence {
+    fn of(steps: Vec<Step>) -> Self {
+        let literal: Vec<u8> = steps.iter().map_while(Step::literal).collect();
+        let steps = steps.get(literal.len()..).unwrap_or_default().to_vec();
+        Self { literal, steps }
+    }
+}
+
 impl Step {
+    /// Its byte, if it takes just one.
+    fn literal(&self) -> Option<u8> {
+        let bytes = || self.bytes.iter().zip((0..=u8::MAX).step_by(64));
+        let is_one = bytes().map(|(word, _)| word.count_ones()).sum::<u32>() == 1;
+        let (word, first) = bytes().find(|(word, _)| **word != 0)?;
+        let nth = u8::try_from(word.trailing_zeros()).ok()?;
+        (is_one && (self.least, self.most) == (1, 1)).then_some(first + nth)
+    }
+
     fn has(&self, byte: u8) -> bool {
         has(&self.bytes, byte)
     }
