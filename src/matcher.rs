@@ -29,9 +29,9 @@ use crate::rule::{Confidence, Left, MATCH_MAX, Memory, Rule, RuleSet, WIDE_MIN, 
 use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
-use announced::{Announced, Run, Stretches};
+use announced::{Announced, Run, Stretches, WordsSeen};
 use prefixes::{Prefix, Prefixes};
-use runs::{Classes, Wanted, Width};
+use runs::{Classes, Lengths, Marks, Width};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -185,8 +185,17 @@ impl Matcher {
             return;
         }
         let automata = &*self.automata;
-        let (stretches, memory) = (Vec::new(), Memory::default());
-        let mut search = Search { matcher: self, text, starts, known, out, stretches, memory };
+        let mut search = Search {
+            matcher: self,
+            text,
+            starts,
+            known,
+            out,
+            stretches: Vec::new(),
+            words: WordsSeen::default(),
+            words_near: false,
+            memory: Memory::default(),
+        };
         search.runs();
         let whole = search.starts.start.saturating_sub(1)..text.len();
         automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
@@ -301,6 +310,9 @@ impl Automaton {
     }
 }
 
+/// Of 64 blocks, so many are full of runs as base64 is.
+const MANY_BLOCKS: usize = 32;
+
 /// One call of [`Matcher::find`].
 struct Search<'a> {
     matcher: &'a Matcher,
@@ -309,6 +321,9 @@ struct Search<'a> {
     known: &'a Known<'a>,
     out: &'a mut Vec<Hit>,
     stretches: Stretches<'a>,
+    /// Where words stand that announce keys; and whether one is near where is looked now.
+    words: WordsSeen,
+    words_near: bool,
     memory: Memory,
 }
 
@@ -320,26 +335,19 @@ impl Search<'_> {
         let first = self.starts.start.saturating_sub(1);
         let last = self.text.len().min(self.starts.end + automata.offset);
         let wanted = |rules: Option<usize>, announced: Option<usize>, stretch| {
-            let shortest = shapes.shortest(stretch).into_iter().chain(announced).min();
-            let length = rules.into_iter().chain(shortest).min();
-            Wanted { length: length.map(|l| l.min(runs::LENGTH_MAX)), whole: shortest }
+            let all = rules.into_iter().chain(announced).chain(shapes.shortest(stretch));
+            all.min().map(|length| length.min(runs::LENGTH_MAX))
         };
-        let runs = [
+        let lengths = [
             wanted(automata.narrow, automata.announced.shortest(Width::Narrow), Stretch::Run),
             wanted(automata.wide, automata.announced.shortest(Width::Wide), Stretch::WideRun),
         ];
         let tables = (&automata.classes, &automata.prefixes.firsts);
-        runs::each(self.text, first..last, tables, runs, self);
-        let words = wanted(None, None, Stretch::Word);
-        if words.whole.is_some() {
-            let mut words_only = Words(self);
-            runs::each(
-                words_only.0.text,
-                first..last,
-                (&automata.words, &automata.prefixes.firsts),
-                [words, Wanted::default()],
-                &mut words_only,
-            );
+        runs::each(self.text, first..last, tables, lengths, self);
+        let words = [wanted(None, None, Stretch::Word), None];
+        if words != [None; 2] {
+            let tables = (&automata.words, &automata.prefixes.firsts);
+            runs::each(self.text, first..last, tables, words, &mut Words(self));
         }
     }
 
@@ -439,20 +447,35 @@ impl runs::Found for Search<'_> {
         });
     }
 
-    fn run(&mut self, width: Width, run: Range<usize>, joints: Option<u128>) {
-        let automata = &*self.matcher.automata;
-        let stretch = match width {
-            Width::Narrow => Stretch::Run,
-            Width::Wide => Stretch::WideRun,
-        };
-        let mut stretches = std::mem::take(&mut self.stretches);
-        let text = self.text;
-        let run = Run { span: run, joints };
-        automata.announced.each(text, width, &run, &mut stretches, &mut |start, rule| {
-            self.announced(start, rule);
-        });
-        self.stretches = stretches;
-        self.shapes(stretch, run.span);
+    fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths {
+        let announced = &self.matcher.automata.announced;
+        // Of few runs, each is looked at: that costs less than to look for words first.
+        self.words_near =
+            blocks < MANY_BLOCKS || announced.is_near(self.text, places, &mut self.words);
+        [Width::Narrow, Width::Wide].map(|width| {
+            let announced = announced.shortest(width).filter(|_| self.words_near);
+            announced.into_iter().chain(self.matcher.shapes.shortest(stretch_of(width))).min()
+        })
+    }
+
+    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
+        let run = Run { span: run, marks };
+        if self.words_near {
+            let mut stretches = std::mem::take(&mut self.stretches);
+            let (text, automata) = (self.text, &*self.matcher.automata);
+            automata.announced.each(text, width, &run, &mut stretches, &mut |start, rule| {
+                self.announced(start, rule);
+            });
+            self.stretches = stretches;
+        }
+        self.shapes(stretch_of(width), run.span);
+    }
+}
+
+fn stretch_of(width: Width) -> Stretch {
+    match width {
+        Width::Narrow => Stretch::Run,
+        Width::Wide => Stretch::WideRun,
     }
 }
 
@@ -462,7 +485,11 @@ struct Words<'a, 'b>(&'a mut Search<'b>);
 impl runs::Found for Words<'_, '_> {
     fn starts(&mut self, _at: usize, _bits: u64) {}
 
-    fn run(&mut self, _width: Width, run: Range<usize>, _joints: Option<u128>) {
+    fn whole(&mut self, _places: Range<usize>, _blocks: usize) -> Lengths {
+        [self.0.matcher.shapes.shortest(Stretch::Word), None]
+    }
+
+    fn run(&mut self, _width: Width, run: Range<usize>, _marks: Option<Marks>) {
         self.0.shapes(Stretch::Word, run);
     }
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::prefixes::{Prefix, Prefixes};
-use super::runs::{self, Width};
+use super::runs::{self, Marks, Width};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
 /// Alphabets that are told apart at one look; what more there are is looked at one by one.
@@ -60,9 +60,25 @@ pub(super) struct Announced {
     wide: Groups,
     /// In order of the words.
     words: Vec<(String, Owner)>,
+    /// How far before a key its words may begin, and behind it, at most.
+    reach: (usize, usize),
+    /// All words, and what all ids begin with; made when first asked.
+    any: OnceLock<[Prefixes; 2]>,
+    ids: Vec<Id>,
     /// By length of a stretch; made when first asked.
     looks: [OnceLock<Look>; LOOKS],
 }
+
+/// Where in one text words and ids stand, as far as was looked.
+#[derive(Default)]
+pub(super) struct WordsSeen {
+    to: usize,
+    /// One past the place of the last one.
+    last: usize,
+}
+
+/// What an id begins with, a bit for each ASCII character that it consists of, and its least length.
+type Id = (String, u128, usize);
 
 /// Lengths of stretches.
 const LOOKS: usize = u128::BITS as usize;
@@ -85,10 +101,10 @@ struct Look {
     owners: Vec<Vec<Owner>>,
 }
 
-/// A run, and a bit for each of its bytes that is no letter or digit (`None`: it is too long).
+/// A run, and what was seen of it (`None`: it is too long).
 pub(super) struct Run {
     pub(super) span: Range<usize>,
-    pub(super) joints: Option<u128>,
+    pub(super) marks: Option<Marks>,
 }
 
 /// Stretches that are as long as a match, with the rules' alphabet.
@@ -113,7 +129,65 @@ impl Announced {
             words.extend(own.chain(ids).map(|(word, literal)| (word, owner(literal))));
         }
         words.sort_unstable();
-        Self { narrow, wide, words, looks: std::array::from_fn(|_| OnceLock::new()) }
+        let announced = || set.rules().iter().filter(|rule| rule.is_announced());
+        let before = announced().map(|rule| rule.before).max().unwrap_or_default();
+        let after = announced().map(|rule| rule.after).max().unwrap_or_default();
+        let looks = std::array::from_fn(|_| OnceLock::new());
+        let is_id = |id: &&Rule| announced().any(|rule| rule.beside.contains(&id.id));
+        let ids = set.rules().iter().filter(is_id).flat_map(|id| {
+            let (alphabet, length) = (id.facts.alphabet, id.facts.match_min);
+            id.prefixes.iter().map(move |prefix| (prefix.to_string(), alphabet, length))
+        });
+        let ids = ids.collect();
+        Self { narrow, wide, words, reach: (before, after), any: OnceLock::new(), ids, looks }
+    }
+
+    /// Whether a word may announce a key that lies in these places. They begin where those of the
+    /// last call began, or further on.
+    pub(super) fn is_near(&self, text: &[u8], places: Range<usize>, seen: &mut WordsSeen) -> bool {
+        if self.words.is_empty() {
+            return false;
+        }
+        let from = places.start.saturating_sub(self.reach.0);
+        let to = text.len().min(places.end + self.reach.1);
+        let unseen = seen.to.max(from)..to;
+        if !unseen.is_empty() {
+            seen.to = to;
+            let [words, ids] = self.any.get_or_init(|| self.all_words());
+            let mut look = |words: &Prefixes, counts: &dyn Fn(usize) -> bool| {
+                runs::each_first(text, unseen.clone(), &words.firsts, &mut |at, bits| {
+                    words.each(text, at, bits, &mut |place, _| {
+                        if counts(place) {
+                            seen.last = seen.last.max(place + 1);
+                        }
+                    });
+                });
+            };
+            look(words, &|_| true);
+            look(ids, &|place| self.may_be_id(text.get(place..).unwrap_or_default()));
+        }
+        seen.last > from
+    }
+
+    /// The words, upper and lower case alike; and what ids begin with.
+    fn all_words(&self) -> [Prefixes; 2] {
+        let words = self.words.iter().filter(|(_, owner)| owner.literal.is_none());
+        let ids = self.ids.iter().map(|(literal, ..)| literal.clone());
+        let all = [words.map(|(word, _)| word.clone()).collect::<Vec<_>>(), ids.collect()];
+        let [words, ids] = all.map(|mut texts| {
+            texts.sort_unstable();
+            texts.dedup();
+            texts.into_iter().map(|text| Prefix { text, anywhere: true }).collect()
+        });
+        [Prefixes::new(words, true), Prefixes::new(ids, false)]
+    }
+
+    fn may_be_id(&self, text: &[u8]) -> bool {
+        let holds = |alphabet: u128, byte: u8| byte < 128 && alphabet >> byte & 1 == 1;
+        self.ids.iter().any(|(literal, alphabet, length)| {
+            text.starts_with(literal.as_bytes())
+                && text.get(..*length).is_some_and(|id| id.iter().all(|b| holds(*alphabet, *b)))
+        })
     }
 
     fn look(&self, length: usize) -> Option<&Look> {
@@ -252,8 +326,12 @@ impl Groups {
     /// Calls with each maximal stretch of a group's alphabet that is as long as one of its matches.
     fn each<'a>(&'a self, text: &[u8], run: &Run, found: &mut dyn FnMut(&'a Group, Range<usize>)) {
         let span = run.span.clone();
+        // Names in source text are nearly all without a digit.
+        if run.marks.is_some_and(|marks| !marks.has_digit) {
+            return;
+        }
         let escaped = after_escape(text, span.start);
-        if run.joints == Some(0) && !escaped {
+        if run.marks.is_some_and(|marks| marks.joints == 0) && !escaped {
             if has(self.any_length, span.len()) {
                 self.whole(text, span, found);
             }
@@ -263,14 +341,7 @@ impl Groups {
         let fits = |group: &&Group| {
             lengths.get(group.join).is_none_or(|lengths| lengths & group.lengths != 0)
         };
-        let mut fitting = self.groups.iter().filter(fits).peekable();
-        let bytes = text.get(span.clone()).unwrap_or_default();
-        // Names in source text are nearly all without a digit.
-        if fitting.peek().is_none() || !bytes.iter().fold(false, |any, b| any | b.is_ascii_digit())
-        {
-            return;
-        }
-        for group in fitting {
+        for group in self.groups.iter().filter(fits) {
             group.each(text, span.clone(), found);
         }
     }
@@ -309,8 +380,8 @@ impl Groups {
             }
         };
         let of = |at: usize| separator(text.get(at).copied().unwrap_or_default());
-        match run.joints {
-            Some(mut joints) => {
+        match run.marks {
+            Some(Marks { mut joints, .. }) => {
                 while joints != 0 {
                     let at = start + joints.trailing_zeros() as usize;
                     joints &= joints - 1;

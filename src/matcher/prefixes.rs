@@ -22,18 +22,24 @@ struct Gate {
     bits: Box<[u64; BITS / 64]>,
     /// What is set in each byte before it is hashed: the bit of the case, where it does not matter.
     fold: u32,
+    /// How far these are shifted, up to the last one that counts.
+    shift: u32,
 }
 
 impl Gate {
     fn new(prefixes: &[Prefix], any_case: bool) -> Self {
         let fold = if any_case { 0x2020_2020 } else { 0 };
-        let mut gate = Self { bits: Box::new([0; BITS / 64]), fold };
+        // The fourth byte counts where all have one.
+        let all_have = prefixes.iter().all(|prefix| prefix.text.len() > 3);
+        let shift = if all_have { 0 } else { u8::BITS };
+        let mut gate = Self { bits: Box::new([0; BITS / 64]), fold, shift };
         for prefix in prefixes {
             match *prefix.text.as_bytes() {
                 [] => {}
                 [a] => member().for_each(|b| member().for_each(|c| gate.add([a, b, c, 0]))),
                 [a, b] => member().for_each(|c| gate.add([a, b, c, 0])),
-                [a, b, c, ..] => gate.add([a, b, c, 0]),
+                [a, b, c] => gate.add([a, b, c, 0]),
+                [a, b, c, d, ..] => gate.add([a, b, c, d]),
             }
         }
         gate
@@ -46,11 +52,10 @@ impl Gate {
         }
     }
 
-    /// The fourth byte makes no difference: four are one load.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the innermost loop")]
     fn slot(&self, bytes: [u8; 4]) -> usize {
-        let gram = (u32::from_le_bytes(bytes) | self.fold) << 8;
+        let gram = (u32::from_le_bytes(bytes) | self.fold) << self.shift;
         (gram.wrapping_mul(0x9e37_79b1) >> 16) as usize
     }
 

@@ -34,6 +34,8 @@ pub(super) struct Classes {
     narrow: u8,
     /// Bits of the groups of letters and digits.
     letters: u8,
+    /// Of these, those of digits alone.
+    digits: u8,
     /// By whole byte: bit 0 for the narrow class, bit 1 for the wide one.
     whole: [u8; 256],
 }
@@ -53,7 +55,7 @@ impl Classes {
     /// eight bits: enough for the classes that are used (a test looks at every byte).
     pub(super) fn new(narrow: fn(u8) -> bool, wide: fn(u8) -> bool) -> Self {
         let mut classes =
-            Self { low: [0; 16], high: [0; 16], narrow: 0, letters: 0, whole: [0; 256] };
+            Self { low: [0; 16], high: [0; 16], narrow: 0, letters: 0, digits: 0, whole: [0; 256] };
         let mut groups: Vec<(Kind, u16)> = Vec::new();
         for kind in [(true, true), (true, false), (false, true), (false, false)] {
             for high in 2..8u8 {
@@ -84,6 +86,9 @@ impl Classes {
         }
         if is_letters {
             self.letters |= bit;
+        }
+        if is_letters && high == b'0' >> 4 {
+            self.digits |= bit;
         }
         for (entry, _) in self.high.iter_mut().zip(0u8..).filter(|(_, at)| *at == high) {
             *entry |= bit;
@@ -175,24 +180,30 @@ fn portable_firsts(window: &Window, firsts: &Firsts) -> [u64; 2] {
     })
 }
 
-/// What is asked for, of each class.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Wanted {
-    /// Runs of so many bytes (1 to [`LENGTH_MAX`]) or more; `None`: none.
-    pub(super) length: Option<usize>,
-    /// Runs of so many bytes or more are to be told as a whole, beside the places in them; at least
-    /// `length`.
-    pub(super) whole: Option<usize>,
-}
+/// By class: runs of so many bytes (1 to [`LENGTH_MAX`]) or more; `None`: none.
+pub(super) type Lengths = [Option<usize>; 2];
 
 /// Takes what is found, block after block.
 pub(super) trait Found {
     /// A bit for each of the 64 bytes from `at` on from which a run of the wanted length goes on to
     /// the right, whatever its class, and which pass [`Firsts`]; never 0.
     fn starts(&mut self, at: usize, bits: u64);
-    /// A maximal run that is long enough to be told as a whole. `joints`: a bit for each of its
-    /// bytes that is no letter or digit, if it is short enough to be seen at one look.
-    fn run(&mut self, width: Width, run: Range<usize>, joints: Option<u128>);
+    /// By class: runs of so many bytes or more, and of the wanted length at least, are to be told as a
+    /// whole, of those that lie in these places; in how many blocks these go on. Asked before they are
+    /// told, with places that begin ever further on.
+    fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths;
+    /// A maximal run that is long enough to be told as a whole; its marks, if it is short enough to
+    /// be seen at one look.
+    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>);
+}
+
+/// What is seen of a run at one look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// A bit for each of its bytes that is no letter or digit.
+    pub(super) joints: u128,
+    /// Whether any of its bytes is a digit.
+    pub(super) has_digit: bool,
 }
 
 /// Looks at the blocks of 64 bytes that hold `places`; runs may go on behind them. A run that begins
@@ -201,7 +212,7 @@ pub(super) fn each<F: Found>(
     text: &[u8],
     places: Range<usize>,
     tables: (&Classes, &Firsts),
-    wanted: [Wanted; 2],
+    wanted: Lengths,
     found: &mut F,
 ) {
     #[cfg(target_arch = "x86_64")]
@@ -238,12 +249,34 @@ pub(super) fn each_first(
     firsts: &Firsts,
     found: &mut dyn FnMut(usize, u64),
 ) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if has_avx2() && std::arch::is_x86_feature_detected!("avx512bw") {
+            #[expect(unsafe_code, reason = "the features were detected")]
+            // SAFETY: the processor has AVX-512 BW and AVX2, as was just asked.
+            return unsafe { x86::each_first_avx512(text, range, firsts, found) };
+        }
+        if has_avx2() {
+            #[expect(unsafe_code, reason = "the features were detected")]
+            // SAFETY: the processor has AVX2, as was just asked.
+            return unsafe { x86::each_first_avx2(text, range, firsts, found) };
+        }
+    }
+    firsts_of(text, range, |window| portable_firsts(window, firsts), found);
+}
+
+/// The kernel is inlined into the loop.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+fn firsts_of(
+    text: &[u8],
+    range: Range<usize>,
+    pass: impl Fn(&Window) -> [u64; 2],
+    found: &mut dyn FnMut(usize, u64),
+) {
     for at in range.clone().step_by(BLOCK) {
         let rest = text.get(at..).unwrap_or_default();
-        let [passed, _] = match rest.first_chunk() {
-            Some(window) => passing(window, firsts),
-            None => passing(&padded(rest), firsts),
-        };
+        let [passed, _] = rest.first_chunk().map_or_else(|| pass(&padded(rest)), &pass);
         let within = u64::MAX >> (BLOCK - (range.end - at).min(BLOCK));
         if passed & within != 0 {
             found(at, passed & within);
@@ -264,21 +297,11 @@ pub(super) fn newlines(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
 }
 
-fn passing(window: &Window, firsts: &Firsts) -> [u64; 2] {
-    #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
-        #[expect(unsafe_code, reason = "the features were detected")]
-        // SAFETY: the processor has AVX2, as was just asked.
-        return unsafe { x86::pass_avx2(window, firsts) };
-    }
-    portable_firsts(window, firsts)
-}
-
 fn portable_blocks<F: Found>(
     text: &[u8],
     places: Range<usize>,
     (classes, firsts): (&Classes, &Firsts),
-    wanted: [Wanted; 2],
+    wanted: Lengths,
     found: &mut F,
 ) {
     let kernels = (
@@ -299,9 +322,12 @@ fn has_avx2() -> bool {
         && std::arch::is_x86_feature_detected!("bmi2")
 }
 
-/// The letters and digits of a block.
-fn portable_letters(block: &[u8; BLOCK]) -> u64 {
-    block.iter().rev().fold(0, |bits, byte| bits << 1 | u64::from(byte.is_ascii_alphanumeric()))
+/// The letters and digits of a block, and its digits.
+fn portable_letters(block: &[u8; BLOCK]) -> [u64; 2] {
+    block.iter().rev().fold([0, 0], |[letters, digits], byte| {
+        let [letter, digit] = [byte.is_ascii_alphanumeric(), byte.is_ascii_digit()].map(u64::from);
+        [letters << 1 | letter, digits << 1 | digit]
+    })
 }
 
 /// The bitmaps of a block, a byte at a time.

@@ -58,7 +58,7 @@ impl Steps {
         let hir = parser.unicode(false).utf8(false).build().parse(pattern).ok()?;
         let sequences = sequences(&hir)?;
         let is_clear = sequences.iter().all(|steps| is_clear(steps));
-        is_clear.then(|| Self(sequences.into_iter().map(Sequence::of).collect()))
+        is_clear.then(|| Self(sequences.iter().map(|steps| Sequence::of(steps)).collect()))
     }
 
     /// The end of the match that begins at `start`. What a regex would answer: every step takes
@@ -85,7 +85,7 @@ impl Steps {
 }
 
 impl Sequence {
-    fn of(steps: Vec<Step>) -> Self {
+    fn of(steps: &[Step]) -> Self {
         let literal: Vec<u8> = steps.iter().map_while(Step::literal).collect();
         let steps = steps.get(literal.len()..).unwrap_or_default().to_vec();
         Self { literal, steps }

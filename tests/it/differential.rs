@@ -118,6 +118,23 @@ fn own() -> Result<Matcher, String> {
     Ok(Matcher::new(Arc::new(rules), ShapeSet::default()).unwrap())
 }
 
+/// Where nearly every block is full of runs, words are looked for before keys.
+#[test]
+fn keys_that_words_announce_in_the_middle_of_base64() {
+    let matcher = builtin();
+    let base64 = example::expand("<base64:3600>", &[], None).unwrap();
+    let lines: Vec<u8> = base64.chunks(76).collect::<Vec<_>>().join(&b'\n');
+    let rules = matcher.rules().rules().iter().filter(|rule| rule.is_announced());
+    for (nth, rule) in rules.enumerate() {
+        let (before, after) = lines.split_at(nth * 97 % lines.len());
+        for template in rule.examples.iter().chain(&rule.negative_examples) {
+            let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
+            let text = [before, b"\n", &text, b"\n", after].concat();
+            fuzzing::same_as_naive(&matcher, 0, &text, before.len());
+        }
+    }
+}
+
 #[test]
 fn every_example_of_other_rules() {
     let (matcher, first) = (own().unwrap(), RuleSet::builtin().rules().len());

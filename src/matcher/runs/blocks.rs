@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, Classes, Found, LENGTH_MAX, Wanted, Width, Window, word_starts};
+use super::{BLOCK, Classes, Found, LENGTH_MAX, Lengths, Marks, Width, Window, word_starts};
 
 /// Blocks that are looked at together: in loops without a branch, for which of them hold a run is
 /// hard to predict.
@@ -17,11 +17,11 @@ pub(super) fn blocks<F: Found>(
     text: &[u8],
     places: Range<usize>,
     classes: &Classes,
-    wanted: [Wanted; 2],
+    wanted: Lengths,
     (bitmaps, in_row, letters, words, pass): (
         impl Fn(&[u8; BLOCK]) -> [u64; 2],
         impl Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
-        impl Fn(&[u8; BLOCK]) -> u64,
+        impl Fn(&[u8; BLOCK]) -> [u64; 2],
         impl Fn(&[u8; BLOCK]) -> [u64; 2],
         impl Fn(&Window) -> [u64; 2],
     ),
@@ -31,7 +31,7 @@ pub(super) fn blocks<F: Found>(
     let count = places.len().div_ceil(BLOCK);
     let (whole, tail) = rest.as_chunks::<BLOCK>();
     let last = padded(tail);
-    let rows = wanted.map(|wanted| wanted.length.map(Row::of));
+    let rows = wanted.map(|length| length.map(Row::of));
     let mut batch = Batch::default();
     batch.put(0, whole.first().or(Some(&last)).map(&bitmaps).unwrap_or_default());
     for first in (0..count).step_by(BATCH) {
@@ -61,14 +61,21 @@ pub(super) fn blocks<F: Found>(
         for (at, bits) in passing.iter().take(passed) {
             found.starts(*at, *bits);
         }
-        if wanted[0].whole.is_some() || wanted[1].whole.is_some() {
+        let whole = match (kept.first(), kept.last()) {
+            (Some(one), Some(last)) => {
+                let end = batch.reach(*last, at(last), text.len());
+                found.whole(at(one)..end, kept.len())
+            }
+            _ => [None; 2],
+        };
+        if whole != [None; 2] {
             for slot in kept {
                 let letters = |at: usize| {
                     let rest = text.get(at..).unwrap_or_default();
                     rest.first_chunk().map_or_else(|| letters(&padded(rest)), &letters)
                 };
                 let text = (text, at(slot), places.start);
-                batch.runs(*slot, text, (classes, wanted), letters, found);
+                batch.runs(*slot, text, (classes, wanted, whole), letters, found);
             }
         }
         batch.put(0, batch.bits(size));
@@ -157,6 +164,13 @@ impl Batch {
         of(&self.rows, 0, usize::from(slot)) | of(&self.rows, 1, usize::from(slot))
     }
 
+    /// Up to where runs go that begin in a block or before it.
+    fn reach(&self, slot: u8, at: usize, end: usize) -> usize {
+        let next = self.bits(usize::from(slot) + 1);
+        let is_all = next.contains(&u64::MAX);
+        if is_all { end } else { end.min(at + 2 * BLOCK) }
+    }
+
     /// The first of so many blocks, in order, from which runs go on; and how many these are.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
@@ -191,15 +205,14 @@ impl Batch {
         &self,
         slot: u8,
         (text, at, from): (&[u8], usize, usize),
-        (classes, wanted): (&Classes, [Wanted; 2]),
-        letters: impl Fn(usize) -> u64,
+        (classes, lengths, whole): (&Classes, Lengths, Lengths),
+        letters: impl Fn(usize) -> [u64; 2],
         found: &mut F,
     ) {
         let slot = usize::from(slot);
-        for (class, (width, wanted)) in
-            [Width::Narrow, Width::Wide].into_iter().zip(wanted).enumerate()
-        {
-            let Wanted { length: Some(length), whole: Some(shortest) } = wanted else { continue };
+        for (class, width) in [Width::Narrow, Width::Wide].into_iter().enumerate() {
+            let [length, whole] = [lengths, whole].map(|of| of.get(class).copied().flatten());
+            let (Some(length), Some(shortest)) = (length, whole) else { continue };
             let starts = of(&self.rows, class, slot);
             let [now, next] = [slot, slot + 1].map(|slot| of(&self.bits, class, slot));
             let before = text.get(from..at).and_then(|before| before.last());
@@ -221,22 +234,27 @@ impl Batch {
                 }
                 let run = at + start as usize..end;
                 if run.len() >= shortest {
-                    found.run(width, run.clone(), joints(run, &letters));
+                    found.run(width, run.clone(), marks(run, &letters));
                 }
             }
         }
     }
 }
 
-/// A bit for each byte of a run that is no letter or digit, if it is short enough for that;
-/// `letters` are those of the 64 bytes from a place on.
+/// What is seen of a run, if it is short enough for that; `letters`, and digits, are those of the 64
+/// bytes from a place on.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn joints(run: Range<usize>, letters: &impl Fn(usize) -> u64) -> Option<u128> {
-    let more = if run.len() > BLOCK { letters(run.start + BLOCK) } else { 0 };
-    let letters = u128::from(more) << BLOCK | u128::from(letters(run.start));
+fn marks(run: Range<usize>, letters: &impl Fn(usize) -> [u64; 2]) -> Option<Marks> {
     let within = u128::MAX >> u128::BITS.checked_sub(u32::try_from(run.len()).ok()?)?;
-    Some(!letters & within)
+    let more = if run.len() > BLOCK { letters(run.start + BLOCK) } else { [0; 2] };
+    let [letters, digits] = letters(run.start);
+    let both = |more: u64, first: u64| (u128::from(more) << BLOCK | u128::from(first)) & within;
+    let [more_letters, more_digits] = more;
+    Some(Marks {
+        joints: !both(more_letters, letters) & within,
+        has_digit: both(more_digits, digits) != 0,
+    })
 }
 
 fn of<const N: usize>(lanes: &[[u64; N]; 2], class: usize, slot: usize) -> u64 {

@@ -4,9 +4,12 @@ use crate::rule::{is_run_byte, is_wide_byte};
 /// Places from which a run goes on, and runs: what [`Found`] is told.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
+    /// What is asked for as a whole, and where it was told to be.
+    whole: Lengths,
+    within: Range<usize>,
     starts: Vec<usize>,
-    narrow: Vec<(Range<usize>, Option<u128>)>,
-    wide: Vec<(Range<usize>, Option<u128>)>,
+    narrow: Vec<(Range<usize>, Option<Marks>)>,
+    wide: Vec<(Range<usize>, Option<Marks>)>,
 }
 
 impl Found for Seen {
@@ -14,9 +17,16 @@ impl Found for Seen {
         assert_ne!(bits, 0);
         self.starts.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
     }
-    fn run(&mut self, width: Width, run: Range<usize>, joints: Option<u128>) {
+    fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths {
+        assert!((1..=blocks::BATCH).contains(&blocks));
+        assert!(places.start >= self.within.start, "{places:?} after {:?}", self.within);
+        self.within = places;
+        self.whole
+    }
+    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
+        assert!(self.within.start <= run.start && run.end <= self.within.end, "{run:?}");
         let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
-        runs.push((run, joints));
+        runs.push((run, marks));
     }
 }
 
@@ -61,36 +71,42 @@ fn passes(text: &[u8], at: usize, firsts: &Firsts) -> bool {
 }
 
 /// A byte at a time.
-fn naive(text: &[u8], places: Range<usize>, firsts: &Firsts, wanted: [Wanted; 2]) -> Seen {
-    let mut seen = Seen::default();
+fn naive(
+    text: &[u8],
+    places: Range<usize>,
+    firsts: &Firsts,
+    (lengths, whole): (Lengths, Lengths),
+) -> Seen {
+    let mut seen = Seen { whole, ..Seen::default() };
     let classes: [fn(u8) -> bool; 2] = [is_run_byte, is_wide_byte];
     let after =
         |at: usize, class: usize| text[at..].iter().take_while(|b| classes[class](**b)).count();
     // Whole blocks are looked at: up to 63 places more may be told.
     let last = (places.start + places.len().div_ceil(BLOCK) * BLOCK).min(text.len());
     for at in places.start..last {
-        let long =
-            |class: usize| wanted[class].length.is_some_and(|length| after(at, class) >= length);
+        let long = |class: usize| lengths[class].is_some_and(|length| after(at, class) >= length);
         if (long(0) || long(1)) && passes(text, at, firsts) {
             seen.starts.push(at);
         }
         for class in 0..2 {
             let begins = at == places.start || !classes[class](text[at - 1]);
-            let told = wanted[class].whole.is_some_and(|whole| after(at, class) >= whole);
+            let told = whole[class].is_some_and(|whole| after(at, class) >= whole);
             if told && long(class) && begins {
                 let runs = if class == 0 { &mut seen.narrow } else { &mut seen.wide };
                 let run = at..at + after(at, class);
                 let joints = text[run.clone()].iter().rev().fold(0u128, |joints, byte| {
                     joints.wrapping_shl(1) | u128::from(!byte.is_ascii_alphanumeric())
                 });
-                runs.push((run.clone(), (run.len() <= 128).then_some(joints)));
+                let has_digit = text[run.clone()].iter().any(u8::is_ascii_digit);
+                let marks = Marks { joints, has_digit };
+                runs.push((run.clone(), (run.len() <= 128).then_some(marks)));
             }
         }
     }
     seen
 }
 
-type Each = fn(&[u8], Range<usize>, (&Classes, &Firsts), [Wanted; 2], &mut Seen);
+type Each = fn(&[u8], Range<usize>, (&Classes, &Firsts), Lengths, &mut Seen);
 
 /// Every implementation this machine can run.
 fn all() -> Vec<(&'static str, Each)> {
@@ -122,7 +138,7 @@ fn all() -> Vec<(&'static str, Each)> {
     all
 }
 
-fn check(text: &[u8], places: Range<usize>, wanted: [Wanted; 2]) {
+fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
     let classes = Classes::new(is_run_byte, is_wide_byte);
     let mut firsts_alone = Vec::new();
     each_first(text, places.clone(), &firsts(), &mut |at, bits| {
@@ -138,15 +154,16 @@ fn check(text: &[u8], places: Range<usize>, wanted: [Wanted; 2]) {
     for firsts in [firsts(), any(0), any(1)] {
         let expected = naive(text, places.clone(), &firsts, wanted);
         for (name, each) in all() {
-            let mut seen = Seen::default();
-            each(text, places.clone(), (&classes, &firsts), wanted, &mut seen);
+            let mut seen = Seen { whole: wanted.1, ..Seen::default() };
+            each(text, places.clone(), (&classes, &firsts), wanted.0, &mut seen);
+            seen.within = expected.within.clone();
             assert_eq!(seen, expected, "{name}, {} bytes, {places:?}, {wanted:?}", text.len());
         }
     }
 }
 
-fn both(length: usize) -> [Wanted; 2] {
-    [Wanted { length: Some(length), whole: Some(length) }; 2]
+fn both(length: usize) -> (Lengths, Lengths) {
+    ([Some(length); 2], [Some(length); 2])
 }
 
 #[test]
@@ -182,8 +199,7 @@ fn every_length_and_every_alignment() {
     for wanted in 1..=LENGTH_MAX {
         check(&text, 0..text.len(), both(wanted));
         check(&[b'k'; 300], 7..300, both(wanted));
-        let wide = Wanted { length: Some(wanted), whole: Some(wanted + 9) };
-        check(&text, 0..text.len(), [Wanted::default(), wide]);
+        check(&text, 0..text.len(), ([None, Some(wanted)], [None, Some(wanted + 9)]));
     }
 }
 
@@ -201,7 +217,7 @@ fn newlines_are_counted() {
 proptest::proptest! {
     #[test]
     fn the_same_as_looking_at_every_byte(
-        parts in proptest::collection::vec(("[abckmnxyz_.+]{0,90}", "[ =%\\\\\\n\u{e9}]{0,3}"), 0..12),
+        parts in proptest::collection::vec(("[abckmnxyz27_.+]{0,90}", "[ =%\\\\\\n\u{e9}]{0,3}"), 0..12),
         from in 0usize..20,
         upto in 0usize..400,
         lengths in (1usize..=LENGTH_MAX, 1usize..=LENGTH_MAX),
@@ -209,8 +225,9 @@ proptest::proptest! {
     ) {
         let text: String = parts.iter().map(|(run, gap)| format!("{run}{gap}")).collect();
         let upto = upto.min(text.len());
-        let wanted = [lengths.0, lengths.1].map(|l| Wanted { length: Some(l), whole: whole.map(|w| w.max(l)) });
-        check(text.as_bytes(), from.min(upto)..upto, wanted);
+        let lengths = [lengths.0, lengths.1].map(Some);
+        let wholes = lengths.map(|length| whole.max(length).filter(|_| whole.is_some()));
+        check(text.as_bytes(), from.min(upto)..upto, (lengths, wholes));
     }
 
     #[test]

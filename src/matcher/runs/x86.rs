@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "vector loads take pointers")]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi32_si128, _mm_loadu_si128,
+    __m128i, __m256i, __m512i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi32_si128, _mm_loadu_si128,
     _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16,
     _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_loadu_si256,
     _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16,
@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::blocks::{BATCH, Row};
-use super::{BLOCK, Classes, FIRST, Firsts, Found, Wanted, Window, blocks};
+use super::{BLOCK, Classes, FIRST, Firsts, Found, Lengths, Window, blocks, firsts_of};
 
 fn load(half: &[u8; 16]) -> __m128i {
     // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
@@ -25,7 +25,7 @@ pub(super) fn each_avx2<F: Found>(
     text: &[u8],
     places: Range<usize>,
     (classes, firsts): (&Classes, &Firsts),
-    wanted: [Wanted; 2],
+    wanted: Lengths,
     found: &mut F,
 ) {
     let (of_class, of_words) = (Classes256::of(classes), Classes256::of(&firsts.words));
@@ -46,6 +46,7 @@ struct Classes256 {
     high: __m256i,
     narrow: __m256i,
     letters: __m256i,
+    digits: __m256i,
 }
 
 impl Classes256 {
@@ -57,6 +58,7 @@ impl Classes256 {
             high: _mm256_broadcastsi128_si256(load(&classes.high)),
             narrow: _mm256_set1_epi8(classes.narrow.cast_signed()),
             letters: _mm256_set1_epi8(classes.letters.cast_signed()),
+            digits: _mm256_set1_epi8(classes.digits.cast_signed()),
         }
     }
 
@@ -69,8 +71,10 @@ impl Classes256 {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn letters(&self, block: &[u8; BLOCK]) -> u64 {
-        bits256(self.shared(block).map(|shared| _mm256_and_si256(shared, self.letters)))
+    fn letters(&self, block: &[u8; BLOCK]) -> [u64; 2] {
+        let shared = self.shared(block);
+        [self.letters, self.digits]
+            .map(|groups| bits256(shared.map(|shared| _mm256_and_si256(shared, groups))))
     }
 
     /// The groups of each byte.
@@ -145,10 +149,63 @@ impl Firsts256 {
     }
 }
 
-/// The places of one window that pass.
+/// [`super::each_first`].
 #[target_feature(enable = "avx2")]
-pub(super) fn pass_avx2(window: &Window, firsts: &Firsts) -> [u64; 2] {
-    Firsts256::of(firsts).pass(window)
+pub(super) fn each_first_avx2(
+    text: &[u8],
+    range: Range<usize>,
+    firsts: &Firsts,
+    found: &mut dyn FnMut(usize, u64),
+) {
+    let firsts = Firsts256::of(firsts);
+    firsts_of(text, range, |window| firsts.pass(window), found);
+}
+
+/// [`super::each_first`].
+#[target_feature(enable = "avx512bw,avx2")]
+pub(super) fn each_first_avx512(
+    text: &[u8],
+    range: Range<usize>,
+    firsts: &Firsts,
+    found: &mut dyn FnMut(usize, u64),
+) {
+    let firsts = Firsts512::of(firsts);
+    firsts_of(text, range, |window| firsts.pass(window), found);
+}
+
+/// [`Firsts`], each table four times in a register.
+struct Firsts512 {
+    lows: [__m512i; FIRST],
+    highs: [__m512i; FIRST],
+    anywhere: __m512i,
+}
+
+impl Firsts512 {
+    #[target_feature(enable = "avx512bw,avx2")]
+    #[inline]
+    fn of(firsts: &Firsts) -> Self {
+        Self {
+            lows: firsts.low.map(|table| _mm512_broadcast_i32x4(load(&table))),
+            highs: firsts.high.map(|table| _mm512_broadcast_i32x4(load(&table))),
+            anywhere: _mm512_set1_epi8(firsts.anywhere.cast_signed()),
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx2")]
+    #[inline]
+    fn pass(&self, window: &Window) -> [u64; 2] {
+        let nibble = _mm512_set1_epi8(15);
+        let mut sets = _mm512_set1_epi8(-1);
+        for (position, (low, high)) in self.lows.iter().zip(&self.highs).enumerate() {
+            // SAFETY: 64 bytes from the byte `position` (0 to 3) of the 67 bytes of the window.
+            let bytes = unsafe { _mm512_loadu_si512(window.as_ptr().add(position).cast()) };
+            let by_low = _mm512_shuffle_epi8(*low, bytes);
+            let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
+            let by_high = _mm512_shuffle_epi8(*high, upper);
+            sets = _mm512_and_si512(sets, _mm512_and_si512(by_low, by_high));
+        }
+        [_mm512_test_epi8_mask(sets, sets), _mm512_test_epi8_mask(sets, self.anywhere)]
+    }
 }
 
 #[target_feature(enable = "avx512bw,avx2,bmi1,bmi2")]
@@ -156,7 +213,7 @@ pub(super) fn each_avx512<F: Found>(
     text: &[u8],
     places: Range<usize>,
     (classes, firsts): (&Classes, &Firsts),
-    wanted: [Wanted; 2],
+    wanted: Lengths,
     found: &mut F,
 ) {
     let table = |table: &[u8; 16]| _mm512_broadcast_i32x4(load(table));
@@ -179,21 +236,15 @@ pub(super) fn each_avx512<F: Found>(
             [_mm512_test_epi8_mask(shared, narrow), _mm512_test_epi8_mask(shared, shared)]
         }
     };
-    let (of_class, letter) = (groups(classes), _mm512_set1_epi8(classes.letters.cast_signed()));
-    let letters = |block: &[u8; BLOCK]| _mm512_test_epi8_mask(of_class(block), letter);
-    let (lows, highs) = (firsts.low.map(|t| table(&t)), firsts.high.map(|t| table(&t)));
-    let anywhere = _mm512_set1_epi8(firsts.anywhere.cast_signed());
-    let pass = |window: &Window| {
-        let mut sets = _mm512_set1_epi8(-1);
-        for (position, (low, high)) in lows.iter().zip(&highs).enumerate() {
-            // SAFETY: 64 bytes from the byte `position` (0 to 3) of the 67 bytes of the window.
-            let bytes = unsafe { _mm512_loadu_si512(window.as_ptr().add(position).cast()) };
-            let by_low = _mm512_shuffle_epi8(*low, bytes);
-            let by_high = _mm512_shuffle_epi8(*high, upper(bytes));
-            sets = _mm512_and_si512(sets, _mm512_and_si512(by_low, by_high));
-        }
-        [_mm512_test_epi8_mask(sets, sets), _mm512_test_epi8_mask(sets, anywhere)]
+    let of_class = groups(classes);
+    let [letter, digit] =
+        [classes.letters, classes.digits].map(|groups| _mm512_set1_epi8(groups.cast_signed()));
+    let letters = |block: &[u8; BLOCK]| {
+        let groups = of_class(block);
+        [_mm512_test_epi8_mask(groups, letter), _mm512_test_epi8_mask(groups, digit)]
     };
+    let firsts_512 = Firsts512::of(firsts);
+    let pass = |window: &Window| firsts_512.pass(window);
     let in_row = |row: Row, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]| {
         let shifts = row.0.map(|shift| _mm_cvtsi32_si128(shift.cast_signed()));
         let so_many = |bits| {
@@ -234,7 +285,7 @@ pub(super) fn each_ssse3<F: Found>(
     text: &[u8],
     places: Range<usize>,
     (classes, firsts): (&Classes, &Firsts),
-    wanted: [Wanted; 2],
+    wanted: Lengths,
     found: &mut F,
 ) {
     let (nibble, zero) = (_mm_set1_epi8(15), _mm_setzero_si128());
@@ -258,8 +309,9 @@ pub(super) fn each_ssse3<F: Found>(
             })
         }
     };
-    let of_letters = bitmaps(classes, classes.letters);
-    let letters = |block: &[u8; BLOCK]| of_letters(block)[0];
+    let (of_letters, of_digits) =
+        (bitmaps(classes, classes.letters), bitmaps(classes, classes.digits));
+    let letters = |block: &[u8; BLOCK]| [of_letters(block)[0], of_digits(block)[0]];
     let (lows, highs) = (firsts.low.map(|t| load(&t)), firsts.high.map(|t| load(&t)));
     let anywhere = _mm_set1_epi8(firsts.anywhere.cast_signed());
     let pass = |window: &Window| {
