@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 
-pub use meter::Meter;
+pub use meter::{Meter, OfWatch};
 pub use watch::{Batch, QUEUE_BATCHES, WatchReader, record};
 
 use crate::finding::{Finding, FoundKey, KnownKeys, Report, Skipped};

@@ -247,6 +247,12 @@ pub trait Sink {
     }
     /// What was remembered of a file can be forgotten.
     fn gone(&mut self, _file: PathId) {}
+    /// Bytes of a log are gone that were there and were not read: at least so many, perhaps none.
+    fn lost(&mut self, _path: &Path, _bytes: u64) {}
+    /// File events were lost; everything is looked at.
+    fn rescanned(&mut self) {}
+    /// Why changes are found by looking for them only; `None`: file events tell of them.
+    fn degraded(&mut self, _why: Option<&str>) {}
     /// Something about a stream that an operator may want to know. Sources never log paths
     /// themselves: a path may hold a key, and only sinks can tell.
     fn note(&mut self, path: &Path, what: &'static str);
@@ -291,6 +297,15 @@ impl<S: Sink + ?Sized> Sink for &mut S {
     }
     fn gone(&mut self, file: PathId) {
         (**self).gone(file);
+    }
+    fn lost(&mut self, path: &Path, bytes: u64) {
+        (**self).lost(path, bytes);
+    }
+    fn rescanned(&mut self) {
+        (**self).rescanned();
+    }
+    fn degraded(&mut self, why: Option<&str>) {
+        (**self).degraded(why);
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{error, info, warn};
 
-use super::meter::Meter;
+use super::meter::{Meter, OfWatch};
 use super::{placed, shown};
 use crate::clock;
 use crate::ledger::{self, Offset, Sighting};
@@ -61,6 +61,10 @@ pub struct WatchReader {
     /// Something in git was not decided.
     undecided: bool,
     meter: Arc<Meter>,
+    /// What is counted of this watch.
+    of: Arc<OfWatch>,
+    /// What the log told of it last: why it is degraded, if it is.
+    told: Option<String>,
     /// Bytes of the item that were read before and are fed as context.
     context: usize,
 }
@@ -78,7 +82,6 @@ impl WatchReader {
     ) -> Self {
         let filter = lookup.filter();
         Self {
-            watch,
             host,
             matcher: matcher.with_shapes(filter.shapes().clone()),
             filter,
@@ -89,6 +92,9 @@ impl WatchReader {
             to,
             ready,
             undecided: false,
+            of: meter.of_watch(&watch),
+            told: None,
+            watch,
             meter,
             context: 0,
         }
@@ -104,6 +110,7 @@ impl WatchReader {
 
     /// Nothing more comes. `last` is dropped when all that came is written.
     pub fn close(self, last: Box<dyn Send>) {
+        self.of.set_degraded(None);
         // A recorder that is gone drops it at once.
         let batch = Batch { last: Some(last), ..Batch::default() };
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.hand_over(batch);
@@ -298,6 +305,37 @@ impl Sink for WatchReader {
         // A closed queue shows at the end of the next item.
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
             self.send(Some(Offset { watch: self.watch.clone(), file, followed: None }));
+    }
+
+    fn lost(&mut self, path: &Path, bytes: u64) {
+        self.of.lost_bytes.add(bytes);
+        let path = shown(&self.matcher, &self.filter, path);
+        warn!(
+            path,
+            lost_bytes = bytes,
+            "lost: a log was replaced, cut or removed before it was read"
+        );
+    }
+
+    fn rescanned(&mut self) {
+        self.of.rescans.add(1);
+        info!(watch = self.watch, "file events were lost; everything is looked at");
+    }
+
+    fn degraded(&mut self, why: Option<&str>) {
+        self.of.set_degraded(why);
+        if self.told.as_deref() == why {
+            return;
+        }
+        match why {
+            Some(why) if self.meter.may_tell_degraded() => {
+                warn!(watch = self.watch, why, "degraded: changes are found by looking for them");
+            }
+            // Another watch was told of within the minute; this one's turn comes.
+            Some(_) => return,
+            None => info!(watch = self.watch, "file events tell of changes again"),
+        }
+        self.told = why.map(str::to_owned);
     }
 
     fn note(&mut self, path: &Path, what: &'static str) {

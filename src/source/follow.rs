@@ -14,13 +14,11 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use globset::GlobSet;
-use tracing::warn;
-
 use crate::source::reader::{self, Links};
 use crate::source::{
     CONTEXT_MAX, End, Item, Kind, PathId, Position, Sink, SourceError, Stat, Stop, marker, path_id,
 };
+use globset::GlobSet;
 
 pub use glob::PathGlob;
 use hints::Hints;
@@ -121,10 +119,15 @@ impl Follow {
             let now = Instant::now();
             if now >= tick_at {
                 hints.watch(&self.options.include);
+                sink.degraded(hints.trouble());
                 self.tick(now);
                 tick_at = now + TICK;
             }
-            if now >= walk_at || hints.take_rescan() {
+            let lost = hints.take_lost();
+            if lost {
+                sink.rescanned();
+            }
+            if now >= walk_at || hints.take_rescan() || lost {
                 self.walk_all(now);
                 walk_at = now + WALK_EVERY;
             }
@@ -441,7 +444,7 @@ impl Follow {
             sink.note(&place, "read a rotated log to its end");
             return;
         }
-        sink.note(path, "a log was replaced, cut or removed; what was not read of it is lost");
+        sink.lost(path, known.stat.size.saturating_sub(known.position.offset));
     }
 
     fn read_from(
@@ -535,21 +538,4 @@ fn end_of(file: &mut File) -> io::Result<Position> {
         tail.drain(..surplus);
     }
     Ok(Position { offset, lines, marker: marker(&tail) })
-}
-
-/// Says in the log that hints are not to be had, and why.
-fn warn_degraded(error: &notify::Error) {
-    // Only the kind: the paths beside it may hold a key.
-    let advice = match error.kind {
-        notify::ErrorKind::MaxFilesWatch => {
-            "raise fs.inotify.max_user_watches; until then folders are walked every 30 s"
-        }
-        _ => "folders are walked every 30 s",
-    };
-    let error = match &error.kind {
-        notify::ErrorKind::Io(error) => reader::describe(error),
-        notify::ErrorKind::MaxFilesWatch => "the limit of file watches is reached".to_owned(),
-        _ => "a folder cannot be watched".to_owned(),
-    };
-    warn!(error, advice, "degraded: no file events for some folders");
 }

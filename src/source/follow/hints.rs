@@ -11,7 +11,8 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::{PathGlob, warn_degraded};
+use super::PathGlob;
+use crate::source::reader;
 
 /// Hints that wait; more lead to a walk over everything.
 const QUEUE_MAX: usize = 4_096;
@@ -22,22 +23,22 @@ pub(in crate::source) struct Hints {
     watched: HashMap<PathBuf, (u64, u64)>,
     paths: Receiver<PathBuf>,
     rescan: Arc<AtomicBool>,
-    complained: bool,
+    /// Events were lost.
+    lost: Arc<AtomicBool>,
+    /// Why there are no hints for some folders.
+    trouble: Option<String>,
 }
 
 impl Hints {
     pub(in crate::source) fn new() -> Self {
         let (to, paths) = sync_channel(QUEUE_MAX);
         let rescan = Arc::new(AtomicBool::new(false));
-        let flag = rescan.clone();
+        let lost = Arc::new(AtomicBool::new(false));
+        let flag = lost.clone();
         let watcher = notify::recommended_watcher(move |event| handle(event, &to, &flag));
-        let mut hints =
-            Self { watcher: None, watched: HashMap::new(), paths, rescan, complained: false };
-        match watcher {
-            Ok(watcher) => hints.watcher = Some(watcher),
-            Err(error) => hints.complain(&error),
-        }
-        hints
+        let trouble = watcher.as_ref().err().map(describe);
+        let watcher = watcher.ok();
+        Self { watcher, watched: HashMap::new(), paths, rescan, lost, trouble }
     }
 
     /// Watches every root that exists; one that vanished is watched anew when it is back.
@@ -73,20 +74,23 @@ impl Hints {
         match watcher.watch(place, mode) {
             Ok(()) => {
                 self.watched.insert(place.to_owned(), id);
-                // What came before the watch stood is found by a walk.
                 self.rescan.store(true, Ordering::Release);
             }
-            Err(error) => self.complain(&error),
+            Err(error) => self.trouble = Some(describe(&error)),
         }
     }
 
-    fn complain(&mut self, error: &notify::Error) {
-        if !std::mem::replace(&mut self.complained, true) {
-            warn_degraded(error);
-        }
+    /// Why there are no hints for some folders, if that is so.
+    pub(in crate::source) fn trouble(&self) -> Option<&str> {
+        self.trouble.as_deref()
     }
 
-    /// Whether everything has to be looked at; asked for once.
+    /// Whether events were lost, so that everything has to be looked at; asked for once.
+    pub(in crate::source) fn take_lost(&self) -> bool {
+        self.lost.swap(false, Ordering::AcqRel)
+    }
+
+    /// Whether a folder is watched since it was asked for last: what came before is found by a walk.
     pub(in crate::source) fn take_rescan(&self) -> bool {
         self.rescan.swap(false, Ordering::AcqRel)
     }
@@ -106,13 +110,13 @@ impl Hints {
     }
 }
 
-fn handle(event: notify::Result<notify::Event>, to: &SyncSender<PathBuf>, rescan: &AtomicBool) {
+fn handle(event: notify::Result<notify::Event>, to: &SyncSender<PathBuf>, lost: &AtomicBool) {
     let Ok(event) = event else {
-        rescan.store(true, Ordering::Release);
+        lost.store(true, Ordering::Release);
         return;
     };
     if event.need_rescan() {
-        rescan.store(true, Ordering::Release);
+        lost.store(true, Ordering::Release);
     }
     // Our own reading opens files too; only the end of writing tells something.
     let wanted = match event.kind {
@@ -122,8 +126,19 @@ fn handle(event: notify::Result<notify::Event>, to: &SyncSender<PathBuf>, rescan
     if wanted {
         for path in event.paths {
             if to.try_send(path).is_err() {
-                rescan.store(true, Ordering::Release);
+                lost.store(true, Ordering::Release);
             }
         }
+    }
+}
+
+/// What is wrong, and what helps. Without the paths: they may hold a key.
+fn describe(error: &notify::Error) -> String {
+    match &error.kind {
+        notify::ErrorKind::MaxFilesWatch => {
+            "the limit of file watches is reached; raise fs.inotify.max_user_watches".to_owned()
+        }
+        notify::ErrorKind::Io(error) => reader::describe(error),
+        _ => "a folder cannot be watched".to_owned(),
     }
 }

@@ -100,6 +100,7 @@ impl Poll {
                 sink.ready();
             }
             self.watch(&mut hints);
+            sink.degraded(hints.trouble());
             if self.wait(&hints, now + TICK, stop) {
                 new_until = Instant::now() + NEW_FOR;
             }
@@ -152,7 +153,7 @@ impl Poll {
             if left.is_zero() {
                 return false;
             }
-            if hints.take_rescan() || !paths.is_empty() {
+            if hints.take_rescan() || hints.take_lost() || !paths.is_empty() {
                 // A push is more than one event.
                 std::thread::sleep(NAP);
                 paths.extend(hints.wait(Duration::ZERO));
