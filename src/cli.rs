@@ -34,8 +34,18 @@ pub enum Command {
     /// Git hooks: refuse commits and pushes that hold keys
     #[command(subcommand)]
     Hook(Hook),
-    /// Watch folders and logs, act on leaked keys, tell people (the daemon)
+    /// Watch folders, logs, repositories, the journal and pipes, act on leaked keys, tell people (the
+    /// daemon)
     Watch(Watch),
+    /// Ask the daemon how it does; exit code 1: none runs, 3: something is not read
+    Status {
+        /// Where the registry is that the daemon works on
+        #[command(flatten)]
+        registry: RegistryArg,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
+    },
     /// Check a configuration file
     #[command(subcommand)]
     Config(Config),
@@ -260,6 +270,9 @@ pub struct Watch {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+    /// Watch standard input as well, to its end
+    #[arg(long)]
+    pub stdin: bool,
     /// How to write the log to standard error
     #[arg(long, value_enum, default_value_t)]
     pub log_format: ListFormat,

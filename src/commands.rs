@@ -15,6 +15,7 @@ mod output;
 mod registry;
 mod rule;
 mod scan;
+mod status;
 mod watch;
 
 use std::ffi::OsString;
@@ -88,6 +89,7 @@ fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
         Command::Scan(scan) => scan::run(&scan),
         Command::Hook(hook) => hook::run(&hook),
         Command::Watch(watch) => watch::run(&watch),
+        Command::Status { registry, format } => status::run(&registry, format.format),
         Command::Config(config) => config::run(&config),
         Command::Demo => demo::run(),
         Command::Init(init) => init::run(&init),

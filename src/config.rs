@@ -14,6 +14,7 @@ use crate::mail::{self, Mailer, Smtp, SmtpError};
 use crate::registry::folder;
 use crate::source::follow::{self, Mode, PathGlob};
 use crate::source::git::poll;
+use crate::source::journald;
 
 pub use setting::Settings;
 
@@ -109,7 +110,7 @@ struct Builder {
 
 impl Builder {
     fn config(&self, settings: Settings) -> Result<Config, ConfigError> {
-        let watches = settings
+        let watches: Vec<Watch> = settings
             .watch
             .iter()
             .enumerate()
@@ -118,6 +119,7 @@ impl Builder {
             .into_iter()
             .flatten()
             .collect();
+        self.refuse_twice(&watches)?;
         let response = &settings.response;
         let brake = response.brake.clone().unwrap_or_default();
         let default = Brake::default();
@@ -157,7 +159,10 @@ impl Builder {
                 let from_beginning = watch.start == Some(setting::Start::Beginning);
                 (logs.as_slice(), Some(Mode::Logs { from_beginning }))
             }
-            (None, None) => (watch.git.as_deref().unwrap_or_default(), None),
+            (None, None) => match &watch.git {
+                Some(git) => (git.as_slice(), None),
+                None => return Ok(vec![self.other(watch)]),
+            },
         };
         // A folder that is left out is left out with all that is in it.
         let below = watch.exclude.iter().map(|glob| format!("{}/**", glob.trim_end_matches('/')));
@@ -191,6 +196,50 @@ impl Builder {
             Ok(Watch { name: format!("{kind} {absolute}"), follow, said })
         };
         patterns.iter().map(one).collect()
+    }
+
+    /// A source without paths to match.
+    fn other(&self, watch: &setting::WatchFields) -> Watch {
+        if let Some(journald) = &watch.journald {
+            let directory = journald.directory.as_deref().map(|folder| self.resolve(folder));
+            // The units are no part of the name: where they change it goes on where it was.
+            let name = match &directory {
+                Some(folder) => format!("journald {}", folder.display()),
+                None => "journald".to_owned(),
+            };
+            let said = format!("{:?} {:?}", journald.units, watch.start);
+            let from_beginning = watch.start == Some(setting::Start::Beginning);
+            let units = journald.units.clone();
+            let options = journald::Options { units, directory, from_beginning };
+            return Watch { name, follow: Followed::Journald(options), said };
+        }
+        match &watch.pipe {
+            Some(path) => {
+                let path = self.resolve(path);
+                let name = format!("pipe {}", path.display());
+                Watch { name, follow: Followed::Pipe(path), said: String::new() }
+            }
+            None => Watch::stdin(),
+        }
+    }
+
+    /// Each of these remembers or reads what only one of its kind can.
+    fn refuse_twice(&self, watches: &[Watch]) -> Result<(), ConfigError> {
+        let alone = |watch: &&Watch| {
+            matches!(watch.follow, Followed::Journald(_) | Followed::Pipe(_) | Followed::Stdin)
+        };
+        let mut names: Vec<&str> =
+            watches.iter().filter(alone).map(|watch| watch.name.as_str()).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|two| two.first() == two.last()) {
+            return Err(ConfigError::Choice {
+                path: self.path.clone(),
+                field: "watch".to_owned(),
+                why: "the same journal, pipe or standard input is watched twice; give each once, a \
+                    journal with all its units",
+            });
+        }
+        Ok(())
     }
 
     fn mail(&self, mail: setting::Mail) -> Result<mail::Settings, ConfigError> {

@@ -2,11 +2,18 @@
 //! changed configuration, and ends them.
 //!
 //! Stopping flows downstream: sources return, their queues close, the recorder writes what is left
-//! and ends. Undone actions and notices stay in the ledger, so ending never has to finish them. A
-//! stage that dies ends the daemon, and systemd starts it again.
+//! and ends. Undone actions and notices stay in the ledger, so ending never has to finish them.
+//!
+//! A source that fails is started again, after a pause that grows: it goes on where it was, and the
+//! others never noticed. The recorder, mail and what acts have no such place to go on from: one of
+//! them that dies ends the daemon, and systemd starts it again. So does a part that hangs.
 
 mod front;
 mod listen;
+mod restart;
+mod socket;
+mod status;
+mod watchdog;
 
 use std::fs::OpenOptions;
 use std::net::SocketAddr;
@@ -14,6 +21,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use sd_notify::NotifyState;
@@ -29,12 +37,22 @@ use crate::registry::{Registry, RegistryError};
 use crate::response::{self, local::LocalExecutor};
 use crate::source::follow;
 use crate::source::git::poll;
+use crate::source::{SourceError, journald, pipe};
+use crate::text;
+use crate::vital::Pulse;
 
 use front::{Event, Front};
-use listen::View;
+use socket::Socket;
+use status::View;
+use watchdog::Watchdog;
+
+pub use socket::{AskError, ask};
+pub use status::{State, Status, Took, WatchStatus};
 
 /// What the second signal ends with: not all that was read is written.
 const EXIT_AT_ONCE: i32 = 3;
+/// Between looks whether everything is done that the end of all input leaves to do.
+const FINISH_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One entry of the configuration's `watch`.
 #[derive(Clone, Debug)]
@@ -48,6 +66,21 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Standard input.
+    #[must_use]
+    pub fn stdin() -> Self {
+        Self { name: "stdin".to_owned(), follow: Followed::Stdin, said: String::new() }
+    }
+
+    /// Why it cannot be watched here at all, if so.
+    pub fn check(&self) -> Result<(), SourceError> {
+        match &self.follow {
+            Followed::Journald(_) => journald::check(),
+            Followed::Pipe(path) => pipe::check(path),
+            Followed::Files(_) | Followed::Git(_) | Followed::Stdin => Ok(()),
+        }
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         (&self.name, &self.said) == (&other.name, &other.said)
     }
@@ -60,6 +93,12 @@ pub enum Followed {
     Files(follow::Options),
     /// Repositories.
     Git(poll::Options),
+    /// The system's journal.
+    Journald(journald::Options),
+    /// A named pipe.
+    Pipe(PathBuf),
+    /// Standard input, to its end.
+    Stdin,
 }
 
 /// What the daemon does.
@@ -97,7 +136,7 @@ pub enum DaemonError {
     Running(PathBuf),
     /// A thread ended that should not have.
     #[error("{0} ended unexpectedly; the log says why")]
-    Stage(String),
+    Stage(&'static str),
     /// An address to listen on.
     #[error("cannot listen on {0}: {1}; choose another port for `listen`")]
     Listen(SocketAddr, #[source] std::io::Error),
@@ -119,6 +158,7 @@ pub fn run(
     let runtime = runtime()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let listener = listen::bind(options.listen)?;
+    let socket = Socket::bind(dir)?;
     ledger::keep_policy(&mut registry, &options.ledger.policy)?;
     response::tell_head(&mut registry)?;
     if options.ledger.policy.mode == Mode::Observe {
@@ -139,12 +179,28 @@ pub fn run(
     })?;
     info!(?mode, "watching");
     let mut executor = LocalExecutor::new(registry.reopen()?);
-    let ready = Arc::new(AtomicBool::new(false));
-    let view = View { registry: registry.reopen()?, meter: front.meter(), ready: ready.clone() };
-    let mut supervisor = Supervisor { front, mail, reread, listen: options.listen, ready };
+    let (board, pulse) = (front.board(), Arc::new(Pulse::default()));
+    let view = View {
+        registry: registry.reopen()?,
+        meter: front.meter(),
+        board: board.clone(),
+        options: front.options(),
+    };
+    let mut supervisor = Supervisor {
+        registry: registry.reopen()?,
+        front,
+        mail,
+        reread,
+        listen: options.listen,
+        acting: pulse.clone(),
+        told: String::new(),
+    };
     let outcome = runtime.block_on(async {
-        let act = response::run(&mut registry, &mut executor, &wake, &acted, ended.clone());
-        let tell = listen::serve(listener, view, ended);
+        let took = |took| board.took.add(took);
+        let ties =
+            response::Ties { wake: &wake, acted: &acted, turned: &|| pulse.beat(), took: &took };
+        let act = response::run(&mut registry, &mut executor, &ties, ended.clone());
+        let tell = listen::serve(listener, &socket, view, ended);
         let supervise = async {
             let outcome = supervisor.run(signals, events).await;
             supervisor.front.stop();
@@ -220,47 +276,110 @@ impl Signals {
 
 /// Watches over the threads, and says how they do.
 struct Supervisor<'a> {
+    registry: Registry,
     front: Front,
     mail: watch::Sender<Arc<mail::Settings>>,
     reread: &'a mut dyn FnMut() -> Result<Fresh, String>,
     listen: Option<SocketAddr>,
-    /// Whether nothing can be missed; the service manager knows.
-    ready: Arc<AtomicBool>,
+    /// Of what carries actions out.
+    acting: Arc<Pulse>,
+    /// What the service manager shows.
+    told: String,
 }
 
 impl Supervisor<'_> {
-    /// Until a signal comes or a thread ends.
+    /// Until a signal comes, a thread ends that should not, or nothing more can come.
     async fn run(
         &mut self,
         mut signals: Signals,
         mut events: mpsc::Receiver<Event>,
     ) -> Result<(), DaemonError> {
+        let mut watchdog = Watchdog::new();
+        let mut looks = tokio::time::interval(watchdog.every);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
+            let restart = self.front.next_restart();
             tokio::select! {
                 _ = signals.terminate.recv() => break,
                 _ = signals.interrupt.recv() => break,
                 _ = signals.hangup.recv() => self.reload()?,
+                () = until(restart) => self.front.restart()?,
+                _ = looks.tick() => self.look(&mut watchdog),
                 event = events.recv() => match event {
                     Some(Event::Ready(id)) => self.front.ready(id),
-                    Some(Event::Ended(part)) => self.front.ended(part)?,
-                    None => return Err(DaemonError::Stage("every thread".to_owned())),
+                    Some(Event::Ended(part, ending)) => self.front.ended(part, ending)?,
+                    None => return Err(DaemonError::Stage("every thread")),
                 }
             }
-            if !self.ready.load(Ordering::Acquire) && self.front.is_ready() {
-                info!("ready");
-                tell(&[NotifyState::Ready, NotifyState::Status("watching")]);
-                self.ready.store(true, Ordering::Release);
+            if self.front.is_done() {
+                info!("nothing more comes from any watch");
+                self.finish().await;
+                break;
             }
+            self.tell_readiness();
         }
         info!("ending");
         tell(&[NotifyState::Stopping]);
         Ok(())
     }
 
+    fn tell_readiness(&mut self) {
+        let ready = &self.front.board().ready;
+        let is_ready = self.front.is_ready();
+        if is_ready && !ready.load(Ordering::Acquire) {
+            info!("ready");
+            tell(&[NotifyState::Ready]);
+            self.tell_status();
+        }
+        ready.store(is_ready, Ordering::Release);
+    }
+
+    fn look(&mut self, watchdog: &mut Watchdog) {
+        let board = self.front.board();
+        let mut parts = self.front.parts();
+        parts.push(("the one that acts".to_owned(), self.acting.clone()));
+        board.set_stuck(watchdog.look(&parts, &board.stuck()));
+        self.tell_status();
+    }
+
+    /// A line for `systemctl status`.
+    fn tell_status(&mut self) {
+        let (board, meter) = (self.front.board(), self.front.meter());
+        let (watches, failed) = board.count();
+        let state = match (failed, board.ready.load(Ordering::Acquire)) {
+            (0, true) => "ready".to_owned(),
+            (0, false) => "starting".to_owned(),
+            (failed, _) => format!("degraded ({failed} failed)"),
+        };
+        let line = format!(
+            "{state}, {watches} watched; {} and {} read; registered keys seen {}",
+            text::plural(meter.bytes.get(), "byte"),
+            text::plural(meter.lines.get(), "line"),
+            text::plural(meter.registered.get(), "time"),
+        );
+        if line != self.told {
+            tell(&[NotifyState::Status(&line)]);
+            self.told = line;
+        }
+    }
+
+    /// Whoever pipes something in wants what follows from it done, too; within the time that ending
+    /// has anyway.
+    async fn finish(&mut self) {
+        let end = Instant::now() + front::GRACE;
+        let due = |total: &ledger::Total| total.state == "due" && total.count > 0;
+        while Instant::now() < end {
+            match ledger::totals(&mut self.registry) {
+                Ok(totals) if !totals.iter().any(due) => return,
+                Ok(_) | Err(_) => tokio::time::sleep(FINISH_LOOK_EVERY).await,
+            }
+        }
+    }
+
     /// Takes the configuration as it is now, as a whole or not at all.
     fn reload(&mut self) -> Result<(), DaemonError> {
         info!("reading the configuration anew");
-        self.ready.store(false, Ordering::Release);
+        self.front.board().ready.store(false, Ordering::Release);
         match NotifyState::monotonic_usec_now() {
             Ok(now) => tell(&[NotifyState::Reloading, now]),
             Err(error) => error!(%error, "cannot tell the service manager"),
@@ -288,6 +407,14 @@ impl Supervisor<'_> {
     }
 }
 
+/// Until a point in time; for ever where there is none.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         error!(%error, "cannot tell the service manager");
@@ -297,5 +424,5 @@ fn tell(states: &[NotifyState<'_>]) {
 /// The name of this host.
 #[must_use]
 pub fn host() -> String {
-    crate::text::clean(rustix::system::uname().nodename().to_bytes())
+    text::clean(rustix::system::uname().nodename().to_bytes())
 }

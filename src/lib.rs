@@ -31,6 +31,7 @@ pub mod text;
 
 pub mod clock;
 pub mod secret;
+pub mod vital;
 
 // What goes in, and what is looked for.
 pub mod rule;

@@ -52,20 +52,32 @@ pub trait Executor {
     fn execute<'a>(&'a mut self, action: &'a DueAction) -> Execution<'a>;
 }
 
-/// Carries out what is due until asked to stop. `acted` is notified after each batch.
+/// Who is told what.
+pub struct Ties<'a> {
+    /// Notified when there may be something to do.
+    pub wake: &'a Notify,
+    /// To be notified after each batch.
+    pub acted: &'a Notify,
+    /// The loop went round.
+    pub turned: &'a dyn Fn(),
+    /// An action took effect, so long after the sighting.
+    pub took: &'a dyn Fn(Duration),
+}
+
+/// Carries out what is due until asked to stop.
 pub async fn run(
     registry: &mut Registry,
     executor: &mut dyn Executor,
-    wake: &Notify,
-    acted: &Notify,
+    ties: &Ties<'_>,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut daily = tokio::time::interval_at(Instant::now() + TELL_EVERY, TELL_EVERY);
     loop {
-        match step(registry, executor).await {
+        (ties.turned)();
+        match step(registry, executor, ties.took).await {
             Ok(0) => {}
             Ok(_) => {
-                acted.notify_one();
+                ties.acted.notify_one();
                 continue;
             }
             Err(error) => error!(%error, "cannot work on the outbox; trying again"),
@@ -73,7 +85,7 @@ pub async fn run(
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
             // An incident may need no action at all: its notices wait for nobody then.
-            () = wake.notified() => acted.notify_one(),
+            () = ties.wake.notified() => ties.acted.notify_one(),
             _ = daily.tick() => {
                 if let Err(error) = tell_head(registry) {
                     error!(%error, "cannot read the end of the audit log");
@@ -85,11 +97,19 @@ pub async fn run(
 }
 
 /// Carries out what is due now; answers how many actions were tried.
-pub async fn step(registry: &mut Registry, executor: &mut dyn Executor) -> Result<usize> {
+async fn step(
+    registry: &mut Registry,
+    executor: &mut dyn Executor,
+    took: &dyn Fn(Duration),
+) -> Result<usize> {
     let due = registry.read(|tx| tx.due_actions(clock::now(), BATCH))?;
     for action in &due {
         let outcome = executor.execute(action).await;
         record(registry, action, &outcome)?;
+        if matches!(outcome, Outcome::Done(_)) {
+            let since = clock::now().duration_since(action.since);
+            took(Duration::try_from(since).unwrap_or_default());
+        }
     }
     if !due.is_empty() {
         tell_head(registry)?;

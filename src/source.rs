@@ -1,14 +1,31 @@
 //! What goes in: the contract between sources and whoever reads them.
 //!
-//! A source pushes: it announces an [`Item`], reads bytes straight into the sink's buffer, and ends
-//! the item. It never retries by itself (its supervisor does), never closes over a channel, and
-//! opens regular files only, without following a link in the last place and without blocking.
-//! Whatever it could not read it says with [`Sink::skip`]: a clean answer proves coverage.
+//! # The contract
+//!
+//! - A source pushes: it announces an [`Item`], reads bytes straight into the sink's buffer, and ends
+//!   the item. It knows neither threads nor channels nor what is looked for; a sink that takes its
+//!   time holds it back, and that is all the pressure there is.
+//! - What it could not read it says with [`Sink::skip`], what is gone unread with [`Sink::lost`]: a
+//!   clean answer proves coverage. It goes on with everything else.
+//! - It never retries as a whole. What keeps all of it from going on (its program ended, its pipe is
+//!   gone) it answers as a [`SourceError`], and returns. The supervisor says `degraded`, waits, and
+//!   makes a new one; the pause doubles from one second to a minute. So a source has no pauses of its
+//!   own, and no state that outlives it but what the sink remembers.
+//! - It goes on where the sink's memory says, which is written together with what was found up to
+//!   there. Read twice is harmless (the same place is the same sighting), not read is not.
+//! - It looks at [`Stop`] at least four times a second, also while nothing comes, and returns `Ok` when
+//!   it is asked to, or when nothing more can come.
+//! - It calls [`Sink::ready`] once: from then on nothing that comes can be missed.
+//! - It opens regular files only, without following a link in the last place and without blocking;
+//!   what is no regular file by nature (a pipe, a program's output) is waited for with a limit.
+//! - It runs no program that its input names, and gives a program nothing of its input.
 
 pub mod diff;
 pub mod files;
 pub mod follow;
 pub mod git;
+pub mod journald;
+pub mod pipe;
 pub mod push;
 pub mod reader;
 
@@ -46,6 +63,10 @@ pub enum Kind {
     Ref,
     /// A log of what branches were before.
     Reflog,
+    /// An entry of the system's journal.
+    Journal,
+    /// A named pipe.
+    Pipe,
 }
 
 impl Kind {
@@ -53,6 +74,18 @@ impl Kind {
     #[must_use]
     pub fn is_in_git(self) -> bool {
         matches!(self, Self::Blob | Self::Commit | Self::Tag | Self::PathName | Self::Ref)
+    }
+
+    /// Whether what is found is told together with how far was read, by [`Sink::reached`].
+    #[must_use]
+    pub fn waits(self) -> bool {
+        self.is_in_git() || self == Self::Journal
+    }
+
+    /// Whether what was read cannot be read again: nothing is remembered of how far it was read.
+    #[must_use]
+    pub fn is_read_once(self) -> bool {
+        matches!(self, Self::Pipe | Self::Stdin)
     }
 
     /// The word in reports and in the database.
@@ -71,6 +104,8 @@ impl Kind {
             Self::PathName => "path",
             Self::Ref => "ref",
             Self::Reflog => "reflog",
+            Self::Journal => "journald",
+            Self::Pipe => "pipe",
         }
     }
 }
@@ -360,6 +395,23 @@ pub enum SourceError {
         /// How long.
         seconds: u64,
     },
+    /// The journal without its program.
+    #[error("the journal is read by journalctl, which is not at any of {}", .0.join(", "))]
+    NoJournalctl([&'static str; 3]),
+    /// A program that is to run for ever did not.
+    #[error("{program} ended{}", if .why.is_empty() { String::new() } else { format!(": {}", .why) })]
+    Ended {
+        /// Which.
+        program: &'static str,
+        /// What it said last.
+        why: String,
+    },
+    /// What was read as a pipe is none any more, or another one.
+    #[error("{0}: {1}")]
+    Pipe(String, &'static str),
+    /// Not all was decided: it will be read again.
+    #[error("the registry could not be asked; what came is read again")]
+    Undecided,
     /// The time that was given is used up.
     #[error("the time budget is used up")]
     Late,

@@ -15,7 +15,7 @@ use crate::{config, daemon};
 pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
     log_to_stderr(arguments.log_format);
     refuse_core_dumps()?;
-    let config = read(&arguments.config)?;
+    let config = read(arguments)?;
     let mut files = super::all_rule_files(&config.rules)?;
     let matcher = super::matcher_of(files.clone())?;
     if config.create_if_missing && !config.registry.exists() {
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
     let folder = config.registry;
     let shown = matcher.clone();
     let mut reread = || {
-        reread(&arguments.config, &folder, &mut files)
+        reread(arguments, &folder, &mut files)
             .map_err(|error| shown.redact(super::explained(&error).as_bytes(), &|_| false))
     };
     daemon::run(registry, &folder, matcher, config.daemon, &mut reread)?;
@@ -37,24 +37,33 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
 }
 
 /// A configuration that watches something.
-fn read(file: &Path) -> anyhow::Result<Config> {
-    let config = config::read(file)?;
-    if config.daemon.watches.is_empty() {
-        let file = file.display();
+fn read(arguments: &Watch) -> anyhow::Result<Config> {
+    let mut config = config::read(&arguments.config)?;
+    let file = arguments.config.display();
+    let watches = &mut config.daemon.watches;
+    let stdin = daemon::Watch::stdin();
+    if arguments.stdin && watches.iter().all(|watch| watch.name != stdin.name) {
+        watches.push(stdin);
+    }
+    if watches.is_empty() {
         anyhow::bail!(
-            "{file}: nothing is watched; add an entry with `files`, `logs` or `git` to `watch`"
+            "{file}: nothing is watched; add an entry with `files`, `logs`, `git`, `journald`, \
+             `pipe` or `stdin` to `watch`"
         );
+    }
+    for watch in watches {
+        watch.check().with_context(|| format!("{file}: watch"))?;
     }
     Ok(config)
 }
 
 /// What SIGHUP brings. `files` are the rules that are in use.
 fn reread(
-    file: &Path,
+    arguments: &Watch,
     folder: &Path,
     files: &mut Vec<(String, String)>,
 ) -> anyhow::Result<daemon::Fresh> {
-    let config = read(file)?;
+    let config = read(arguments)?;
     let now = super::all_rule_files(&config.rules)?;
     let changed = now != *files;
     let matcher = changed.then(|| super::matcher_of(now.clone())).transpose()?;

@@ -114,22 +114,38 @@ pub(super) struct WatchFields {
     pub(super) files: Option<Vec<String>>,
     pub(super) logs: Option<Vec<String>>,
     pub(super) git: Option<Vec<String>>,
+    pub(super) journald: Option<Journald>,
+    pub(super) pipe: Option<PathBuf>,
+    #[serde(default)]
+    pub(super) stdin: bool,
     #[serde(default)]
     pub(super) exclude: Vec<String>,
     pub(super) start: Option<Start>,
 }
 
+/// `journald: {}`, or with what narrows it.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Journald {
+    #[serde(default)]
+    pub(super) units: Vec<String>,
+    pub(super) directory: Option<PathBuf>,
+}
+
 impl WatchFields {
     fn check(&self) -> Result<(), String> {
         let patterns = match (&self.files, &self.logs, &self.git) {
+            (None, None, None) => return self.check_other(),
+            _ if self.others() > 0 => return Err(ONE_OF.to_owned()),
             (Some(_), None, None) if self.start.is_some() => {
-                let why = "`start` is for logs and repositories; files are read as a whole";
+                let why = "`start` is for logs, repositories and the journal; files are read as a \
+                    whole";
                 return Err(why.to_owned());
             }
             (Some(patterns), None, None)
             | (None, Some(patterns), None)
             | (None, None, Some(patterns)) => patterns,
-            _ => return Err("expected one of `files`, `logs` and `git`".to_owned()),
+            _ => return Err(ONE_OF.to_owned()),
         };
         if patterns.is_empty() {
             return Err("expected at least one path".to_owned());
@@ -137,7 +153,32 @@ impl WatchFields {
         let wrong = patterns.iter().chain(&self.exclude).find_map(|p| globset::Glob::new(p).err());
         wrong.map_or(Ok(()), |error| Err(error.to_string()))
     }
+
+    /// How many of the sources that have no paths to match are named.
+    fn others(&self) -> u32 {
+        u32::from(self.journald.is_some()) + u32::from(self.pipe.is_some()) + u32::from(self.stdin)
+    }
+
+    fn check_other(&self) -> Result<(), String> {
+        if self.others() != 1 {
+            return Err(ONE_OF.to_owned());
+        }
+        if !self.exclude.is_empty() {
+            return Err("`exclude` is for files, logs and repositories".to_owned());
+        }
+        let Some(journald) = &self.journald else {
+            let why = "`start` is for logs, repositories and the journal; a pipe has no past";
+            return if self.start.is_some() { Err(why.to_owned()) } else { Ok(()) };
+        };
+        let wrong = journald.units.iter().find(|unit| {
+            let fits = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@*?[]".contains(c);
+            unit.is_empty() || unit.starts_with('-') || !unit.chars().all(fits)
+        });
+        wrong.map_or(Ok(()), |unit| Err(format!("`{unit}` is not the name of a unit")))
+    }
 }
+
+const ONE_OF: &str = "expected one of `files`, `logs`, `git`, `journald`, `pipe` and `stdin`";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

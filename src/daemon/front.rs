@@ -1,4 +1,5 @@
-//! The threads: watches, recorder, mail. Watches come and go with the configuration.
+//! The threads: watches, recorder, mail. Watches come and go with the configuration, and a watch that
+//! failed is started again after a pause.
 
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -6,8 +7,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use super::restart::Restarts;
+use super::status::{Board, State};
 use super::{DaemonError, Followed, Mail, Watch, host, runtime};
 use crate::incident::Mode;
 use crate::ledger;
@@ -18,19 +21,34 @@ use crate::registry::lookup::Lookup;
 use crate::registry::{Registry, RegistryError};
 use crate::source::follow::Follow;
 use crate::source::git::poll::Poll;
+use crate::source::journald::Journald;
+use crate::source::pipe::Pipe;
 use crate::source::{SourceError, Stop};
+use crate::vital::Pulse;
 
 /// From the signal to the end, at most.
-const GRACE: Duration = Duration::from_secs(4);
+pub(super) const GRACE: Duration = Duration::from_secs(4);
 /// Events that wait for the supervisor; whoever has one more waits with it.
 const EVENTS_MAX: usize = 64;
+/// Mail gives a sign of life this often.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// What threads tell the supervisor.
 pub(super) enum Event {
     /// A watch misses nothing from now on.
     Ready(u64),
     /// A thread ended, and what it handed on is written.
-    Ended(Part),
+    Ended(Part, Ending),
+}
+
+/// How a thread ended.
+pub(super) enum Ending {
+    /// Nobody knows: it panicked.
+    Died,
+    /// It was asked to, or nothing more can come.
+    Done,
+    /// It cannot go on; why, redacted.
+    Failed(String),
 }
 
 /// Who ended.
@@ -44,13 +62,15 @@ pub(super) enum Part {
 /// Tells when a thread ends, however it ends.
 struct Guard {
     part: Part,
+    ending: Ending,
     events: mpsc::Sender<Event>,
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
         // The supervisor may be gone already; then nobody needs to know.
-        let _told = self.events.blocking_send(Event::Ended(self.part)).is_ok();
+        let ending = std::mem::replace(&mut self.ending, Ending::Died);
+        let _told = self.events.blocking_send(Event::Ended(self.part, ending)).is_ok();
     }
 }
 
@@ -58,6 +78,8 @@ impl Drop for Guard {
 enum Endless {
     Files(Follow),
     Git(Poll),
+    Journald(Journald),
+    Pipe(Pipe),
 }
 
 impl Endless {
@@ -65,6 +87,8 @@ impl Endless {
         match self {
             Self::Files(follow) => follow.run(sink, stop),
             Self::Git(poll) => poll.run(sink, stop),
+            Self::Journald(journald) => journald.run(sink, stop),
+            Self::Pipe(pipe) => pipe.run(sink, stop),
         }
     }
 }
@@ -75,6 +99,7 @@ struct Running {
     watch: Watch,
     stop: Stop,
     ready: bool,
+    pulse: Arc<Pulse>,
 }
 
 /// The threads.
@@ -93,6 +118,10 @@ pub(super) struct Front {
     running: Vec<Running>,
     /// Watches that start when the one of their name has ended: it has their offsets.
     waiting: Vec<Watch>,
+    restarts: Restarts,
+    board: Arc<Board>,
+    /// Of the recorder, of mail.
+    pulses: Vec<(String, Arc<Pulse>)>,
     started: u64,
     threads: Vec<JoinHandle<()>>,
 }
@@ -119,6 +148,9 @@ impl Front {
             stop: Stop::new(),
             running: Vec::new(),
             waiting: watches,
+            restarts: Restarts::default(),
+            board: Arc::new(Board::new()),
+            pulses: Vec::new(),
             started: 0,
             threads: Vec::new(),
         };
@@ -130,12 +162,25 @@ impl Front {
     /// Mail has a thread of its own: a folder or a server that hangs must not hold up an action.
     pub(super) fn mail(&mut self, mut mail: Mail) -> Result<(), DaemonError> {
         let runtime = runtime()?;
-        let guard = Guard { part: Part::Mail, events: self.events.clone() };
+        let (guard, pulse) = (self.guard(Part::Mail), self.pulse("mail"));
         self.spawn("mail", move || {
             let _guard = guard;
             let Mail { registry, settings, templates, acted, ended } = &mut mail;
             let ended = ended.clone();
-            runtime.block_on(mail::run(registry, settings, templates, acted, ended));
+            let run = mail::run(registry, settings, templates, acted, ended);
+            // A server may take its time, within its deadline: what must turn is the thread.
+            let turn = async {
+                loop {
+                    pulse.beat();
+                    tokio::time::sleep(BEAT_EVERY).await;
+                }
+            };
+            runtime.block_on(async {
+                tokio::select! {
+                    () = run => {}
+                    () = turn => {}
+                }
+            });
             // A name look-up that hangs must not hold up the end.
             runtime.shutdown_background();
         })
@@ -155,6 +200,9 @@ impl Front {
         if let Some(matcher) = self.fresh.take() {
             self.matcher = matcher;
         }
+        self.board.keep(|name| watches.iter().any(|watch| watch.name == name));
+        // Somebody may have mended what failed: it is started at once.
+        self.restarts.clear();
         self.waiting = watches;
         let (mut kept, mut stopped) = (0, 0);
         for running in self.running.iter().filter(|running| !running.stop.is_stopped()) {
@@ -186,6 +234,7 @@ impl Front {
     pub(super) fn ready(&mut self, id: u64) {
         for running in self.running.iter_mut().filter(|running| running.id == id) {
             running.ready = true;
+            self.board.set(&running.watch.name, State::Running, None);
         }
     }
 
@@ -194,28 +243,81 @@ impl Front {
         self.meter.clone()
     }
 
+    /// What is told of the watches.
+    pub(super) fn board(&self) -> Arc<Board> {
+        self.board.clone()
+    }
+
+    /// What recording depends on.
+    pub(super) fn options(&self) -> Arc<RwLock<ledger::Options>> {
+        self.options.clone()
+    }
+
+    /// The parts that have to turn.
+    pub(super) fn parts(&self) -> Vec<(String, Arc<Pulse>)> {
+        let watches =
+            self.running.iter().map(|one| (self.board.shown(&one.watch.name), &one.pulse));
+        let watches = watches.map(|(name, pulse)| (name, pulse.clone()));
+        self.pulses.iter().cloned().chain(watches).collect()
+    }
+
     /// Whether nothing that is configured can be missed.
     pub(super) fn is_ready(&self) -> bool {
         let ready = |running: &Running| running.ready && !running.stop.is_stopped();
-        self.waiting.is_empty() && self.running.iter().all(ready)
+        self.waiting.is_empty() && self.restarts.next().is_none() && self.running.iter().all(ready)
     }
 
-    /// A thread ended. Only a watch may, and only when it was asked to.
-    pub(super) fn ended(&mut self, part: Part) -> Result<(), DaemonError> {
-        let stage = match part {
-            Part::Recorder => "the recorder".to_owned(),
-            Part::Mail => "mail".to_owned(),
-            Part::Watch(id) => {
-                let index = self.running.iter().position(|running| running.id == id);
-                match index.map(|index| self.running.remove(index)) {
-                    Some(running) if !running.stop.is_stopped() => {
-                        format!("watch {}", running.watch.name)
-                    }
-                    _ => return self.start_waiting(),
-                }
-            }
+    /// Whether nothing more can come: every watch came to its end.
+    pub(super) fn is_done(&self) -> bool {
+        self.waiting.is_empty() && self.restarts.next().is_none() && self.running.is_empty()
+    }
+
+    /// A thread ended. Only a watch may: when it was asked to, when nothing more can come, or to be
+    /// started again.
+    pub(super) fn ended(&mut self, part: Part, ending: Ending) -> Result<(), DaemonError> {
+        let id = match part {
+            Part::Recorder => return Err(DaemonError::Stage("the recorder")),
+            Part::Mail => return Err(DaemonError::Stage("mail")),
+            Part::Watch(id) => id,
         };
-        Err(DaemonError::Stage(stage))
+        let index = self.running.iter().position(|running| running.id == id);
+        let Some(running) = index.map(|index| self.running.remove(index)) else { return Ok(()) };
+        let why = match ending {
+            _ if running.stop.is_stopped() => return self.start_waiting(),
+            Ending::Done => {
+                info!(watch = self.board.shown(&running.watch.name), "nothing more comes");
+                self.board.set(&running.watch.name, State::Ended, None);
+                return Ok(());
+            }
+            Ending::Died => "it ended unexpectedly; the log says why".to_owned(),
+            Ending::Failed(why) => why,
+        };
+        self.put_off(running.watch, &why);
+        Ok(())
+    }
+
+    /// A watch cannot go on now.
+    fn put_off(&mut self, watch: Watch, why: &str) {
+        let name = self.board.shown(&watch.name);
+        self.board.set(&watch.name, State::Failed, Some(why.to_owned()));
+        let again_in = self.restarts.add(watch, Instant::now()).as_secs();
+        warn!(watch = name, why, again_in, "degraded: a watch failed and is started again");
+    }
+
+    /// When the next watch that failed is started again.
+    pub(super) fn next_restart(&self) -> Option<Instant> {
+        self.restarts.next()
+    }
+
+    /// Starts those again whose time has come.
+    pub(super) fn restart(&mut self) -> Result<(), DaemonError> {
+        for watch in self.restarts.due(Instant::now()) {
+            match self.watch(watch.clone()) {
+                Err(DaemonError::Registry(error)) => self.put_off(watch, &error.to_string()),
+                other => other?,
+            }
+        }
+        Ok(())
     }
 
     fn start_waiting(&mut self) -> Result<(), DaemonError> {
@@ -238,6 +340,9 @@ impl Front {
         let mut follow = match watch.follow.clone() {
             Followed::Files(options) => Endless::Files(Follow::new(options, files, first)),
             Followed::Git(options) => Endless::Git(Poll::new(options, files, first)),
+            Followed::Journald(options) => Endless::Journald(Journald::new(options, &files, first)),
+            Followed::Pipe(path) => Endless::Pipe(Pipe::named(path)),
+            Followed::Stdin => Endless::Pipe(Pipe::stdin()),
         };
         self.started += 1;
         let (id, events) = (self.started, self.events.clone());
@@ -245,17 +350,37 @@ impl Front {
             let _told = events.blocking_send(Event::Ready(id)).is_ok();
         });
         let (lookup, to) = (self.lookup.clone(), (self.to.clone(), self.meter.clone()));
-        let name = watch.name.clone();
-        let mut reader = WatchReader::new(name.clone(), host(), lookup, &self.matcher, to, ready);
-        let stop = Stop::new();
-        self.running.push(Running { id, watch, stop: stop.clone(), ready: false });
-        let guard = Guard { part: Part::Watch(id), events: self.events.clone() };
+        let (name, pulse, stop) = (watch.name.clone(), Arc::new(Pulse::default()), Stop::new());
+        let signs = (ready as Box<dyn Fn() + Send>, pulse.clone());
+        let mut reader = WatchReader::new(name.clone(), host(), lookup, &self.matcher, to, signs);
+        self.board.starts(&name, reader.redacted(&name));
+        self.running.push(Running {
+            id,
+            watch,
+            stop: stop.clone(),
+            ready: false,
+            pulse: pulse.clone(),
+        });
+        let guard = self.guard(Part::Watch(id));
         self.spawn("watch", move || {
-            if let Err(error) = follow.run(&mut reader, &stop) {
-                error!(%error, watch = name, "watch failed");
-            }
+            let mut guard = guard;
+            pulse.of_this_thread();
+            guard.ending = match follow.run(&mut reader, &stop) {
+                Ok(()) => Ending::Done,
+                Err(error) => Ending::Failed(reader.redacted(&error.to_string())),
+            };
             reader.close(Box::new(guard));
         })
+    }
+
+    fn guard(&self, part: Part) -> Guard {
+        Guard { part, ending: Ending::Died, events: self.events.clone() }
+    }
+
+    fn pulse(&mut self, name: &str) -> Arc<Pulse> {
+        let pulse = Arc::new(Pulse::default());
+        self.pulses.push((name.to_owned(), pulse.clone()));
+        pulse
     }
 
     fn record(
@@ -265,11 +390,12 @@ impl Front {
         wake: Arc<Notify>,
     ) -> Result<(), DaemonError> {
         let (stop, options, meter) = (self.stop.clone(), self.options.clone(), self.meter.clone());
-        let guard = Guard { part: Part::Recorder, events: self.events.clone() };
+        let (guard, pulse) = (self.guard(Part::Recorder), self.pulse("recorder"));
         self.spawn("recorder", move || {
             let _guard = guard;
             let committed = || wake.notify_one();
-            pipeline::record(&mut registry, &batches, &options, &stop, &meter, &committed);
+            let signs = pipeline::Signs { meter: &meter, pulse: &pulse, committed: &committed };
+            pipeline::record(&mut registry, &batches, &options, &stop, &signs);
         })
     }
 

@@ -1,25 +1,23 @@
-//! Answers how the daemon does: `/metrics`, `/healthz` and `/readyz` over HTTP, on this host.
+//! Answers how the daemon does: `/metrics`, `/healthz` and `/readyz` over HTTP, on this host, and
+//! `/status` to those who reach the socket in the registry's folder.
 //!
 //! HTTP as far as three addresses need it: one GET a connection, no body, a few connections at once,
 //! each for a bounded time.
 
-use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info};
 
 use super::DaemonError;
-use crate::ledger;
-use crate::pipeline::Meter;
-use crate::registry::{Registry, RegistryError};
+use super::socket::Socket;
+use super::status::View;
+use crate::registry::RegistryError;
 
 /// Connections at once; one more waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 16;
@@ -34,12 +32,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
 
-/// What can be seen from outside.
-pub(super) struct View {
-    pub(super) registry: Registry,
-    pub(super) meter: Arc<Meter>,
-    pub(super) ready: Arc<AtomicBool>,
+const JSON: &str = "application/json";
+
+/// A connection, and whether it came by the socket in the registry's folder.
+struct Asking {
+    stream: Box<dyn Both>,
+    inside: bool,
 }
+
+/// Reads and writes.
+trait Both: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Both for S {}
 
 /// Takes the address, if one is configured.
 pub(super) fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, DaemonError> {
@@ -52,15 +55,45 @@ pub(super) fn bind(address: Option<SocketAddr>) -> Result<Option<TcpListener>, D
     Ok(Some(listener))
 }
 
+/// Where connections come from.
+struct Doors {
+    tcp: Option<tokio::net::TcpListener>,
+    socket: tokio::net::UnixListener,
+}
+
+impl Doors {
+    fn open(tcp: Option<TcpListener>, socket: &Socket) -> std::io::Result<Self> {
+        let tcp = tcp.map(tokio::net::TcpListener::from_std).transpose()?;
+        Ok(Self { tcp, socket: socket.listener()? })
+    }
+
+    async fn next(&self) -> std::io::Result<Asking> {
+        let tcp = async {
+            match &self.tcp {
+                Some(tcp) => tcp.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            accepted = tcp => {
+                accepted.map(|(stream, _)| Asking { stream: Box::new(stream), inside: false })
+            }
+            accepted = self.socket.accept() => {
+                accepted.map(|(stream, _)| Asking { stream: Box::new(stream), inside: true })
+            }
+        }
+    }
+}
+
 /// Answers until asked to stop.
 pub(super) async fn serve(
-    listener: Option<TcpListener>,
+    tcp: Option<TcpListener>,
+    socket: &Socket,
     mut view: View,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Some(listener) = listener else { return };
-    let listener = match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => listener,
+    let doors = match Doors::open(tcp, socket) {
+        Ok(doors) => doors,
         Err(error) => {
             error!(%error, "cannot listen");
             return;
@@ -70,16 +103,16 @@ pub(super) async fn serve(
     loop {
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            accepted = listener.accept(), if asking.len() < CONNECTIONS_MAX => match accepted {
-                Ok((stream, _)) => {
-                    asking.spawn(ask(stream));
+            accepted = doors.next(), if asking.len() < CONNECTIONS_MAX => match accepted {
+                Ok(one) => {
+                    asking.spawn(ask(one));
                 }
                 Err(_) => tokio::time::sleep(PAUSE).await,
             },
             Some(asked) = asking.join_next() => {
-                if let Ok(Some((stream, request))) = asked {
-                    let answer = view.answer(&request);
-                    asking.spawn(send(stream, answer));
+                if let Ok(Some((one, request))) = asked {
+                    let answer = view.answer(&request, one.inside);
+                    asking.spawn(send(one, answer));
                 }
             }
         }
@@ -87,12 +120,12 @@ pub(super) async fn serve(
 }
 
 /// Reads one request; none if it does not come in time or does not end.
-async fn ask(mut stream: TcpStream) -> Option<(TcpStream, Vec<u8>)> {
+async fn ask(mut one: Asking) -> Option<(Asking, Vec<u8>)> {
     let mut request = Vec::new();
     let read = async {
         let mut part = [0; 1_024];
         while memchr::memmem::find(&request, b"\r\n\r\n").is_none() {
-            let count = stream.read(&mut part).await.ok().filter(|count| *count > 0)?;
+            let count = one.stream.read(&mut part).await.ok().filter(|count| *count > 0)?;
             request.extend_from_slice(part.get(..count)?);
             if request.len() > REQUEST_MAX {
                 return None;
@@ -101,13 +134,13 @@ async fn ask(mut stream: TcpStream) -> Option<(TcpStream, Vec<u8>)> {
         Some(())
     };
     timeout(DEADLINE, read).await.ok()??;
-    Some((stream, request))
+    Some((one, request))
 }
 
-async fn send(mut stream: TcpStream, answer: String) -> Option<(TcpStream, Vec<u8>)> {
+async fn send(mut one: Asking, answer: String) -> Option<(Asking, Vec<u8>)> {
     let write = async {
-        stream.write_all(answer.as_bytes()).await?;
-        stream.shutdown().await
+        one.stream.write_all(answer.as_bytes()).await?;
+        one.stream.shutdown().await
     };
     // Whoever does not take the answer does not get it.
     let _taken = matches!(timeout(DEADLINE, write).await, Ok(Ok(())));
@@ -115,7 +148,7 @@ async fn send(mut stream: TcpStream, answer: String) -> Option<(TcpStream, Vec<u
 }
 
 impl View {
-    fn answer(&mut self, request: &[u8]) -> String {
+    fn answer(&mut self, request: &[u8], inside: bool) -> String {
         let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
         let line = String::from_utf8_lossy(line);
         let mut words = line.split(' ');
@@ -127,77 +160,38 @@ impl View {
             return response("405 Method Not Allowed\r\nAllow: GET", PLAIN, "GET only\n");
         }
         match target.split('?').next().unwrap_or_default() {
-            "/metrics" => match self.metrics() {
-                Ok(text) => response("200 OK", METRICS, &text),
-                Err(error) => {
-                    error!(%error, "the registry could not be asked for its totals");
-                    unavailable("the registry cannot be read; the log says why\n")
-                }
+            "/metrics" => match self.status() {
+                Ok(status) => response("200 OK", METRICS, &status.metrics()),
+                Err(error) => unreadable(&error),
             },
-            "/healthz" => match self.registry.key_count() {
-                Ok(_) => response("200 OK", PLAIN, "ok\n"),
-                Err(error) => {
-                    error!(%error, "the registry could not be asked");
-                    unavailable("the registry cannot be read; the log says why\n")
-                }
+            // It names paths.
+            "/status" if inside => match self.status() {
+                Ok(status) => match serde_json::to_string(&status) {
+                    Ok(text) => response("200 OK", JSON, &text),
+                    Err(_) => unavailable("the status cannot be written\n"),
+                },
+                Err(error) => unreadable(&error),
             },
-            "/readyz" if self.ready.load(Ordering::Acquire) => response("200 OK", PLAIN, "ready\n"),
-            "/readyz" => unavailable("a watch is starting\n"),
+            "/healthz" => match (self.registry.key_count(), self.board.stuck().is_empty()) {
+                (Ok(_), true) => response("200 OK", PLAIN, "ok\n"),
+                (Ok(_), false) => unavailable("a part is stuck; the log says which\n"),
+                (Err(error), _) => unreadable(&error),
+            },
+            "/readyz" if self.board.ready.load(Ordering::Acquire) => {
+                response("200 OK", PLAIN, "ready\n")
+            }
+            "/readyz" => match self.board.count() {
+                (_, 0) => unavailable("a watch is starting\n"),
+                _ => unavailable("a watch failed and waits for its next start\n"),
+            },
             _ => response("404 Not Found", PLAIN, "see /metrics, /healthz and /readyz\n"),
         }
     }
-
-    fn metrics(&mut self) -> Result<String, RegistryError> {
-        let totals = ledger::totals(&mut self.registry)?;
-        let keys = self.registry.key_count()?;
-        let meter = &self.meter;
-        let mut text = String::new();
-        for (name, help, count) in [
-            ("read_bytes", "Bytes read.", &meter.bytes),
-            ("read_lines", "Lines read.", &meter.lines),
-            ("read_files", "Files read, and parts of logs.", &meter.files),
-            ("candidates", "What looked like a key.", &meter.candidates),
-            ("registered", "Candidates that are registered keys.", &meter.registered),
-            ("unreadable", "Files and folders that could not be read.", &meter.unreadable),
-            (
-                "errors",
-                "Refusals of the database; what they concern is tried again.",
-                &meter.errors,
-            ),
-        ] {
-            let name = format!("leakwarden_{name}_total");
-            metric(&mut text, &name, "counter", help, &[(String::new(), count.get().to_string())]);
-        }
-        for what in ["incidents", "actions", "notices"] {
-            let of = totals.iter().filter(|total| total.what == what);
-            let samples: Vec<(String, String)> = of
-                .map(|total| (format!("{{state=\"{}\"}}", total.state), total.count.to_string()))
-                .collect();
-            let help = format!("How many {what} the registry holds, by what became of them.");
-            metric(&mut text, &format!("leakwarden_{what}"), "gauge", &help, &samples);
-        }
-        let lag = Duration::from_millis(meter.lag_ms.get()).as_secs_f64();
-        let ready = u8::from(self.ready.load(Ordering::Acquire));
-        for (name, help, value) in [
-            ("keys", "Live keys in the registry: the size of the filter.", keys.to_string()),
-            ("queued_batches", "What was read and is not written.", meter.queued.get().to_string()),
-            ("lag_seconds", "From reading to writing, the last time.", lag.to_string()),
-            ("ready", "Whether every watch misses nothing.", ready.to_string()),
-        ] {
-            let name = format!("leakwarden_{name}");
-            metric(&mut text, &name, "gauge", help, &[(String::new(), value)]);
-        }
-        Ok(text)
-    }
 }
 
-fn metric(text: &mut String, name: &str, kind: &str, help: &str, samples: &[(String, String)]) {
-    // Writing to a string cannot fail.
-    let mut line = |line: std::fmt::Arguments<'_>| text.write_fmt(line).unwrap_or_default();
-    line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}\n"));
-    for (labels, value) in samples {
-        line(format_args!("{name}{labels} {value}\n"));
-    }
+fn unreadable(error: &RegistryError) -> String {
+    error!(%error, "the registry could not be asked");
+    unavailable("the registry cannot be read; the log says why\n")
 }
 
 fn unavailable(why: &str) -> String {

@@ -20,6 +20,9 @@ pub struct DueAction {
     pub kind: ActionKind,
     /// Attempts before this one.
     pub attempts: u32,
+    /// Since when it could be done: the first sighting, or a later time that was waited for, by an
+    /// approval or by a grace period.
+    pub since: Timestamp,
 }
 
 /// A notice to be sent now.
@@ -78,8 +81,11 @@ impl Tx<'_> {
     /// Actions that are due, oldest first; the deletion of a key waits for its disabling.
     pub fn due_actions(&self, now: Timestamp, limit: u32) -> Result<Vec<DueAction>> {
         let mut statement = self.sql().prepare_cached(
-            "SELECT a.id, a.incident_id, n.key_id, a.kind, a.attempts FROM actions a
-             JOIN incidents n ON n.id = a.incident_id
+            "SELECT a.id, a.incident_id, n.key_id, a.kind, a.attempts,
+                 CASE WHEN a.attempts = 0 AND a.due_at > a.created_at THEN a.due_at
+                 ELSE coalesce((SELECT s.seen_at FROM sightings s
+                     WHERE s.incident_id = n.id ORDER BY s.rowid LIMIT 1), a.created_at) END
+             FROM actions a JOIN incidents n ON n.id = a.incident_id
              WHERE a.state = 'due' AND a.due_at <= ?1
                AND NOT (a.kind = 'delete' AND EXISTS (SELECT 1 FROM actions b
                    WHERE b.incident_id = a.incident_id AND b.kind = 'disable' AND b.state = 'due'))
@@ -92,6 +98,7 @@ impl Tx<'_> {
                 key_id: row.get(2)?,
                 kind: row.get(3)?,
                 attempts: row.get(4)?,
+                since: from_millis(row.get(5)?),
             })
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

@@ -68,6 +68,8 @@ pub struct OfWatch {
     pub lost_bytes: Count,
     /// Looks at everything because file events were lost.
     pub rescans: Count,
+    /// From handing over to writing, in milliseconds, the last time.
+    pub lag_ms: Count,
     degraded: Mutex<Option<String>>,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, SyncSender};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use crate::rule::Confidence;
 use crate::source::follow::Followed;
 use crate::source::git::history::Places;
 use crate::source::{End, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
+use crate::vital::Pulse;
 
 /// Batches that wait for the recorder; a full queue holds the readers back.
 pub const QUEUE_BATCHES: usize = 256;
@@ -27,6 +28,8 @@ pub const QUEUE_BATCHES: usize = 256;
 const COMMIT_BATCHES: usize = 64;
 /// Between attempts to write when the database refuses.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// The recorder gives a sign of life this often when nothing comes.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// Candidates that nobody owns, of one item, that are handed on to be remembered.
 const UNOWNED_MAX: u32 = 1_000;
@@ -42,8 +45,8 @@ pub struct Batch {
     ready: Option<String>,
     /// Dropped when this batch, and so all before it, is written.
     last: Option<Box<dyn Send>>,
-    /// When it was handed over.
-    sent: Option<Instant>,
+    /// When it was handed over, and the counts of its watch.
+    sent: Option<(Instant, Arc<OfWatch>)>,
 }
 
 /// The sink of one watch: sends registered keys on, with the offset behind them.
@@ -58,7 +61,8 @@ pub struct WatchReader {
     found: Found,
     to: SyncSender<Batch>,
     ready: Box<dyn Fn() + Send>,
-    /// Something in git was not decided.
+    pulse: Arc<Pulse>,
+    /// Something that waits for [`Sink::reached`] was not decided.
     undecided: bool,
     meter: Arc<Meter>,
     /// What is counted of this watch.
@@ -78,7 +82,7 @@ impl WatchReader {
         lookup: Arc<Lookup>,
         matcher: &Matcher,
         (to, meter): (SyncSender<Batch>, Arc<Meter>),
-        ready: Box<dyn Fn() + Send>,
+        (ready, pulse): (Box<dyn Fn() + Send>, Arc<Pulse>),
     ) -> Self {
         let filter = lookup.filter();
         Self {
@@ -91,6 +95,7 @@ impl WatchReader {
             found: Found::default(),
             to,
             ready,
+            pulse,
             undecided: false,
             of: meter.of_watch(&watch),
             told: None,
@@ -102,10 +107,17 @@ impl WatchReader {
 
     fn hand_over(&self, batch: Batch) -> ControlFlow<()> {
         self.meter.queued.add(1);
-        match self.to.send(Batch { sent: Some(Instant::now()), ..batch }) {
+        let _waits = self.pulse.rest();
+        match self.to.send(Batch { sent: Some((Instant::now(), self.of.clone())), ..batch }) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
+    }
+
+    /// A text as people may see it.
+    #[must_use]
+    pub fn redacted(&self, text: &str) -> String {
+        shown(&self.matcher, &self.filter, Path::new(text))
     }
 
     /// Nothing more comes. `last` is dropped when all that came is written.
@@ -192,7 +204,7 @@ impl Sink for WatchReader {
         self.found.unowned = 0;
         self.scanner.restart(item.from, item.context);
         self.context = item.context;
-        self.meter.files.add(1);
+        self.meter.files.add(u64::from(!item.continued));
         self.item = Some(item.clone());
     }
 
@@ -213,9 +225,9 @@ impl Sink for WatchReader {
             }
         });
         // A closed queue shows at the end of the item. In git, places are looked up first.
-        let in_git = self.item.as_ref().is_some_and(|item| item.kind.is_in_git());
+        let waits = self.item.as_ref().is_some_and(|item| item.kind.waits());
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
-            if in_git || self.found.sightings.is_empty() {
+            if waits || self.found.sightings.is_empty() {
                 ControlFlow::Continue(())
             } else {
                 self.send(None)
@@ -248,10 +260,11 @@ impl Sink for WatchReader {
                 self.meter.errors.add(1);
                 return ControlFlow::Break(());
             }
-            (Some(item), Ok(())) if item.kind.is_in_git() => {
+            (Some(item), Ok(())) if item.kind.waits() => {
                 return ControlFlow::Continue(position);
             }
             (_, Ok(())) if end == End::Broken => None,
+            (Some(item), Ok(())) if item.kind.is_read_once() => None,
             (Some(item), Ok(())) => item.stream.clone().map(|stream| Offset {
                 watch: self.watch.clone(),
                 file: path_id(&item.path),
@@ -348,6 +361,16 @@ fn count_candidate(meter: &Meter, candidate: &Candidate) {
     meter.registered.add(u64::from(candidate.known));
 }
 
+/// What the recorder tells others.
+pub struct Signs<'a> {
+    /// What it counts.
+    pub meter: &'a Meter,
+    /// That it turns.
+    pub pulse: &'a Pulse,
+    /// That something was written that may have to be acted upon.
+    pub committed: &'a dyn Fn(),
+}
+
 /// Writes batches until all watches hung up: takes what is there, never waits to fill a batch,
 /// commits once. While the database refuses, it keeps what it has and the readers wait.
 pub fn record(
@@ -355,11 +378,18 @@ pub fn record(
     from: &Receiver<Batch>,
     options: &RwLock<ledger::Options>,
     stop: &Stop,
-    meter: &Meter,
-    committed: &dyn Fn(),
+    signs: &Signs<'_>,
 ) {
-    while let Ok(first) = from.recv() {
-        let (sent, mut taken) = (first.sent, 1);
+    let Signs { meter, pulse, committed } = signs;
+    loop {
+        pulse.beat();
+        let first = match from.recv_timeout(BEAT_EVERY) {
+            Ok(first) => first,
+            Err(RecvTimeoutError::Timeout) => continue,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let mut sent: Vec<(Instant, Arc<OfWatch>)> = first.sent.into_iter().collect();
+        let mut taken = 1;
         let (mut sightings, mut forgotten) = (first.sightings, first.forgotten);
         let mut offsets: Vec<Offset> = first.offset.into_iter().collect();
         let mut ready: Vec<String> = first.ready.into_iter().collect();
@@ -370,11 +400,13 @@ pub fn record(
             offsets.extend(batch.offset);
             ready.extend(batch.ready);
             last.extend(batch.last);
+            sent.extend(batch.sent);
             taken += 1;
         }
         let batch =
             ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready, forgotten };
         loop {
+            pulse.beat();
             let options = options.read().unwrap_or_else(PoisonError::into_inner);
             let recorded = ledger::record(registry, &batch, &options, clock::now());
             drop(options);
@@ -397,8 +429,12 @@ pub fn record(
             }
         }
         meter.queued.take(taken);
-        let lag = sent.map_or(Duration::ZERO, |sent| sent.elapsed());
-        meter.lag_ms.set(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+        // Of all that was written at once, what waited longest counts.
+        for (sent, of) in sent.iter().rev() {
+            let lag = u64::try_from(sent.elapsed().as_millis()).unwrap_or(u64::MAX);
+            of.lag_ms.set(lag);
+            meter.lag_ms.set(lag);
+        }
         drop(last);
     }
 }

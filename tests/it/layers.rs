@@ -5,7 +5,7 @@ use std::path::Path;
 
 const ROWS: &[&[&str]] = &[
     &["text"],
-    &["secret", "clock"],
+    &["secret", "clock", "vital"],
     &["rule", "source", "shape"],
     &["matcher", "registry"],
     &["incident", "finding"],

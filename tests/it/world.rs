@@ -76,9 +76,16 @@ impl World {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_leakwarden"));
-        command.args(arguments).current_dir(self.folder.path());
+        self.under(&[], arguments)
+    }
+
+    /// leakwarden, run by another program, whose words come first.
+    pub fn under(&self, program: &[&str], arguments: &[&str]) -> Command {
+        let words = [program, &[env!("CARGO_BIN_EXE_leakwarden")], arguments].concat();
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).current_dir(self.folder.path());
         command.env_remove("NOTIFY_SOCKET").env_remove("LEAKWARDEN_REGISTRY").env("TZ", "UTC");
+        command.env_remove("WATCHDOG_USEC").env_remove("CREDENTIALS_DIRECTORY");
         if self.path("registry").exists() {
             command.env("LEAKWARDEN_REGISTRY", self.path("registry"));
         }
@@ -163,6 +170,11 @@ impl World {
 
     /// The same, with more in its environment.
     pub fn watch_with(&self, environment: Vec<(&str, PathBuf)>) -> Daemon {
+        self.watch_under(&[], environment)
+    }
+
+    /// The same, run by another program, whose words come first.
+    pub fn watch_under(&self, program: &[&str], environment: Vec<(&str, PathBuf)>) -> Daemon {
         let socket = self.path("notify.sock");
         if socket.exists() {
             fs::remove_file(&socket).unwrap();
@@ -171,7 +183,7 @@ impl World {
         ready.set_read_timeout(Some(PATIENCE)).unwrap();
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
         let child = self
-            .command(&["watch", "--config", "config.yaml"])
+            .under(program, &["watch", "--config", "config.yaml"])
             .env("NOTIFY_SOCKET", &socket)
             .env("LEAKWARDEN_LOG", "trace")
             .envs(environment)
