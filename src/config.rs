@@ -78,6 +78,16 @@ pub enum ConfigError {
     },
 }
 
+/// The name under which the service manager may hand over the password of the mail server.
+pub const PASSWORD_CREDENTIAL: &str = "leakwarden.smtp-password";
+
+fn password(file: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    let text = std::fs::read_to_string(file)
+        .map(Zeroizing::new)
+        .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
+    Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
 /// A checked configuration.
 #[derive(Debug)]
 pub struct Config {
@@ -87,6 +97,8 @@ pub struct Config {
     pub create_if_missing: bool,
     /// Folders of own rules.
     pub rules: Vec<PathBuf>,
+    /// The mail server wants a password, which the service manager has not handed over here.
+    pub lacks_password: bool,
     /// Everything else.
     pub daemon: daemon::Options,
 }
@@ -135,8 +147,10 @@ impl Builder {
             locked: response.locked.into(),
         };
         let homes = self.globs("homes", &settings.homes)?;
-        let mail = self.mail(settings.mail.unwrap_or_default())?;
+        let mut lacks_password = false;
+        let mail = self.mail(settings.mail.unwrap_or_default(), &mut lacks_password)?;
         Ok(Config {
+            lacks_password,
             registry: self.resolve(&settings.registry.dir),
             create_if_missing: settings.registry.create_if_missing,
             rules: settings.rules.iter().map(|folder| self.resolve(folder)).collect(),
@@ -242,14 +256,18 @@ impl Builder {
         Ok(())
     }
 
-    fn mail(&self, mail: setting::Mail) -> Result<mail::Settings, ConfigError> {
+    fn mail(
+        &self,
+        mail: setting::Mail,
+        lacks_password: &mut bool,
+    ) -> Result<mail::Settings, ConfigError> {
         let (mailer, from) = match (mail.directory, mail.smtp) {
             (Some(folder), None) => {
                 (Mailer::Directory(self.resolve(&folder)), "leakwarden@localhost".to_owned())
             }
             (None, Some(smtp)) => {
                 let from = smtp.from.clone();
-                (Mailer::Smtp(self.smtp(smtp)?), from)
+                (Mailer::Smtp(self.smtp(smtp, lacks_password)?), from)
             }
             (None, None) => {
                 let folder = self.resolve(Path::new("mail"));
@@ -276,18 +294,22 @@ impl Builder {
         Ok(mail::Settings { mailer, options })
     }
 
-    fn smtp(&self, smtp: setting::Smtp) -> Result<Smtp, ConfigError> {
+    fn smtp(&self, smtp: setting::Smtp, lacks_password: &mut bool) -> Result<Smtp, ConfigError> {
         let credentials = match (smtp.username, smtp.password_file) {
             (Some(user), Some(file)) => {
                 let file = self.resolve(&file);
                 folder::check_private(&file)?;
-                let password = std::fs::read_to_string(&file)
-                    .map(Zeroizing::new)
-                    .map_err(|source| ConfigError::Read { path: file, source })?;
-                Some((user, Zeroizing::new(password.trim_end_matches(['\r', '\n']).to_owned())))
+                Some((user, password(&file)?))
             }
-            // They go together, which was checked when they were read.
-            _ => None,
+            (Some(user), None) => match folder::credential(PASSWORD_CREDENTIAL) {
+                Some(file) => Some((user, password(&file)?)),
+                None => {
+                    *lacks_password = true;
+                    None
+                }
+            },
+            // A file without a name was refused when it was read.
+            (None, _) => None,
         };
         let tls = smtp.tls.into();
         let port = smtp.port.unwrap_or(match tls {

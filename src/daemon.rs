@@ -10,6 +10,7 @@
 
 mod front;
 mod listen;
+pub mod log;
 mod restart;
 mod socket;
 mod status;
@@ -210,6 +211,7 @@ pub fn run(
         tokio::join!(act, tell, supervise).2
     });
     supervisor.front.join();
+    log::tell_repeats();
     response::tell_head(&mut registry)?;
     info!("ended");
     outcome
@@ -339,6 +341,7 @@ impl Supervisor<'_> {
         let mut parts = self.front.parts();
         parts.push(("the one that acts".to_owned(), self.acting.clone()));
         board.set_stuck(watchdog.look(&parts, &board.stuck()));
+        log::tell_repeats();
         self.tell_status();
     }
 

@@ -233,7 +233,7 @@ impl Registry {
             return Err(RegistryError::Empty(path));
         }
         let keyring = matching(&connection, &keyring)?
-            .ok_or_else(|| RegistryError::WrongPepper(folder::pepper(dir)))?;
+            .ok_or_else(|| RegistryError::WrongPepper(folder::used_pepper(dir)))?;
         sqlite::migrate(&mut connection, dir)?;
         Ok(Self { connection, keyring: Arc::new(keyring), folder: dir.to_owned() })
     }

@@ -120,7 +120,7 @@ async fn step(
 /// The end of the audit log, for the system's log: whoever cuts the audit log off cannot reach that.
 pub fn tell_head(registry: &mut Registry) -> Result<()> {
     if let Some(head) = registry.read(|tx| tx.audit_head())? {
-        info!("{head}");
+        info!(target: "leakwarden::audit", "{head}");
     }
     Ok(())
 }

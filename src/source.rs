@@ -396,7 +396,7 @@ pub enum SourceError {
         seconds: u64,
     },
     /// The journal without its program.
-    #[error("the journal is read by journalctl, which is not at any of {}", .0.join(", "))]
+    #[error("the journal is read by journalctl, which cannot be run: it is not at {}", .0.join(" or "))]
     NoJournalctl([&'static str; 3]),
     /// A program that is to run for ever did not.
     #[error("{program} ended{}", if .why.is_empty() { String::new() } else { format!(": {}", .why) })]

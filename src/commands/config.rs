@@ -20,6 +20,13 @@ pub(super) fn run(command: &Config) -> anyhow::Result<Exit> {
         if watches == 1 { "1 watch".to_owned() } else { format!("{watches} watches") },
         config.registry.display()
     ))?;
+    if config.lacks_password {
+        output::note(&format!(
+            "note: mail.smtp has no `password_file`; the service manager has to hand over the \
+             credential {}",
+            config::PASSWORD_CREDENTIAL
+        ));
+    }
     if watches == 0 {
         output::note("note: nothing is watched; add a `watch` entry");
     }

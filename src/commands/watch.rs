@@ -4,16 +4,19 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-use tracing_subscriber::EnvFilter;
 
 use super::{Exit, init};
 use crate::cli::{ListFormat, Watch};
 use crate::config::Config;
+use crate::daemon::log;
 use crate::registry::{Registry, folder};
 use crate::{config, daemon};
 
 pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
-    log_to_stderr(arguments.log_format);
+    log::start(match arguments.log_format {
+        ListFormat::Json => log::Form::Json,
+        ListFormat::Text => log::Form::Text,
+    });
     refuse_core_dumps()?;
     let config = read(arguments)?;
     let mut files = super::all_rule_files(&config.rules)?;
@@ -51,6 +54,13 @@ fn read(arguments: &Watch) -> anyhow::Result<Config> {
              `pipe` or `stdin` to `watch`"
         );
     }
+    if config.lacks_password {
+        anyhow::bail!(
+            "{file}: mail.smtp: `username` needs a `password_file`, or the credential {} of the \
+             service manager",
+            config::PASSWORD_CREDENTIAL
+        );
+    }
     for watch in watches {
         watch.check().with_context(|| format!("{file}: watch"))?;
     }
@@ -72,24 +82,6 @@ fn reread(
         tracing::warn!("`registry` changes with a restart only; the one that is open stays");
     }
     Ok(daemon::Fresh { options: config.daemon, matcher })
-}
-
-/// LEAKWARDEN_LOG chooses the level: error, warn, info (the default), debug, trace. It is that of
-/// leakwarden itself: libraries log file names, which are not redacted, and stay at warn.
-fn log_to_stderr(format: ListFormat) {
-    let level = std::env::var("LEAKWARDEN_LOG").ok();
-    let level = level.as_deref().and_then(|level| level.parse::<tracing::Level>().ok());
-    let level = level.unwrap_or(tracing::Level::INFO);
-    let filter = EnvFilter::new(format!("warn,leakwarden={level}"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        ListFormat::Json => builder.json().init(),
-        ListFormat::Text => {
-            let colour = std::io::IsTerminal::is_terminal(&std::io::stderr())
-                && std::env::var_os("NO_COLOR").is_none();
-            builder.with_ansi(colour).init();
-        }
-    }
 }
 
 /// A core dump would hold the pepper and whatever was just read.

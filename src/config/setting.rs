@@ -277,8 +277,10 @@ fn smtp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Smtp>, D::E
 
 impl Smtp {
     fn check(&self) -> Result<(), String> {
-        if self.username.is_some() != self.password_file.is_some() {
-            return Err("`username` and `password_file` go together".to_owned());
+        if self.username.is_none() && self.password_file.is_some() {
+            return Err(
+                "`password_file` is the password of a `username`, which is missing".to_owned()
+            );
         }
         if self.from.parse::<lettre::message::Mailbox>().is_err() {
             let from = crate::text::clean(self.from.as_bytes());

@@ -27,10 +27,26 @@ pub fn pepper(dir: &Path) -> PathBuf {
     dir.join("pepper")
 }
 
+/// The name under which the service manager may hand over the pepper.
+const PEPPER_CREDENTIAL: &str = "leakwarden.pepper";
+
+/// A secret that the service manager hands over (systemd's `LoadCredential`). It sees to it that
+/// nobody else reads the file.
+#[must_use]
+pub fn credential(name: &str) -> Option<PathBuf> {
+    let folder = PathBuf::from(std::env::var_os("CREDENTIALS_DIRECTORY")?);
+    Some(folder.join(name)).filter(|path| folder.is_absolute() && path.exists())
+}
+
+/// The pepper that counts: what the service manager hands over, or else the file beside the database.
+pub(super) fn used_pepper(dir: &Path) -> PathBuf {
+    credential(PEPPER_CREDENTIAL).unwrap_or_else(|| pepper(dir))
+}
+
 /// Whether there is a registry that this user may read.
 #[must_use]
 pub fn is_readable(dir: &Path) -> bool {
-    [database(dir), pepper(dir)].iter().all(|path| File::open(path).is_ok())
+    [database(dir), used_pepper(dir)].iter().all(|path| File::open(path).is_ok())
 }
 
 /// Makes the folder, a new pepper and an empty database file.
@@ -59,6 +75,13 @@ pub(super) fn create(dir: &Path) -> Result<Keyring> {
 
 /// Replaces the pepper file by one with more in it; there is a whole one at every moment.
 pub(super) fn replace_pepper(dir: &Path, keyring: &Keyring) -> Result<()> {
+    if let Some(credential) = credential(PEPPER_CREDENTIAL) {
+        return Err(RegistryError::Refused(format!(
+            "the pepper is the credential {}, which cannot be changed here; rotate it where it is \
+             the file `pepper` of the registry's folder",
+            credential.display()
+        )));
+    }
     let (path, part) = (pepper(dir), dir.join("pepper.part"));
     let failed = |doing| {
         let path = path.clone();
@@ -92,7 +115,8 @@ pub(super) fn loose(dir: &Path) -> Vec<RegistryError> {
 
 /// Checks the modes and reads the pepper.
 pub(super) fn open(dir: &Path) -> Result<Keyring> {
-    let (database, pepper) = (database(dir), pepper(dir));
+    let handed_over = credential(PEPPER_CREDENTIAL);
+    let (database, pepper) = (database(dir), used_pepper(dir));
     let there = |path: &Path| {
         path.try_exists().map_err(|source| RegistryError::File {
             doing: "look at",
@@ -108,7 +132,9 @@ pub(super) fn open(dir: &Path) -> Result<Keyring> {
     }
     check_mode(dir, FOLDER_MODE)?;
     check_mode(&database, FILE_MODE)?;
-    check_mode(&pepper, FILE_MODE)?;
+    if handed_over.is_none() {
+        check_mode(&pepper, FILE_MODE)?;
+    }
     let mut text = Zeroizing::new(String::new());
     File::open(&pepper)
         .and_then(|file| file.take(PEPPER_MAX).read_to_string(&mut text))

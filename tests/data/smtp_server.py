@@ -31,6 +31,8 @@ tells whether the client used it. With --tls implicit every behaviour, even
 hang-greeting, comes after the TLS handshake. The behaviours that never get past
 the greeting never come to STARTTLS either.
 
+With --auth USER:PASSWORD nobody else may send anything.
+
 The server ends when its standard input ends, or on SIGTERM, with status 0. A
 test holds the other end of that pipe, so the server does not outlive it.
 """
@@ -46,7 +48,7 @@ import ssl
 import threading
 from pathlib import Path
 
-from aiosmtpd.smtp import SMTP
+from aiosmtpd.smtp import SMTP, AuthResult
 
 BEHAVIOURS = (
     "accept",
@@ -159,6 +161,15 @@ def plain_protocol(talk):
     return asyncio.StreamReaderProtocol(asyncio.StreamReader(), connected)
 
 
+def authenticator(wanted):
+    """Lets one user in."""
+
+    def check(_server, _session, _envelope, _mechanism, given):
+        return AuthResult(success=b"%s:%s" % (given.login, given.password) == wanted.encode())
+
+    return check
+
+
 def protocol_factory(arguments, mailbox, context):
     """What makes the protocol of each new connection, and logs the connection."""
     behaviour, refusals = arguments.behaviour
@@ -175,6 +186,9 @@ def protocol_factory(arguments, mailbox, context):
             enable_SMTPUTF8=True,
             tls_context=context if arguments.tls == "starttls" else None,
             timeout=DAY,  # the one who hangs up is the client
+            authenticator=authenticator(arguments.auth) if arguments.auth else None,
+            auth_required=bool(arguments.auth),
+            auth_require_tls=False,
             loop=loop,
         )
 
@@ -234,6 +248,7 @@ def main():
     parser.add_argument("--tls", choices=["none", "starttls", "implicit"], default="none")
     parser.add_argument("--cert", type=Path)
     parser.add_argument("--key", type=Path)
+    parser.add_argument("--auth", metavar="USER:PASSWORD")
     arguments = parser.parse_args()
     if arguments.tls != "none" and not (arguments.cert and arguments.key):
         parser.error(f"--tls {arguments.tls} needs --cert and --key")

@@ -23,6 +23,10 @@ fn the_example_is_right_and_complete() {
         "rules:",
         "files:",
         "logs:",
+        "journald:",
+        "units:",
+        "pipe:",
+        "stdin:",
         "exclude:",
         "start:",
         "homes:",
@@ -65,7 +69,7 @@ fn faults_are_told_with_file_line_field_and_what_was_expected() {
     refused(&format!("{base}watch:\n  - files: ./x\n"), &["watch[0].files", "sequence", "line 4"]);
     refused(
         &format!("{base}watch:\n  - {{}}\n"),
-        &["watch[0]", "one of `files`, `logs` and `git`", "line 4"],
+        &["watch[0]", "one of `files`, `logs`, `git`, `journald`, `pipe` and `stdin`", "line 4"],
     );
     refused(&format!("{base}watch:\n  - files: ['/a/[']\n"), &["watch[0]", "[", "line 4"]);
     refused(

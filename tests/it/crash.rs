@@ -1,8 +1,10 @@
 //! Killed at any moment and started again: nothing missed, nothing done twice, nobody told a third
-//! time. strace kills the daemon at its N-th call of a kind, for every N there is.
+//! time. strace kills the daemon at its N-th call of a kind, for every N there is. A log goes on while
+//! nobody watches, in the middle of a key.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -71,22 +73,23 @@ impl Point {
         database.query_row(sql, [], |row| row.get(0)).unwrap_or(-1)
     }
 
-    /// Both files read, nothing due.
-    fn settled(&self) -> bool {
+    /// Both files read, so many leaks found, nothing due.
+    fn settled(&self, leaks: i64) -> bool {
         let database = self.database();
         Self::count(&database, "SELECT count(*) FROM streams") == 2
+            && Self::count(&database, "SELECT count(*) FROM incidents") == leaks
             && Self::count(&database, "SELECT count(*) FROM actions WHERE state = 'due'") == 0
             && Self::count(&database, "SELECT count(*) FROM notices WHERE state = 'due'") == 0
     }
 
     /// Waits until the daemon is dead (`true`) or has nothing left to do (`false`).
-    fn wait(&self, daemon: &mut Child) -> bool {
+    fn wait(&self, daemon: &mut Child, leaks: i64) -> bool {
         let end = Instant::now() + PATIENCE;
         loop {
             if daemon.try_wait().unwrap().is_some() {
                 return true;
             }
-            if self.settled() {
+            if self.settled(leaks) {
                 return false;
             }
             assert!(Instant::now() < end, "neither dead nor done");
@@ -94,19 +97,26 @@ impl Point {
         }
     }
 
-    fn end(mut daemon: Child) {
+    fn end(&self, mut daemon: Child) {
         let group = rustix::process::Pid::from_raw(daemon.id().cast_signed()).unwrap();
         // It may have died by itself.
         let _sent =
             rustix::process::kill_process_group(group, rustix::process::Signal::KILL).is_ok();
         daemon.wait().unwrap();
+        // What ended there was strace, perhaps; the daemon itself is gone when its lock is.
+        if let Ok(lock) = fs::File::open(self.folder.join("registry/daemon.lock")) {
+            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        }
     }
 
     fn check(&self, place: &str) {
         let database = self.database();
         let count = |sql: &str| Self::count(&database, sql);
-        assert_eq!(count("SELECT count(*) FROM incidents"), 2, "{place}: incidents");
-        assert_eq!(count("SELECT count(*) FROM sightings"), 2, "{place}: sightings");
+        assert_eq!(count("SELECT count(*) FROM incidents"), 3, "{place}: incidents");
+        assert_eq!(count("SELECT count(*) FROM sightings"), 3, "{place}: sightings");
+        let line = "SELECT line FROM sightings s JOIN incidents n ON n.id = s.incident_id
+            JOIN keys k ON k.id = n.key_id WHERE k.name = 'n'";
+        assert_eq!(count(line), 4, "{place}: line");
         assert_eq!(count("SELECT count(*) FROM keys WHERE name = 'x' AND state = 'deleted'"), 1);
         assert_eq!(count("SELECT count(*) FROM keys WHERE name = 'd' AND state = 'disabled'"), 1);
         assert_eq!(count("SELECT count(*) FROM actions WHERE state = 'done'"), 3, "{place}");
@@ -117,7 +127,7 @@ impl Point {
         let sent = "SELECT count(*) FROM notices WHERE state = 'sent'";
         let doubtful =
             "SELECT count(*) FROM notices WHERE state = 'failed' AND why LIKE 'perhaps%'";
-        assert_eq!(count(sent) + count(doubtful), 4, "{place}: notices");
+        assert_eq!(count(sent) + count(doubtful), 6, "{place}: notices");
         let check: String =
             database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(check, "ok", "{place}");
@@ -139,11 +149,13 @@ fn killed_at_every_call_and_started_again() {
     );
     let delete = world.key("x", "delete", &[]);
     let disable = world.key("d", "disable", &["--like", "ibm"]);
+    let none = world.key("n", "none", &[]);
+    let (half, rest) = none.split_at(none.len() / 2);
     fs::create_dir(world.path("template")).unwrap();
     fs::rename(world.path("registry"), world.path("template/registry")).unwrap();
     world.write("template/config.yaml", config);
     world.write("template/inbox/app/.env", format!("KEY={delete}\n"));
-    world.write("template/logs/app.log", format!("first\nGET /?key={disable}\nlast\n"));
+    world.write("template/logs/app.log", format!("first\nGET /?key={disable}\nlast\n{half}"));
 
     let (mut points, mut rounds) = (0, 0);
     for call in CALLS {
@@ -151,14 +163,15 @@ fn killed_at_every_call_and_started_again() {
             let place = format!("{call} {number}");
             let point = Point::new(&world.path("template"), world.path(&place));
             let mut daemon = point.daemon(Some((call, number)));
-            let killed = point.wait(&mut daemon);
-            Point::end(daemon);
-            if killed {
-                points += 1;
-                let mut daemon = point.daemon(None);
-                assert!(!point.wait(&mut daemon), "{place}: the second daemon died");
-                Point::end(daemon);
-            }
+            let killed = point.wait(&mut daemon, 2);
+            point.end(daemon);
+            points += usize::from(killed);
+            let mut log = OpenOptions::new();
+            let mut log = log.append(true).open(point.folder.join("logs/app.log")).unwrap();
+            log.write_all(format!("{rest}\n").as_bytes()).unwrap();
+            let mut daemon = point.daemon(None);
+            assert!(!point.wait(&mut daemon, 3), "{place}: the second daemon died");
+            point.end(daemon);
             point.check(&place);
             rounds += 1;
             fs::remove_dir_all(&point.folder).unwrap();
@@ -173,7 +186,7 @@ fn killed_at_every_call_and_started_again() {
         *copies.entry(header(&message, "Message-ID")).or_default() += 1;
     }
     assert!(copies.values().all(|&count| count <= 2), "a mail went out three times");
-    assert_eq!(copies.len(), 4 * rounds, "a mail never arrived");
+    assert_eq!(copies.len(), 6 * rounds, "a mail never arrived");
     let twice = copies.values().filter(|&&count| count == 2).count();
     eprintln!("{points} kills, {} mails, {twice} of them twice", copies.len());
 }

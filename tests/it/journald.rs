@@ -154,3 +154,18 @@ fn from_the_beginning_and_with_other_units_later() {
     daemon.stop();
     assert_eq!(world.leaks().len(), 2);
 }
+
+#[test]
+fn without_journalctl_it_is_told_at_the_start() {
+    let world = World::new();
+    configure(&world, " }");
+    world.write("empty", "");
+    // For this process alone, a file that is no program lies over it.
+    let hide = "for place in /usr/bin/journalctl /bin/journalctl; do \
+        mount --bind empty $place || exit 9; done; exec \"$0\" \"$@\"";
+    let program = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", hide];
+    let command = world.under(&program, &["watch", "--config", "config.yaml"]);
+    let refused = answer(command, b"").expect(2);
+    let words = "the journal is read by journalctl, which cannot be run: it is not at /usr/bin";
+    assert!(refused.err.contains(words), "{}", refused.err);
+}

@@ -89,7 +89,8 @@ fn a_broken_configuration_keeps_the_old_one_and_is_told() {
     configure(&world, "act", "rules: [./rules]\n");
     world.write("rules/mine.yaml", "rules:\n  - id: x\n    colour: red\n");
     daemon.reload(&world);
-    assert!(world.log().contains("rules/mine.yaml"), "{}", world.log());
+    let log = world.log();
+    assert!(log.contains("rules/mine.yaml") && log.contains("line 3"), "{log}");
     configure(&world, "act", "registry: ./other\n");
     let config = fs::read_to_string(world.path("config.yaml")).unwrap();
     world.write("config.yaml", config.replacen("registry: ./registry\n", "", 1));
@@ -226,4 +227,47 @@ fn only_this_host_is_listened_to() {
     configure(&world, "act", &format!("listen: \"{address}\"\n"));
     let answer = world.run(&["watch", "--config", "config.yaml"]).expect(2);
     assert!(answer.err.contains(&format!("cannot listen on {address}")), "{}", answer.err);
+}
+
+#[test]
+fn the_log_repeats_itself_only_so_often() {
+    let world = World::new();
+    let watch = "watch: [{ stdin: true }]\nresponse: { mode: act }\nregistry: ./registry\n";
+    // Nobody listens there.
+    let smtp = "mail: { smtp: { host: 127.0.0.1, port: 1, tls: none, from: lw@example.com } }\n";
+    world.write("config.yaml", format!("{watch}{smtp}"));
+    let keys: Vec<String> = (0..12).map(|n| world.key(&format!("k{n}"), "none", &[])).collect();
+    let arguments = ["watch", "--config", "config.yaml", "--log-format", "json"];
+    let answer = world.run_with(&arguments, keys.join("\n").as_bytes()).expect(0);
+    let lines: Vec<serde_json::Value> =
+        answer.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let message = |line: &&serde_json::Value| line["fields"]["message"] == "notice put off";
+    assert_eq!(lines.iter().filter(message).count(), 10, "{}", answer.err);
+    assert!(lines.iter().filter(message).all(|line| line["level"] == "WARN"));
+    // Each of them was tried.
+    let tried =
+        |notice: &serde_json::Value| notice["why"].as_str().is_some_and(|why| !why.is_empty());
+    for leak in world.leaks() {
+        assert!(leak["notices"].as_array().unwrap().iter().all(tried), "{leak:#}");
+    }
+}
+
+#[test]
+fn it_tells_the_service_manager_what_it_does() {
+    let world = World::new();
+    configure(&world, "act", "");
+    let key = world.key("k", "disable", &[]);
+    let mut daemon = world.watch_with(vec![("WATCHDOG_USEC", "2000000".into())]);
+    daemon.wait_told(
+        "STATUS=ready, 1 watched; 0 bytes and 0 lines read; registered keys seen 0 times",
+        &world,
+    );
+    let line = format!("{key}\n");
+    world.append("logs/app.log", &line);
+    let told = format!(
+        "STATUS=ready, 1 watched; {} bytes and 1 line read; registered keys seen 1 time",
+        line.len()
+    );
+    daemon.wait_told(&told, &world);
+    daemon.stop();
 }

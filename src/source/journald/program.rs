@@ -7,6 +7,7 @@ use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Access, access};
 
 use super::Options;
 use crate::source::SourceError;
@@ -22,7 +23,8 @@ const SAID_MAX: usize = 1_000;
 
 /// journalctl of this host.
 fn find() -> Result<&'static Path, SourceError> {
-    let there = PLACES.iter().map(Path::new).find(|place| place.exists());
+    let runs = |place: &&Path| access(*place, Access::EXEC_OK).is_ok();
+    let there = PLACES.iter().map(Path::new).find(runs);
     there.ok_or(SourceError::NoJournalctl(PLACES))
 }
 
