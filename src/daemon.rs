@@ -8,6 +8,7 @@
 //! others never noticed. The recorder, mail and what acts have no such place to go on from: one of
 //! them that dies ends the daemon, and systemd starts it again. So does a part that hangs.
 
+mod again;
 mod front;
 mod listen;
 pub mod log;

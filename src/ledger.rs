@@ -5,6 +5,7 @@
 
 mod outbox;
 mod remembered;
+pub mod reread;
 mod resolve;
 mod review;
 mod totals;
@@ -44,6 +45,8 @@ pub struct Sighting {
     pub place: PathBuf,
     /// Where, for people: cleaned and redacted.
     pub path: String,
+    /// In git: the commit that brought it.
+    pub commit: Option<String>,
     /// Counted from 1.
     pub line: u64,
     /// In bytes, counted from 1.
@@ -56,6 +59,8 @@ pub struct Sighting {
     pub seen_at: Timestamp,
     /// Whether everybody on the host can read the file.
     pub world_readable: bool,
+    /// Whether it was read before, when nobody owned it.
+    pub again: bool,
 }
 
 /// How far a file of a watch is read.
@@ -149,7 +154,8 @@ impl Tx<'_> {
             return self.remember(sighting, options);
         };
         let at_home = is_home(&options.homes, sighting);
-        let (opened, added) = self.raise(&key, sighting, at_home, &options.policy, None, now)?;
+        let hold = remembered::hold(&key).filter(|_| sighting.again);
+        let (opened, added) = self.raise(&key, sighting, at_home, &options.policy, hold, now)?;
         recorded.opened += opened;
         recorded.added += added;
         Ok(())
@@ -312,7 +318,8 @@ impl Tx<'_> {
         self.sql()
             .prepare_cached(
                 "INSERT INTO sightings (identity, incident_id, source, stream, path, line,
-                     \"column\", host, seen_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                     \"column\", host, seen_at, \"commit\")
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
             )?
             .execute(rusqlite::params![
                 identity,
@@ -324,6 +331,7 @@ impl Tx<'_> {
                 as_stored(sighting.column),
                 sighting.host,
                 seen_at,
+                sighting.commit,
             ])?;
         self.sql()
             .prepare_cached(

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use jiff::Timestamp;
 
 pub use meter::{Meter, OfWatch};
-pub use watch::{Batch, QUEUE_BATCHES, Signs, WatchReader, record};
+pub use watch::{Batch, QUEUE_BATCHES, Signs, Turn, WatchReader, record};
 
 use crate::finding::{Finding, FoundKey, KnownKeys, Report, Skipped};
 use crate::matcher::{Candidate, Matcher, Scanner, pieces};

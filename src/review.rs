@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::clock::{display, rfc3339};
 use crate::incident::ActionState;
-use crate::ledger::Incident;
+use crate::ledger::{Incident, SightingRow};
 use crate::registry::key::Key;
 
 /// What was, or is to be, done about an incident.
@@ -48,6 +48,22 @@ fn key_json(key: &Key, now: Timestamp) -> Value {
     })
 }
 
+/// One place as the contract has it.
+#[must_use]
+pub fn place_json(seen: &SightingRow) -> Value {
+    json!({
+        "source": seen.source, "path": seen.path, "line": seen.line, "column": seen.column,
+        "commit": seen.commit, "host": seen.host, "seen_at": rfc3339(seen.seen_at),
+    })
+}
+
+/// One place in a line: `src/a.txt:3:7 (blob on web1, commit 0123456789ab), 2026-11-21 …`.
+#[must_use]
+pub fn place_text(seen: &SightingRow) -> String {
+    let place = format!("{}:{}", seen.line, seen.column);
+    format!("{}, {}", seen.described(&place), display(seen.seen_at))
+}
+
 /// One incident as the contract has it, with notices and timeline beside.
 #[must_use]
 pub fn incident_json(incident: &Incident, now: Timestamp) -> Value {
@@ -63,10 +79,7 @@ pub fn incident_json(incident: &Incident, now: Timestamp) -> Value {
             "kind": a.kind.as_str(), "result": a.state.as_str(), "why": a.why,
             "due_at": rfc3339(a.due_at), "at": a.finished_at.map(rfc3339),
         })).collect::<Vec<_>>(),
-        "sightings": incident.sightings.iter().map(|s| json!({
-            "source": s.source, "path": s.path, "line": s.line, "column": s.column,
-            "commit": Value::Null, "host": s.host, "seen_at": rfc3339(s.seen_at),
-        })).collect::<Vec<_>>(),
+        "sightings": incident.sightings.iter().map(place_json).collect::<Vec<_>>(),
         "notices": incident.notices.iter().map(|n| json!({
             "kind": n.kind.as_str(), "to": n.recipient, "as": n.role.as_str(), "state": n.state,
             "why": n.why, "attempts": n.attempts, "at": n.finished_at.map(rfc3339),
@@ -128,11 +141,7 @@ pub fn show_text(incident: &Incident, now: Timestamp) -> String {
     line(format!("on leak   {}", key.leak_action));
     line(format!("seen      {} in:", crate::text::plural(incident.count, "time")));
     for seen in &incident.sightings {
-        let when = display(seen.seen_at);
-        line(format!(
-            "          {}:{}:{} ({} on {}), {when}",
-            seen.path, seen.line, seen.column, seen.source, seen.host
-        ));
+        line(format!("          {}", place_text(seen)));
     }
     for action in &incident.actions {
         let why = if action.why.is_empty() { String::new() } else { format!(": {}", action.why) };

@@ -186,6 +186,9 @@ fn register(described: &Described) -> anyhow::Result<Exit> {
     let (key, raised) = registry.write(|tx| {
         let added = tx.add_key(&new, &material, &caller, now)?;
         let raised = tx.raise_remembered(&added, now)?;
+        if !is_known_to_rules(&hint) {
+            tx.meet_strangers()?;
+        }
         Ok((tx.key(&added.id)?, raised))
     })?;
     warn_of_many(&mut registry, &key)?;
@@ -211,6 +214,12 @@ fn warn_of_many(registry: &mut Registry, key: &Key) -> anyhow::Result<()> {
 /// The hint of a key that was issued elsewhere: with its prefix where a rule knows it.
 fn hint_of(secret: &Secret) -> String {
     secret.hint(RuleSet::builtin().public_prefix(secret.expose()))
+}
+
+/// Whether a rule recognises the key with this hint. One that none does is remembered by nobody who
+/// sees it before it is registered.
+fn is_known_to_rules(hint: &str) -> bool {
+    !hint.starts_with('…')
 }
 
 /// One key from standard input, without the newline behind it.

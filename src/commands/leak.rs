@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Exit, Session, key, output};
 use crate::cli::{Leak, ListFormat};
-use crate::clock::{self, display, rfc3339};
+use crate::clock;
 use crate::registry::access::Act;
 use crate::review;
 use crate::text::plural;
@@ -78,11 +78,14 @@ fn check(session: &mut Session, format: ListFormat) -> anyhow::Result<Exit> {
         ListFormat::Json => output::json(&json!({
             "seen": !places.is_empty(),
             "key": known.as_ref().map(|key| key::key_json(key, now)),
-            "places": places.iter().map(|place| json!({
-                "source": place.source, "path": place.path, "line": place.line,
-                "column": place.column, "host": place.host, "seen_at": rfc3339(place.seen_at),
-                "leak": place.incident.map(|id| format!("leak-{id}")),
-            })).collect::<Vec<_>>(),
+            "places": places.iter().map(|seen| {
+                let mut place = review::place_json(&seen.place);
+                if let Some(fields) = place.as_object_mut() {
+                    let leak = json!(seen.incident.map(|id| format!("leak-{id}")));
+                    fields.insert("leak".to_owned(), leak);
+                }
+                place
+            }).collect::<Vec<_>>(),
             "remembered": memory.kept,
             "forgotten": memory.evicted,
         }))?,
@@ -95,21 +98,12 @@ fn check(session: &mut Session, format: ListFormat) -> anyhow::Result<Exit> {
                 0 => format!("never seen; {whose}\n"),
                 count => format!("seen in {}; {whose}\n", plural(count, "place")),
             };
-            for place in &places {
-                let leak = place.incident.map_or_else(
+            for seen in &places {
+                let leak = seen.incident.map_or_else(
                     || "before it was registered".to_owned(),
                     |id| format!("leak-{id}"),
                 );
-                writeln!(
-                    text,
-                    "  {}:{}:{} ({} on {}), {}, {leak}",
-                    place.path,
-                    place.line,
-                    place.column,
-                    place.source,
-                    place.host,
-                    display(place.seen_at)
-                )?;
+                writeln!(text, "  {}, {leak}", review::place_text(&seen.place))?;
             }
             if memory.evicted > 0 && places.is_empty() {
                 let forgotten = plural(memory.evicted, "place");

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Notify, mpsc};
 use tracing::{error, info, warn};
 
+use super::again::{Again, Reading, Readings};
 use super::restart::Restarts;
 use super::status::{Board, State};
 use super::{DaemonError, Followed, Mail, Watch, host, runtime};
@@ -57,6 +58,7 @@ pub(super) enum Part {
     Watch(u64),
     Recorder,
     Mail,
+    Again,
 }
 
 /// Tells when a thread ends, however it ends.
@@ -112,6 +114,10 @@ pub(super) struct Front {
     options: Arc<RwLock<ledger::Options>>,
     meter: Arc<Meter>,
     to: SyncSender<Batch>,
+    /// What may have to be read again.
+    readings: Readings,
+    /// Those who do end when nobody holds it.
+    again: SyncSender<()>,
     events: mpsc::Sender<Event>,
     /// The recorder's.
     stop: Stop,
@@ -136,6 +142,7 @@ impl Front {
     ) -> Result<(Self, mpsc::Receiver<Event>), DaemonError> {
         let (events, from) = mpsc::channel(EVENTS_MAX);
         let (to, batches) = sync_channel(QUEUE_BATCHES);
+        let (again, supervisor) = sync_channel(0);
         let mut front = Self {
             registry: registry.reopen()?,
             lookup: Arc::new(Lookup::new(registry)?),
@@ -144,6 +151,8 @@ impl Front {
             options: Arc::new(RwLock::new(options)),
             meter: Arc::default(),
             to,
+            readings: Readings::default(),
+            again,
             events,
             stop: Stop::new(),
             running: Vec::new(),
@@ -155,6 +164,7 @@ impl Front {
             threads: Vec::new(),
         };
         front.record(registry.reopen()?, batches, wake)?;
+        front.read_again(registry.reopen()?, supervisor)?;
         front.start_waiting()?;
         Ok((front, from))
     }
@@ -278,6 +288,7 @@ impl Front {
         let id = match part {
             Part::Recorder => return Err(DaemonError::Stage("the recorder")),
             Part::Mail => return Err(DaemonError::Stage("mail")),
+            Part::Again => return Err(DaemonError::Stage("what reads again")),
             Part::Watch(id) => id,
         };
         let index = self.running.iter().position(|running| running.id == id);
@@ -337,6 +348,7 @@ impl Front {
     fn watch(&mut self, watch: Watch) -> Result<(), DaemonError> {
         let files = ledger::offsets(&mut self.registry, &watch.name)?;
         let first = ledger::first_start(&mut self.registry, &watch.name)?;
+        ledger::reread::begins(&mut self.registry, &watch.name)?;
         let mut follow = match watch.follow.clone() {
             Followed::Files(options) => Endless::Files(Follow::new(options, files, first)),
             Followed::Git(options) => Endless::Git(Poll::new(options, files, first)),
@@ -354,6 +366,13 @@ impl Front {
         let signs = (ready as Box<dyn Fn() + Send>, pulse.clone());
         let mut reader = WatchReader::new(name.clone(), host(), lookup, &self.matcher, to, signs);
         self.board.starts(&name, reader.redacted(&name));
+        let reading = Arc::new(Reading {
+            watch: watch.clone(),
+            matcher: self.matcher.clone(),
+            turn: reader.turn(),
+            stop: stop.clone(),
+        });
+        self.readings.lock().unwrap_or_else(PoisonError::into_inner).push(reading);
         self.running.push(Running {
             id,
             watch,
@@ -399,6 +418,25 @@ impl Front {
         })
     }
 
+    fn read_again(
+        &mut self,
+        registry: Registry,
+        supervisor: Receiver<()>,
+    ) -> Result<(), DaemonError> {
+        let again = Again {
+            readings: self.readings.clone(),
+            registry,
+            lookup: self.lookup.clone(),
+            to: self.to.clone(),
+            meter: self.meter.clone(),
+        };
+        let guard = self.guard(Part::Again);
+        self.spawn("again", move || {
+            let _guard = guard;
+            again.run(&supervisor);
+        })
+    }
+
     fn spawn(
         &mut self,
         name: &str,
@@ -423,6 +461,7 @@ impl Front {
         self.stop();
         // The recorder ends when nobody can send anything more.
         drop::<SyncSender<Batch>>(self.to);
+        drop::<SyncSender<()>>(self.again);
         let end = Instant::now() + GRACE;
         while self.threads.iter().any(|thread| !thread.is_finished()) {
             if Instant::now() >= end {

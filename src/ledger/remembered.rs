@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use rusqlite::Row;
 
-use super::{Options, Sighting, as_stored, from_stored, is_home};
+use super::{Options, Sighting, SightingRow, as_stored, from_stored, is_home};
 use crate::clock::{from_millis, to_millis};
 use crate::incident::{Brake, LockedPolicy, Mode, Policy};
 use crate::registry::access::{Act, Caller};
@@ -26,18 +26,8 @@ const POLICY: &str = "policy";
 /// One place where something was seen.
 #[derive(Clone, Debug)]
 pub struct SeenAt {
-    /// The word of the source's kind.
-    pub source: String,
-    /// Cleaned and redacted.
-    pub path: String,
-    /// Counted from 1.
-    pub line: u64,
-    /// Counted from 1.
-    pub column: u64,
-    /// Name of the host.
-    pub host: String,
-    /// When.
-    pub seen_at: Timestamp,
+    /// Where and when.
+    pub place: SightingRow,
     /// Its incident; `None`: nobody owned it then.
     pub incident: Option<i64>,
 }
@@ -98,8 +88,8 @@ impl Tx<'_> {
         self.sql()
             .prepare_cached(
                 "INSERT OR IGNORE INTO remembered (identity, digest, checked, source, stream, path,
-                     line, \"column\", offset, host, seen_at, world_readable)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                     line, \"column\", offset, host, seen_at, world_readable, \"commit\")
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(rusqlite::params![
                 sighting.identity(sighting.digest.as_bytes()),
@@ -114,6 +104,7 @@ impl Tx<'_> {
                 sighting.host,
                 to_millis(sighting.seen_at),
                 sighting.world_readable,
+                sighting.commit,
             ])?;
         Ok(())
     }
@@ -148,14 +139,13 @@ impl Tx<'_> {
     }
 
     /// A key came into the registry: where it was seen before, when nobody owned it, becomes its
-    /// incident; answers whether there is one now. After an import that is held: a wrong line in a
-    /// file must not disable keys.
+    /// incident; answers whether there is one now. After an import that is held.
     pub fn raise_remembered(&self, added: &Added, now: Timestamp) -> Result<bool> {
         let digest = &added.digest;
         // A limit that is bound has SQLite plan the query anew for each key of an import.
         let sql = format!(
             "SELECT checked, source, stream, path, line, \"column\", offset, host, seen_at,
-             world_readable FROM remembered WHERE digest = ?1 ORDER BY id LIMIT {PLACES_MAX}"
+             world_readable, \"commit\" FROM remembered WHERE digest = ?1 ORDER BY id LIMIT {PLACES_MAX}"
         );
         let mut statement = self.sql().prepare_cached(&sql)?;
         let rows = statement.query_map([digest.as_bytes()], |row| sighting_from(row, *digest))?;
@@ -164,11 +154,9 @@ impl Tx<'_> {
             return Ok(false);
         }
         let (key, policy) = (&self.key(&added.id)?, self.kept_policy()?);
-        let hold = (key.arrival == Arrival::Imported)
-            .then_some("seen before an import made it known; nobody has looked at that import yet");
         let mut opened = 0;
         for sighting in &seen {
-            opened += self.raise(key, sighting, false, &policy, hold, now)?.0;
+            opened += self.raise(key, sighting, false, &policy, hold(key), now)?.0;
         }
         let sql = "DELETE FROM remembered WHERE digest = ?1";
         self.sql().prepare_cached(sql)?.execute([digest.as_bytes()])?;
@@ -180,16 +168,16 @@ impl Tx<'_> {
         let mut places = Vec::new();
         if let Some(key) = key {
             let mut statement = self.sql().prepare(
-                "SELECT s.source, s.path, s.line, s.\"column\", s.host, s.seen_at, s.incident_id
-                 FROM sightings s JOIN incidents n ON n.id = s.incident_id
+                "SELECT s.source, s.path, s.line, s.\"column\", s.host, s.\"commit\", s.seen_at,
+                     s.incident_id FROM sightings s JOIN incidents n ON n.id = s.incident_id
                  WHERE n.key_id = ?1 ORDER BY s.id DESC LIMIT ?2",
             )?;
             let rows = statement.query_map((&key.id, PLACES_MAX), seen_at)?;
             places.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
         }
         let mut statement = self.sql().prepare(
-            "SELECT source, path, line, \"column\", host, seen_at, NULL FROM remembered
-             WHERE digest = ?1 ORDER BY id DESC LIMIT ?2",
+            "SELECT source, path, line, \"column\", host, \"commit\", seen_at, NULL
+             FROM remembered WHERE digest = ?1 ORDER BY id DESC LIMIT ?2",
         )?;
         let rows = statement.query_map((digest.as_bytes(), PLACES_MAX), seen_at)?;
         places.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
@@ -224,16 +212,15 @@ impl Tx<'_> {
     }
 }
 
+/// Why nothing is done at once about a key that was seen before it was known: a wrong line in a file
+/// must not disable keys.
+pub(super) fn hold(key: &Key) -> Option<&'static str> {
+    (key.arrival == Arrival::Imported)
+        .then_some("seen before an import made it known; nobody has looked at that import yet")
+}
+
 fn seen_at(row: &Row<'_>) -> rusqlite::Result<SeenAt> {
-    Ok(SeenAt {
-        source: row.get(0)?,
-        path: row.get(1)?,
-        line: from_stored(row.get(2)?),
-        column: from_stored(row.get(3)?),
-        host: row.get(4)?,
-        seen_at: from_millis(row.get(5)?),
-        incident: row.get(6)?,
-    })
+    Ok(SeenAt { place: SightingRow::from_row(row)?, incident: row.get(7)? })
 }
 
 fn sighting_from(row: &Row<'_>, digest: Digest) -> rusqlite::Result<Sighting> {
@@ -246,11 +233,13 @@ fn sighting_from(row: &Row<'_>, digest: Digest) -> rusqlite::Result<Sighting> {
         // A path that holds a key is stored redacted, and matches no home: it leaked all the same.
         place: PathBuf::from(&path),
         path,
+        commit: row.get(10)?,
         line: from_stored(row.get(4)?),
         column: from_stored(row.get(5)?),
         offset: from_stored(row.get(6)?),
         host: row.get(7)?,
         seen_at: from_millis(row.get(8)?),
         world_readable: row.get(9)?,
+        again: true,
     })
 }

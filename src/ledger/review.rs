@@ -1,7 +1,9 @@
 //! Incidents with everything that belongs to them, for those who read.
 
 use jiff::Timestamp;
+use rusqlite::Row;
 
+use super::from_stored;
 use crate::clock::from_millis;
 use crate::incident::{ActionKind, ActionState, NoticeKind, Role};
 use crate::registry::access::{Act, Caller};
@@ -84,9 +86,39 @@ pub struct SightingRow {
     pub column: u64,
     /// Name of the host.
     pub host: String,
+    /// In git: the commit that brought it.
+    pub commit: Option<String>,
     /// When.
     pub seen_at: Timestamp,
 }
+
+impl SightingRow {
+    /// From source, path, line, column, host, commit and time.
+    pub(super) fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self {
+            source: row.get(0)?,
+            path: row.get(1)?,
+            line: from_stored(row.get(2)?),
+            column: from_stored(row.get(3)?),
+            host: row.get(4)?,
+            commit: row.get(5)?,
+            seen_at: from_millis(row.get(6)?),
+        })
+    }
+
+    /// Where, in words: `src/a.txt:3 (blob on web1, commit 0123456789ab)`. `place`: line, or line and
+    /// column.
+    #[must_use]
+    pub fn described(&self, place: &str) -> String {
+        let Self { path, source, host, .. } = self;
+        let commit = self.commit.as_ref().and_then(|commit| commit.get(..COMMIT_SHOWN));
+        let commit = commit.map(|commit| format!(", commit {commit}")).unwrap_or_default();
+        format!("{path}:{place} ({source} on {host}{commit})")
+    }
+}
+
+/// Characters of a commit's name that are shown to people.
+const COMMIT_SHOWN: usize = 12;
 
 /// A line of an incident's timeline.
 #[derive(Clone, Debug)]
@@ -195,19 +227,10 @@ impl Tx<'_> {
 
     fn sighting_rows(&self, id: i64) -> Result<Vec<SightingRow>> {
         let mut statement = self.sql().prepare_cached(
-            "SELECT source, path, line, \"column\", host, seen_at FROM sightings
+            "SELECT source, path, line, \"column\", host, \"commit\", seen_at FROM sightings
              WHERE incident_id = ?1 ORDER BY id",
         )?;
-        let rows = statement.query_map([id], |row| {
-            Ok(SightingRow {
-                source: row.get(0)?,
-                path: row.get(1)?,
-                line: row.get::<_, i64>(2)?.unsigned_abs(),
-                column: row.get::<_, i64>(3)?.unsigned_abs(),
-                host: row.get(4)?,
-                seen_at: from_millis(row.get(5)?),
-            })
-        })?;
+        let rows = statement.query_map([id], SightingRow::from_row)?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 

@@ -63,13 +63,7 @@ impl Templates {
             .take(PLACES_MAX)
             .map(|s| {
                 let when = display(s.seen_at);
-                format!(
-                    "{}:{} ({} on {}), {when}",
-                    clean(s.path.as_bytes()),
-                    s.line,
-                    s.source,
-                    s.host
-                )
+                clean(format!("{}, {when}", s.described(&s.line.to_string())).as_bytes())
             })
             .collect();
         let more = incident.count.saturating_sub(places.len() as u64);

@@ -71,9 +71,8 @@ pub(super) fn tell(
         "blob" => shown(Path::new(OsStr::from_bytes(&place.path))),
         word => format!("({word})"),
     };
-    let commit = place.origin.as_ref().and_then(|origin| origin.commit.get(..12));
-    let commit = commit.map(|commit| format!(" in {commit}")).unwrap_or_default();
-    sighting.path = format!("{}: {what}{commit}", shown(repository));
+    sighting.commit = place.origin.as_ref().map(|origin| origin.commit.clone());
+    sighting.path = format!("{}: {what}", shown(repository));
 }
 
 impl Scan {

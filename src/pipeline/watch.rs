@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
@@ -34,6 +35,34 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Candidates that nobody owns, of one item, that are handed on to be remembered.
 const UNOWNED_MAX: u32 = 1_000;
 
+/// What a reader reads for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// To know what is new, and how far was read.
+    Follow,
+    /// To find in what was read before the keys that came later. How far was read stays as it is.
+    ReadAgain,
+}
+
+/// Tells whether a reader is within an item, and whether it is still the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Turn(Arc<AtomicU64>);
+
+impl Turn {
+    /// The item that is being read, if one is.
+    #[must_use]
+    pub fn item(&self) -> Option<u64> {
+        Some(self.0.load(Ordering::SeqCst)).filter(|turn| turn % 2 == 1)
+    }
+
+    fn set(&self, within: bool) {
+        let turn = self.0.load(Ordering::SeqCst);
+        if (turn % 2 == 1) != within {
+            self.0.store(turn + 1, Ordering::SeqCst);
+        }
+    }
+}
+
 /// What one watch hands to the recorder.
 #[derive(Default)]
 pub struct Batch {
@@ -47,6 +76,14 @@ pub struct Batch {
     last: Option<Box<dyn Send>>,
     /// When it was handed over, and the counts of its watch.
     sent: Option<(Instant, Arc<OfWatch>)>,
+}
+
+impl Batch {
+    /// Nothing but what is dropped when all that was handed over before is written.
+    #[must_use]
+    pub fn last(last: Box<dyn Send>) -> Self {
+        Self { last: Some(last), ..Self::default() }
+    }
 }
 
 /// The sink of one watch: sends registered keys on, with the offset behind them.
@@ -69,8 +106,12 @@ pub struct WatchReader {
     of: Arc<OfWatch>,
     /// What the log told of it last: why it is degraded, if it is.
     told: Option<String>,
+    /// Counts what waits in the queue.
+    queue: Arc<Meter>,
     /// Bytes of the item that were read before and are fed as context.
     context: usize,
+    purpose: Purpose,
+    turn: Turn,
 }
 
 impl WatchReader {
@@ -98,15 +139,39 @@ impl WatchReader {
             pulse,
             undecided: false,
             of: meter.of_watch(&watch),
+            queue: meter.clone(),
             told: None,
             watch,
             meter,
             context: 0,
+            purpose: Purpose::Follow,
+            turn: Turn::default(),
         }
     }
 
+    /// The same for what was read before: how far was read is not told, and neither is what nobody
+    /// owns or what cannot be read, as that was told then.
+    #[must_use]
+    pub fn for_reading_again(self) -> Self {
+        // What is counted is what the watch reads.
+        let meter = Arc::<Meter>::default();
+        let of = meter.of_watch(&self.watch);
+        Self { purpose: Purpose::ReadAgain, meter, of, ..self }
+    }
+
+    /// Tells others whether an item is being read.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        self.turn.clone()
+    }
+
+    /// Whether the registry answered all questions since the last time.
+    pub fn take_decided(&mut self) -> bool {
+        !std::mem::take(&mut self.undecided)
+    }
+
     fn hand_over(&self, batch: Batch) -> ControlFlow<()> {
-        self.meter.queued.add(1);
+        self.queue.queued.add(1);
         let _waits = self.pulse.rest();
         match self.to.send(Batch { sent: Some((Instant::now(), self.of.clone())), ..batch }) {
             Ok(()) => ControlFlow::Continue(()),
@@ -124,8 +189,8 @@ impl WatchReader {
     pub fn close(self, last: Box<dyn Send>) {
         self.of.set_degraded(None);
         // A recorder that is gone drops it at once.
-        let batch = Batch { last: Some(last), ..Batch::default() };
-        let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.hand_over(batch);
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+            self.hand_over(Batch::last(last));
     }
 
     /// Takes in keys that were registered since.
@@ -149,6 +214,17 @@ impl WatchReader {
         }
         self.hand_over(Batch { sightings, forgotten, offset, ..Batch::default() })
     }
+
+    /// Up to where the item is read, if that is to be remembered.
+    fn offset(&self, end: End, position: Position) -> Option<Offset> {
+        if end == End::Broken || self.purpose == Purpose::ReadAgain {
+            return None;
+        }
+        let item = self.item.as_ref().filter(|item| !item.kind.is_read_once())?;
+        let followed = Followed { stream: item.stream.clone()?, stat: item.stat, position };
+        let (watch, file) = (self.watch.clone(), path_id(&item.path));
+        Some(Offset { watch, file, followed: Some(followed) })
+    }
 }
 
 /// What was found in an item and is not handed on yet.
@@ -157,6 +233,7 @@ struct Found {
     sightings: Vec<Sighting>,
     unowned: u32,
     forgotten: u64,
+    again: bool,
 }
 
 impl Found {
@@ -170,7 +247,8 @@ impl Found {
         shown: &dyn Fn(&Path) -> String,
         host: &str,
     ) {
-        let likely = candidate.rule.is_some() && candidate.confidence >= Confidence::Medium;
+        let sure = candidate.rule.is_some() && candidate.confidence >= Confidence::Medium;
+        let likely = sure && !self.again;
         let Some(stream) = item.stream.clone().filter(|_| candidate.known || likely) else {
             return;
         };
@@ -188,20 +266,25 @@ impl Found {
             stream,
             place: item.path.clone(),
             path: shown(&item.path),
+            commit: None,
             line: candidate.line,
             column: candidate.column,
             offset: candidate.start,
             host: host.to_owned(),
             seen_at: clock::now(),
             world_readable: item.stat.world_readable,
+            again: self.again,
         });
     }
 }
 
 impl Sink for WatchReader {
     fn begin(&mut self, item: &Item) {
+        // Whoever sees no item from here on can count on what is registered now being looked for.
+        self.turn.set(true);
         self.refresh();
         self.found.unowned = 0;
+        self.found.again = self.purpose == Purpose::ReadAgain;
         self.scanner.restart(item.from, item.context);
         self.context = item.context;
         self.meter.files.add(u64::from(!item.continued));
@@ -253,32 +336,29 @@ impl Sink for WatchReader {
         };
         let from = self.item.as_ref().map_or(0, |item| item.from.lines);
         self.meter.lines.add(position.lines.saturating_sub(from));
-        let offset = match (&self.item, self.filter.check()) {
-            (_, Err(error)) => {
-                error!(%error, "the registry could not be asked; this will be read again");
-                self.undecided = true;
-                self.meter.errors.add(1);
-                return ControlFlow::Break(());
-            }
-            (Some(item), Ok(())) if item.kind.waits() => {
-                return ControlFlow::Continue(position);
-            }
-            (_, Ok(())) if end == End::Broken => None,
-            (Some(item), Ok(())) if item.kind.is_read_once() => None,
-            (Some(item), Ok(())) => item.stream.clone().map(|stream| Offset {
-                watch: self.watch.clone(),
-                file: path_id(&item.path),
-                followed: Some(Followed { stream, stat: item.stat, position }),
-            }),
-            (None, Ok(())) => None,
+        if let Err(error) = self.filter.check() {
+            error!(%error, "the registry could not be asked; this will be read again");
+            self.undecided = true;
+            self.meter.errors.add(1);
+            self.turn.set(false);
+            return ControlFlow::Break(());
+        }
+        let waits = self.item.as_ref().is_some_and(|item| item.kind.waits());
+        let sent = match waits {
+            true => ControlFlow::Continue(()),
+            false => self.send(self.offset(end, position)),
         };
-        match self.send(offset) {
+        self.turn.set(false);
+        match sent {
             ControlFlow::Continue(()) => ControlFlow::Continue(position),
             ControlFlow::Break(()) => ControlFlow::Break(()),
         }
     }
 
     fn skip(&mut self, path: &Path, why: String) {
+        if self.purpose == Purpose::ReadAgain {
+            return;
+        }
         self.meter.unreadable.add(1);
         let why = shown(&self.matcher, &self.filter, Path::new(&why));
         warn!(path = %shown(&self.matcher, &self.filter, path), why, "cannot read");
@@ -304,7 +384,10 @@ impl Sink for WatchReader {
     }
 
     fn reached(&mut self, reference: PathId, to: &str) -> bool {
-        if std::mem::take(&mut self.undecided) {
+        if self.purpose == Purpose::ReadAgain {
+            return self.send(None).is_continue();
+        }
+        if !self.take_decided() {
             self.found.sightings.clear();
             return false;
         }

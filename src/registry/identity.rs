@@ -261,11 +261,12 @@ impl Tx<'_> {
             IdentityKind::ServiceId => "ServiceId",
         };
         let id = format!("{word}-{}", uuid::Uuid::new_v4());
-        self.sql().execute(
-            "INSERT INTO identities (id, account_id, kind, name, created_at, created_by,
-                 modified_at, modified_by) VALUES (?1, ?2, ?3, ?1, ?4, ?5, ?4, ?5)",
-            (&id, account, new.kind, to_millis(now), &caller.actor),
-        )?;
+        self.sql()
+            .prepare_cached(
+                "INSERT INTO identities (id, account_id, kind, name, created_at, created_by,
+                     modified_at, modified_by) VALUES (?1, ?2, ?3, ?1, ?4, ?5, ?4, ?5)",
+            )?
+            .execute((&id, account, new.kind, to_millis(now), &caller.actor))?;
         let text = |text: Option<&str>| text.map(str::to_owned);
         let update = IdentityUpdate {
             name: Some(new.name.to_owned()),
@@ -367,25 +368,26 @@ impl Tx<'_> {
     }
 
     fn store(&self, next: &Identity, caller: &Caller, now: Timestamp) -> Result<()> {
-        self.sql().execute(
+        let mut statement = self.sql().prepare_cached(
             "UPDATE identities SET name = ?2, email = ?3, contact = ?4, description = ?5,
                  federated = ?6, manager_id = ?7, parent_id = ?8, os_user = ?9, modified_at = ?10,
                  modified_by = ?11, version = version + 1 WHERE id = ?1",
-            rusqlite::params![
-                next.id,
-                next.name,
-                next.email,
-                next.contact,
-                next.description,
-                next.federated,
-                next.manager_id,
-                next.parent_id,
-                next.os_user,
-                to_millis(now),
-                caller.actor,
-            ],
         )?;
-        self.sql().execute("DELETE FROM identity_groups WHERE identity_id = ?1", [&next.id])?;
+        statement.execute(rusqlite::params![
+            next.id,
+            next.name,
+            next.email,
+            next.contact,
+            next.description,
+            next.federated,
+            next.manager_id,
+            next.parent_id,
+            next.os_user,
+            to_millis(now),
+            caller.actor,
+        ])?;
+        let sql = "DELETE FROM identity_groups WHERE identity_id = ?1";
+        self.sql().prepare_cached(sql)?.execute([&next.id])?;
         for group in &next.groups {
             self.sql().execute(
                 "INSERT OR IGNORE INTO identity_groups (identity_id, name) VALUES (?1, ?2)",

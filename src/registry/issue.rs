@@ -229,6 +229,7 @@ impl Tx<'_> {
                 new.replaces,
                 i64::try_from(self.keyring().version()).unwrap_or(i64::MAX),
             ])?;
+        self.sql().prepare_cached("UPDATE totals SET live = live + 1")?.execute([])?;
         self.add_shape(shape, tags.is_none())?;
         self.add_homes(&account.id, &id, new.homes, caller, now)?;
         self.audit_new(&id, &identity, new, caller, now)?;

@@ -48,6 +48,7 @@ fn steps() -> Vec<M<'static>> {
     vec![
         M::up(include_str!("schema/1.sql")),
         M::up(include_str!("schema/2.sql")).foreign_key_check(),
+        M::up(include_str!("schema/3.sql")),
     ]
 }
 

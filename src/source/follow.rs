@@ -4,6 +4,7 @@
 //! are lost before its watch stands, and a full queue leaves one quiet event. So every hint leads to
 //! a look at the file system, and everything is looked at again every [`WALK_EVERY`].
 
+mod again;
 mod glob;
 pub(in crate::source) mod hints;
 
@@ -20,6 +21,7 @@ use crate::source::{
 };
 use globset::GlobSet;
 
+pub use again::{Reread, read_again};
 pub use glob::PathGlob;
 use hints::Hints;
 
@@ -341,8 +343,11 @@ impl Follow {
             self.due.insert(path.to_owned(), *until);
             return Ok(());
         }
-        let stream = format!("file:{}", crate::secret::to_hex(&path_id(path)));
-        let item = Item { stream: Some(stream), stat, ..Item::whole(Kind::File, path.to_owned()) };
+        let item = Item {
+            stream: Some(stream_of(path)),
+            stat,
+            ..Item::whole(Kind::File, path.to_owned())
+        };
         self.read(&mut file, item, End::Done, sink, stop)?;
         let mebibytes = u32::try_from(stat.size >> 20).unwrap_or(u32::MAX);
         let rest = SETTLE_PER_MIB.saturating_mul(mebibytes).min(SETTLE_MAX);
@@ -386,7 +391,10 @@ impl Follow {
                 None if self.started || !self.first_start || from_beginning => {
                     (new_stream(), Position::default())
                 }
-                None => (new_stream(), end_of(&mut file)?),
+                None => {
+                    let end = end_of(&mut file, u64::MAX)?;
+                    (again::new_stream_from(&end), end)
+                }
             },
         };
         self.read_from(&mut file, Tail { path, from, stat }, sink, stop)
@@ -499,6 +507,11 @@ fn same_file(a: &Stat, b: &Stat) -> bool {
     (a.dev, a.ino) == (b.dev, b.ino)
 }
 
+/// What stands for a file that is read as a whole.
+fn stream_of(path: &Path) -> String {
+    format!("file:{}", crate::secret::to_hex(&path_id(path)))
+}
+
 fn new_stream() -> String {
     format!("log:{}", uuid::Uuid::new_v4())
 }
@@ -516,9 +529,11 @@ fn holds(file: &mut File, position: &Position) -> io::Result<bool> {
     }
 }
 
-/// The end of the file, with the number of its line: where "from now on" begins.
-fn end_of(file: &mut File) -> io::Result<Position> {
+/// The end of the file or of so many bytes of it, with the number of its line: where "from now on"
+/// begins.
+fn end_of(file: &mut File, longest: u64) -> io::Result<Position> {
     file.seek(SeekFrom::Start(0))?;
+    let mut file = file.take(longest);
     let mut buffer = vec![0; 256 * 1024];
     let (mut offset, mut lines, mut tail) = (0u64, 0u64, Vec::new());
     loop {

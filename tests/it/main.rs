@@ -37,6 +37,7 @@ mod model;
 mod pipes;
 mod remembered;
 mod repositories;
+mod reread;
 mod rule;
 mod rules;
 mod scan;

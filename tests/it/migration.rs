@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::world::{World, answer};
 
 const SCHEMA_1: &str = include_str!("../../src/registry/schema/1.sql");
-const NOW: i64 = 2;
+const NOW: i64 = 3;
 
 fn database(world: &World) -> Connection {
     Connection::open(world.path("registry/registry.db")).unwrap()

@@ -31,12 +31,15 @@ fn what_is_pushed_is_read_once_also_after_a_restart() {
     let daemon = git.world.watch();
     // What was there before is read as well.
     let leak = git.world.leak_of("k0", done);
-    assert!(sighted(&leak).contains("a.git: old.txt in "), "{leak:#}");
+    assert!(sighted(&leak).ends_with("a.git: old.txt"), "{leak:#}");
     git.write("src/new.txt", format!("one\n{}\n", keys[1]));
     let commit = git.commit("second");
     git.git(&["push", "-q", "a", "main:other"]);
     let leak = git.world.leak_of("k1", done);
-    assert!(sighted(&leak).ends_with(&format!("src/new.txt in {}", &commit[..12])), "{leak:#}");
+    assert!(sighted(&leak).ends_with("src/new.txt"), "{leak:#}");
+    assert_eq!(leak["sightings"][0]["commit"], commit.as_str());
+    let shown = git.world.run(&["leak", "show", leak["id"].as_str().unwrap()]).expect(0).out;
+    assert!(shown.contains(&format!(", commit {})", &commit[..12])), "{shown}");
     assert_eq!(leak["sightings"][0]["line"], 2);
     // The same commit under other names, and packed, is nothing new; a message is.
     git.git(&["push", "-q", "a", "main", "main:third"]);

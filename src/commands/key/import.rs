@@ -11,6 +11,7 @@ use serde_json::json;
 
 use self::line::{Line, Lines, Numbered, refusal};
 use super::super::{Exit, Session, output, own_address};
+use super::is_known_to_rules;
 use crate::cli::ListFormat;
 use crate::clock;
 use crate::registry::access::Caller;
@@ -65,6 +66,7 @@ pub(super) fn run(
         source: options.source.unwrap_or_default(),
         run: None,
         holders: Holders::default(),
+        strangers: false,
         done: Counts::default(),
         refused: Vec::new(),
     };
@@ -115,6 +117,8 @@ struct Import<'a> {
     run: Option<i64>,
     /// Of the transaction that is open.
     holders: Holders,
+    /// Whether keys came with it that no rule knows.
+    strangers: bool,
     done: Counts,
     refused: Vec<(u64, String)>,
 }
@@ -145,7 +149,8 @@ impl Import<'_> {
             lines.iter().try_for_each(|(_, line)| match line {
                 Ok(line) => self.take(tx, line),
                 Err(_) => Err(refusal("a line cannot be read")),
-            })
+            })?;
+            self.tell_watches(tx)
         });
         match outcome {
             Ok(()) => Ok(true),
@@ -178,7 +183,12 @@ impl Import<'_> {
 
     fn one_by_one(&mut self, tx: &Tx<'_>, lines: &[Numbered]) -> Result<()> {
         self.holders = Holders::default();
-        lines.iter().try_for_each(|line| self.one(tx, line))
+        lines.iter().try_for_each(|line| self.one(tx, line))?;
+        self.tell_watches(tx)
+    }
+
+    fn tell_watches(&mut self, tx: &Tx<'_>) -> Result<()> {
+        if std::mem::take(&mut self.strangers) { tx.meet_strangers() } else { Ok(()) }
     }
 
     /// One line; a fault of the line is noted, one of the database ends the import.
@@ -247,6 +257,7 @@ impl Import<'_> {
         let added = tx.add_one_of(&mut self.holders, &new, &material, self.caller, now)?;
         self.done.seen += u64::from(tx.raise_remembered(&added, now)?);
         self.done.imported += 1;
+        self.strangers |= !is_known_to_rules(&hint);
         self.done.hashed += u64::from(matches!(material, Material::Sha256(..)));
         Ok(())
     }

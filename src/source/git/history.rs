@@ -73,6 +73,8 @@ pub struct Outcome {
     pub tally: Tally,
     /// Whether the selection was empty: nothing was to be read.
     pub nothing_new: bool,
+    /// Bytes that its objects unpacked to.
+    pub unpacked: u64,
 }
 
 impl History {
@@ -97,6 +99,7 @@ impl History {
         }
         self.tell_gaps(sink);
         let shared = self.shared(selection)?;
+        let allowed = shared.budget.load(Ordering::Relaxed);
         let mut readers: Vec<Reader<'_, S>> =
             sinks.into_iter().map(|sink| Reader::new(&shared, sink)).collect();
         let folder = self.repository.folder();
@@ -131,7 +134,8 @@ impl History {
                 reader.skip(self.repository.folder(), why.to_owned());
             }
         }
-        Ok(Outcome { tally, nothing_new: false })
+        let unpacked = (allowed - shared.budget.load(Ordering::Relaxed)).unsigned_abs();
+        Ok(Outcome { tally, nothing_new: false, unpacked })
     }
 
     /// Where objects are known from. `wanted`: their names in hex.

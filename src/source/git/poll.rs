@@ -17,7 +17,7 @@ use notify::RecursiveMode;
 
 use super::history::{History, Limits, Selection};
 use crate::source::follow::hints::Hints;
-use crate::source::follow::{Followed, PathGlob};
+use crate::source::follow::{Followed, PathGlob, Reread};
 use crate::source::{Item, Kind, PathId, Sink, SourceError, Stop, path_id};
 
 /// Repositories are looked for this often.
@@ -228,17 +228,16 @@ impl Poll {
             let of = new.iter().map(|(_, _, to)| **to).collect();
             let without = seen.references.values().copied();
             let without = without.chain(self.earlier.values().filter_map(tip)).collect();
-            let stream = format!("git:{}", crate::secret::to_hex(&path_id(path)));
-            history
-                .read(&Selection::New { of, without, stream: stream.clone() }, vec![&mut *sink])?;
-            for (_, name, _) in new.iter().filter(|(id, ..)| !seen.references.contains_key(*id)) {
-                let stream = Some(format!("{stream}:{}", name.display()));
-                let item = Item { stream, ..Item::whole(Kind::Ref, path.join(name)) };
-                sink.whole(&item, name.as_os_str().as_encoded_bytes());
-            }
-            let found = sink.found();
-            if !found.is_empty() {
-                sink.place(path, &history.places(&found));
+            let selection = Selection::New { of, without, stream: stream_of(path) };
+            history.read(&selection, vec![&mut *sink])?;
+            let names = new.iter().filter(|(id, ..)| !seen.references.contains_key(*id));
+            tell(path, &history, names.map(|(_, name, _)| name.as_path()), sink);
+        }
+        if skip {
+            for (number, (_, to)) in now.values().enumerate() {
+                if !sink.reached(began(path, number), &to.to_hex().to_string()) {
+                    return Ok(());
+                }
             }
         }
         for (id, _, to) in new {
@@ -253,6 +252,87 @@ impl Poll {
         seen.mark = Some(mark);
         Ok(())
     }
+}
+
+/// Reads repositories again, as far as a watch has read them, up to so many bytes. `known`: what it
+/// has read.
+pub fn read_again<S: Sink + Send>(
+    options: &Options,
+    known: &HashMap<PathId, Followed>,
+    budget: u64,
+    sink: &mut S,
+    stop: &Stop,
+) -> Reread {
+    let mut poll = Poll::new(options.clone(), HashMap::new(), false);
+    let root = options.include.root().to_owned();
+    poll.find(&root, DEPTH_MAX);
+    let mut reread = Reread::default();
+    for path in poll.repositories.keys().take_while(|_| !stop.is_stopped()) {
+        let room = budget.saturating_sub(reread.bytes);
+        // What cannot be read the watch itself has told.
+        match read_one_again(path, known, room, sink) {
+            Ok(Some(bytes)) => {
+                reread.files += 1;
+                reread.bytes += bytes;
+                reread.left += u64::from(bytes >= room);
+            }
+            Ok(None) => reread.left += 1,
+            Err(_) => {}
+        }
+    }
+    reread
+}
+
+/// Answers about how many bytes that was; `None`: there is no room for any.
+fn read_one_again<S: Sink + Send>(
+    path: &Path,
+    known: &HashMap<PathId, Followed>,
+    room: u64,
+    sink: &mut S,
+) -> Result<Option<u64>, SourceError> {
+    if room == 0 {
+        return Ok(None);
+    }
+    let limits = Limits { threads: 1, memory: MEMORY, unpacked: Some(room) };
+    let history = History::open(path, limits, true)?;
+    let references = history.references()?;
+    let before = (0..).map_while(|number| known.get(&began(path, number))).filter_map(tip);
+    let of = references.iter().map(|(_, to)| *to).collect();
+    let selection = Selection::New { of, without: before.collect(), stream: stream_of(path) };
+    let outcome = history.read(&selection, vec![&mut *sink])?;
+    tell(path, &history, references.iter().map(|(name, _)| name.as_path()), sink);
+    // Hands on what was found.
+    sink.reached(path_id(path), "");
+    Ok(Some(outcome.unpacked))
+}
+
+/// Reads names of references, and says where everything is that was found.
+fn tell<'a, S: Sink>(
+    path: &Path,
+    history: &History,
+    names: impl Iterator<Item = &'a Path>,
+    sink: &mut S,
+) {
+    for name in names {
+        let stream = Some(format!("{}:{}", stream_of(path), name.display()));
+        let item = Item { stream, ..Item::whole(Kind::Ref, path.join(name)) };
+        sink.whole(&item, name.as_os_str().as_encoded_bytes());
+    }
+    let found = sink.found();
+    if !found.is_empty() {
+        sink.place(path, &history.places(&found));
+    }
+}
+
+/// What stands for a repository in what is remembered.
+fn stream_of(path: &Path) -> String {
+    format!("git:{}", crate::secret::to_hex(&path_id(path)))
+}
+
+/// Under these it is kept what the references of a repository led to when it was first seen, if only
+/// what came since then is read.
+fn began(path: &Path, number: usize) -> PathId {
+    path_id(&path.join(format!("\0 began {number}")))
 }
 
 fn tip(known: &Followed) -> Option<ObjectId> {
