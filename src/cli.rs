@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use key::{Create, Described, Key, KeyArg, Like, Listed, Made, Update};
+pub use key::{Create, Described, Expiry, Key, KeyArg, Like, Listed, Made, Update};
 pub use people::{Access, Account, AccountChange, Home, Identity, IdentityDescribed, Restricted};
 pub use upkeep::{Audit, Registry};
 

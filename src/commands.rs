@@ -176,11 +176,9 @@ fn open(registry: &RegistryArg) -> anyhow::Result<Registry> {
         bail!("no registry: give --registry DIR, or set LEAKWARDEN_REGISTRY");
     };
     let mut registry = Registry::open(dir)?;
-    let words: Vec<_> = std::env::args_os().skip(1).filter(|word| word.len() >= KEY_MIN).collect();
     let is_key = registry.read(|tx| {
-        for word in &words {
-            let digest = tx.keyring().digest(word.as_encoded_bytes());
-            if tx.key_by_digest(&digest)?.is_some() {
+        for word in std::env::args_os().skip(1) {
+            if tx.is_key_in(word.as_encoded_bytes())? {
                 return Ok(true);
             }
         }

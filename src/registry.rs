@@ -21,6 +21,7 @@ pub mod lookup;
 mod rotate;
 mod sqlite;
 pub mod tags;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -201,6 +202,9 @@ pub struct Setup {
     pub actor: String,
 }
 
+/// Pages of the write-ahead log that counts of uses may leave behind.
+const HASTY_PAGES: i64 = 64;
+
 impl Registry {
     /// Makes a new registry in a folder that holds none.
     pub fn init(dir: &Path, setup: &Setup, now: Timestamp) -> Result<Self> {
@@ -284,6 +288,8 @@ impl Registry {
     pub fn hasten(&self) -> Result<()> {
         self.connection.pragma_update(None, "synchronous", "normal")?;
         self.connection.busy_timeout(std::time::Duration::from_millis(20))?;
+        // Whoever opens it next reads all of the log that is not taken into the database yet.
+        self.connection.pragma_update(None, "wal_autocheckpoint", HASTY_PAGES)?;
         let late = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         self.connection.set_db_config(late, true)?;
         Ok(())

@@ -35,6 +35,9 @@ pub enum Key {
         /// Delete keys of that source that the file does not name; refused above 5 %
         #[arg(long, requires = "source")]
         prune: bool,
+        /// Let --prune delete so many keys, although they are more than 5 %
+        #[arg(long, value_name = "N", requires = "prune")]
+        prune_max: Option<u64>,
         /// Do not ask before pruning
         #[arg(long, short)]
         force: bool,
@@ -68,9 +71,10 @@ pub enum Key {
         /// How the successor is made
         #[command(flatten)]
         made: Made,
-        /// Date or time from which the successor is invalid
-        #[arg(long, value_name = "DATE", value_parser = time)]
-        expires: Option<Timestamp>,
+        /// Date or time from which the successor is invalid; "" means never [default: as long from
+        /// now as the old key was made for]
+        #[arg(long, value_name = "DATE", value_parser = time_or_never)]
+        expires: Option<Expiry>,
         /// Why, for the audit log
         #[arg(long, value_name = "TEXT", default_value = "")]
         reason: String,
@@ -176,6 +180,12 @@ pub struct Described {
     /// Glob of files where it is meant to be; may be given several times
     #[arg(long, value_name = "GLOB")]
     pub home: Vec<String>,
+    /// What carries its leak action out: `registry`, or the name of a connector
+    #[arg(long, value_name = "NAME", default_value = "registry")]
+    pub executor: String,
+    /// Its id in the system that issued it
+    #[arg(long, value_name = "ID")]
+    pub remote_id: Option<String>,
     /// Lock it
     #[arg(long)]
     pub lock: bool,
@@ -272,6 +282,12 @@ pub struct Update {
     /// Its class
     #[arg(long, value_parser = class)]
     pub class: Option<Class>,
+    /// What carries its leak action out: `registry`, or the name of a connector
+    #[arg(long, value_name = "NAME")]
+    pub executor: Option<String>,
+    /// Its id in the system that issued it; "" clears it
+    #[arg(long, value_name = "ID")]
+    pub remote_id: Option<String>,
     /// Its homes, all of them; may be given several times; "" removes them
     #[arg(long, value_name = "GLOB")]
     pub home: Vec<String>,

@@ -91,7 +91,7 @@ fn list(key: Option<&str>, scope: &Scope, format: ListFormat) -> anyhow::Result<
                         "glob": row.home.glob,
                         "host": row.home.host,
                         "key": row.key.as_ref().map(|(name, id)| json!({ "id": id, "name": name })),
-                        "owner": row.identity,
+                        "owner": row.identity.as_ref().map(|(name, _)| name),
                         "created_at": rfc3339(row.created_at),
                         "created_by": row.created_by,
                     })
@@ -104,7 +104,7 @@ fn list(key: Option<&str>, scope: &Scope, format: ListFormat) -> anyhow::Result<
             for row in &homes {
                 let whose = match (&row.key, &row.identity) {
                     (Some((name, _)), _) => format!("of {name}"),
-                    (None, Some(owner)) => format!("of all keys of {owner}"),
+                    (None, Some((owner, _))) => format!("of all keys of {owner}"),
                     (None, None) => "of all keys".to_owned(),
                 };
                 let (at, by) = (display(row.created_at), &row.created_by);

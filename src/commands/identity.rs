@@ -54,8 +54,7 @@ fn visible(tx: &Tx<'_>, text: &str, caller: &Caller) -> crate::registry::Result<
 }
 
 fn sees(caller: &Caller, identity: &Identity) -> bool {
-    let own = |id: &String| caller.identity.as_ref() == Some(id);
-    caller.administers() || own(&identity.id) || identity.manager_id.as_ref().is_some_and(own)
+    caller.administers() || caller.manages(identity)
 }
 
 fn create(

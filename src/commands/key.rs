@@ -27,9 +27,20 @@ pub(super) fn run(command: cli::Key) -> anyhow::Result<Exit> {
     match command {
         cli::Key::Create(create) => self::create(&create),
         cli::Key::Register { described } => register(&described),
-        cli::Key::Import { file, all_or_nothing, source, prune, force, csv, scope, format } => {
+        cli::Key::Import {
+            file,
+            all_or_nothing,
+            source,
+            prune,
+            prune_max,
+            force,
+            csv,
+            scope,
+            format,
+        } => {
             let source = source.as_deref();
-            let options = import::Options { all_or_nothing, source, prune, force, csv };
+            let prune = import::Prune { asked: prune, max: prune_max, force };
+            let options = import::Options { all_or_nothing, source, prune, csv };
             import::run(&mut Session::open(&scope)?, &file, &options, format.format)
         }
         cli::Key::Export { list, csv } => show::export(&list, csv),
@@ -81,9 +92,10 @@ fn new_key<'a>(
         locked: described.lock,
         expires_at: described.expires,
         homes,
+        executor: &described.executor,
         arrival,
         origin: "",
-        remote_id: None,
+        remote_id: described.remote_id.as_deref(),
         import: None,
         replaces: None,
         hint,

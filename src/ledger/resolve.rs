@@ -5,7 +5,7 @@ use rusqlite::OptionalExtension;
 
 use crate::clock::to_millis;
 use crate::incident::{ActionState, NoticeKind, Role};
-use crate::registry::access::Caller;
+use crate::registry::access::{Act, Caller};
 use crate::registry::audit::Entry;
 use crate::registry::key::{Key, Status};
 use crate::registry::{RegistryError, Result, Tx};
@@ -68,6 +68,7 @@ impl Tx<'_> {
     ) -> Result<()> {
         let actor = &caller.actor;
         let key = self.key(&self.incident_key(incident)?)?;
+        self.must(caller, Act::Update, &key)?;
         if resolution == "rotated" && key.status(now) == Status::Active {
             return Err(RegistryError::Refused(format!(
                 "{} is still valid, so it was not rotated; disable or delete it first",

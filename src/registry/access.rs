@@ -133,6 +133,12 @@ impl Caller {
         self.identity.as_deref() == Some(identity)
     }
 
+    /// Whether it is them, or a functional or service ID that they look after.
+    #[must_use]
+    pub fn manages(&self, identity: &super::identity::Identity) -> bool {
+        self.is(&identity.id) || identity.manager_id.as_deref().is_some_and(|id| self.is(id))
+    }
+
     fn owns(&self, whose: &Whose<'_>) -> bool {
         self.is(whose.identity) || whose.manager.is_some_and(|manager| self.is(manager))
     }

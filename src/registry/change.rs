@@ -6,8 +6,8 @@ use rusqlite::OptionalExtension;
 use super::access::{Act, Caller};
 use super::audit::Entry;
 use super::identity::{Identity, IdentityKind};
-use super::issue::{check_kind, refuse_control};
-use super::key::{Class, Key, KeyKind, LeakAction, State};
+use super::issue::{check_executor, check_kind};
+use super::key::{Class, Key, KeyKind, LeakAction, State, Status};
 use super::{RegistryError, Result, Tx, check_version};
 use crate::clock::{rfc3339, to_millis};
 use crate::secret::Digest;
@@ -39,6 +39,10 @@ pub struct KeyUpdate {
     pub class: Option<Class>,
     /// Its own homes, all of them.
     pub homes: Option<Vec<String>>,
+    /// What carries its leak action out.
+    pub executor: Option<String>,
+    /// Its id in the system that issued it; an empty text clears.
+    pub remote_id: Option<String>,
 }
 
 /// What happens to the keys of an identity that is deleted.
@@ -57,7 +61,7 @@ fn refused<T>(why: String) -> Result<T> {
 }
 
 /// Refuses to change a tombstone or a locked key. Nothing here ever unlocks one.
-fn must_be_open(key: &Key, what: &str) -> Result<()> {
+pub(super) fn must_be_open(key: &Key, what: &str) -> Result<()> {
     let name = &key.name;
     if key.state == State::Deleted {
         return refused(format!("{name} is deleted, and that is for good"));
@@ -66,6 +70,15 @@ fn must_be_open(key: &Key, what: &str) -> Result<()> {
         let why =
             format!("{name} is locked; a locked key is not {what} (`key unlock {name}` first)");
         return refused(why);
+    }
+    Ok(())
+}
+
+/// What undoes the end that a leak brought takes an administrator, who says why.
+fn must_justify(key: &Key, what: &str, (caller, reason): (&Caller, &str)) -> Result<()> {
+    caller.must_administer(what)?;
+    if reason.is_empty() {
+        return refused(format!("{} leaked; say why it is made valid again (--reason)", key.name));
     }
     Ok(())
 }
@@ -85,34 +98,9 @@ impl Tx<'_> {
         self.must(caller, Act::Update, &key)?;
         must_be_open(&key, "updated")?;
         check_version("key", key.version, if_version)?;
-        let mut next = key.clone();
-        let mut changes = Changes::default();
-        if let Some(name) = &update.name {
-            if name.trim().is_empty() {
-                return refused("a key needs a name".to_owned());
-            }
-            next.name = name.trim().to_owned();
-            changes.note("name", &key.name, &next.name);
-        }
-        if let Some(description) = &update.description {
-            next.description.clone_from(description);
-            changes.note("description", &key.description, description);
-        }
-        refuse_control(&[&next.name, &next.description])?;
-        if let Some(expires_at) = update.expires_at {
-            next.expires_at = expires_at;
-            let shown = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), rfc3339);
-            changes.note("expires_at", &shown(key.expires_at), &shown(expires_at));
-        }
-        if let Some(action) = update.leak_action {
-            next.leak_action = action;
-            changes.note("leak_action", key.leak_action.as_str(), action.as_str());
-        }
-        if let Some(class) = update.class {
-            next.class = class;
-            changes.note("class", key.class.as_str(), class.as_str());
-        }
-        check_kind(next.kind, next.locked, next.expires_at.is_some(), next.leak_action)?;
+        self.refuse_words(&[reason])?;
+        let next = self.changed_key(&key, update, why, now)?;
+        let mut changes = Changes::of(&key, &next);
         if let Some(homes) = &update.homes {
             let before = self.own_homes(&key.id)?;
             changes.note("homes", &before.join(" "), &homes.join(" "));
@@ -126,7 +114,7 @@ impl Tx<'_> {
         }
         self.sql().execute(
             "UPDATE keys SET name = ?2, description = ?3, expires_at = ?4, leak_action = ?5,
-                 class = ?6 WHERE id = ?1",
+                 class = ?6, executor = ?7, remote_id = ?8 WHERE id = ?1",
             rusqlite::params![
                 key.id,
                 next.name,
@@ -134,6 +122,8 @@ impl Tx<'_> {
                 next.expires_at.map(to_millis),
                 next.leak_action,
                 next.class,
+                next.executor,
+                next.remote_id,
             ],
         )?;
         self.touch(&key, caller, now)?;
@@ -148,6 +138,58 @@ impl Tx<'_> {
             ..Entry::at(now)
         })?;
         Ok(Change::Done)
+    }
+
+    /// The key as it would be.
+    fn changed_key(
+        &self,
+        key: &Key,
+        update: &KeyUpdate,
+        why: (&Caller, &str),
+        now: Timestamp,
+    ) -> Result<Key> {
+        let mut next = key.clone();
+        if let Some(name) = &update.name {
+            if name.trim().is_empty() {
+                return refused("a key needs a name".to_owned());
+            }
+            next.name = name.trim().to_owned();
+        }
+        if let Some(description) = &update.description {
+            next.description.clone_from(description);
+        }
+        if let Some(expires_at) = update.expires_at {
+            next.expires_at = expires_at;
+            let revived = key.status(now) == Status::Expired && next.status(now) == Status::Active;
+            if revived && key.leaked_at.is_some() {
+                must_justify(key, "let a key live on that leaked and expired", why)?;
+            }
+        }
+        next.leak_action = update.leak_action.unwrap_or(next.leak_action);
+        next.class = update.class.unwrap_or(next.class);
+        check_kind(next.kind, next.locked, next.expires_at.is_some(), next.leak_action)?;
+        if let Some(executor) = &update.executor {
+            check_executor(executor)?;
+            next.executor.clone_from(executor);
+        }
+        if let Some(id) = &update.remote_id {
+            next.remote_id = Some(id.clone()).filter(|id| !id.is_empty());
+            self.refuse_remote_id(&next)?;
+        }
+        let remote_id = next.remote_id.as_deref().unwrap_or_default();
+        self.refuse_words(&[&next.name, &next.description, remote_id])?;
+        Ok(next)
+    }
+
+    /// Refuses an id that another live key of the same source has there.
+    fn refuse_remote_id(&self, next: &Key) -> Result<()> {
+        let Some(id) = &next.remote_id else { return Ok(()) };
+        match self.key_by_remote_id(&next.account_id, &next.origin, id)? {
+            Some(other) if other.id != next.id => {
+                refused(format!("{} ({}) has that remote id", other.name, other.id))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets the state of a key. Deleting is for good; a locked key is not deleted. What a leak
@@ -172,13 +214,7 @@ impl Tx<'_> {
                 return refused("a classic infrastructure key cannot be disabled".to_owned());
             }
             (_, State::Active) if self.disabled_by_leak(&current)? => {
-                caller.must_administer("enable a key that a leak disabled")?;
-                if reason.is_empty() {
-                    let name = &current.name;
-                    return refused(format!(
-                        "a leak disabled {name}; say why it is enabled (--reason)"
-                    ));
-                }
+                must_justify(&current, "enable a key that a leak disabled", why)?;
             }
             _ => {}
         }
@@ -268,6 +304,7 @@ impl Tx<'_> {
     ) -> Result<u64> {
         let (caller, reason) = why;
         caller.must_administer("delete identities")?;
+        let identity = &self.find_identity(&identity.account_id, &identity.id)?;
         let name = &identity.name;
         if self.account(&identity.account_id)?.owner_id.as_ref() == Some(&identity.id) {
             let why = format!("{name} owns the account; make another its owner first");
@@ -362,7 +399,8 @@ impl Tx<'_> {
         self.touch(key, caller, now)
     }
 
-    fn touch(&self, key: &Key, caller: &Caller, now: Timestamp) -> Result<()> {
+    /// A key is another version of itself.
+    pub(super) fn touch(&self, key: &Key, caller: &Caller, now: Timestamp) -> Result<()> {
         self.sql()
             .prepare_cached(
                 "UPDATE keys SET modified_at = ?2, modified_by = ?3, version = version + 1
@@ -381,6 +419,20 @@ struct Changes {
 }
 
 impl Changes {
+    fn of(key: &Key, next: &Key) -> Self {
+        let time = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), rfc3339);
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "none".to_owned());
+        let mut changes = Self::default();
+        changes.note("name", &key.name, &next.name);
+        changes.note("description", &key.description, &next.description);
+        changes.note("expires_at", &time(key.expires_at), &time(next.expires_at));
+        changes.note("leak_action", key.leak_action.as_str(), next.leak_action.as_str());
+        changes.note("class", key.class.as_str(), next.class.as_str());
+        changes.note("executor", &key.executor, &next.executor);
+        changes.note("remote_id", &or_none(&key.remote_id), &or_none(&next.remote_id));
+        changes
+    }
+
     fn note(&mut self, field: &str, before: &str, after: &str) {
         if before != after {
             self.before.push(format!("{field}={before}"));

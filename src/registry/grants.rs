@@ -31,10 +31,15 @@ impl Tx<'_> {
                     .id,
             ),
         };
-        let mapped = self.select("i.os_user = ?1 AND i.deleted_at IS NULL", &os_user)?;
-        let mapped: Vec<_> =
-            mapped.into_iter().filter(|i| caller.sees_account(&i.account_id)).collect();
+        let mut mapped = self.select("i.os_user = ?1 AND i.deleted_at IS NULL", &os_user)?;
+        let is_mapped = !mapped.is_empty();
+        mapped.retain(|identity| caller.sees_account(&identity.account_id));
         let identity = match (acts_as, mapped.as_slice()) {
+            // Whoever is somebody in one account is nobody in the others.
+            (_, []) if is_mapped => {
+                let why = format!("{os_user} may act as nobody in that account");
+                return Err(RegistryError::Refused(why));
+            }
             (None, []) => return Ok(caller),
             (None, [only]) => only.clone(),
             (None, several) => {

@@ -1,14 +1,13 @@
 //! Homes: files where keys are meant to be.
 
-use jiff::Timestamp;
-use rusqlite::OptionalExtension;
-
 use super::access::{Act, Caller};
 use super::audit::Entry;
+use super::change::must_be_open;
 use super::identity::Identity;
 use super::key::{Home, Key};
 use super::{RegistryError, Result, Tx};
 use crate::clock::{from_millis, to_millis};
+use jiff::Timestamp;
 
 /// For which keys a home is one.
 #[derive(Clone, Copy, Debug)]
@@ -30,8 +29,8 @@ pub struct HomeRow {
     pub home: Home,
     /// Name and id of its key, if it is one key's.
     pub key: Option<(String, String)>,
-    /// Name of the identity, if it is for all of its keys.
-    pub identity: Option<String>,
+    /// Name and id of the identity, if it is for all of its keys.
+    pub identity: Option<(String, String)>,
     /// When it was set.
     pub created_at: Timestamp,
     /// By whom.
@@ -99,10 +98,11 @@ impl Tx<'_> {
         let (account, key, identity, target) = match of {
             HomeOf::Key(key) => {
                 self.must(caller, Act::Update, key)?;
+                must_be_open(key, "given a home")?;
                 (&*key.account_id, Some(&key.id), None, key.id.as_str())
             }
             HomeOf::Identity(identity) => {
-                if caller.identity.as_ref() != Some(&identity.id) {
+                if !caller.manages(identity) {
                     caller.must_administer("set homes for keys of others")?;
                 }
                 (&*identity.account_id, None, Some(&identity.id), identity.id.as_str())
@@ -126,6 +126,9 @@ impl Tx<'_> {
             ],
         )?;
         if changed > 0 {
+            if let HomeOf::Key(key) = of {
+                self.touch(key, caller, now)?;
+            }
             let (actor, after) = (&caller.actor, &home.to_string());
             let action = "home accept";
             self.audit(&Entry { actor, action, target, after, reason, ..Entry::at(now) })?;
@@ -136,7 +139,7 @@ impl Tx<'_> {
     /// The homes that a caller may see, of one key or of all.
     pub fn homes(&self, key: Option<&Key>, caller: &Caller) -> Result<Vec<HomeRow>> {
         let mut statement = self.sql().prepare(
-            "SELECT h.id, h.host, h.glob, h.key_id, k.name, i.name, h.created_at, h.created_by
+            "SELECT h.id, h.host, h.glob, k.name, k.id, i.name, i.id, h.created_at, h.created_by
              FROM homes h LEFT JOIN keys k ON k.id = h.key_id
              LEFT JOIN identities i ON i.id = h.identity_id
              WHERE (?1 IS NULL OR h.account_id = ?1) AND (?2 IS NULL OR h.key_id = ?2
@@ -146,31 +149,31 @@ impl Tx<'_> {
         let account = key.map(|key| &key.account_id).or(caller.account.as_ref());
         let (id, identity) = (key.map(|key| &key.id), key.map(|key| &key.identity_id));
         let rows = statement.query_map((account, id, identity), |row| {
-            let (key_id, name): (Option<String>, Option<String>) = (row.get(3)?, row.get(4)?);
+            let pair = |at| -> rusqlite::Result<Option<(String, String)>> {
+                Ok(row.get::<_, Option<String>>(at)?.zip(row.get(at + 1)?))
+            };
             Ok(HomeRow {
                 id: row.get(0)?,
                 home: Home { host: row.get(1)?, glob: row.get(2)? },
-                key: name.zip(key_id),
-                identity: row.get(5)?,
-                created_at: from_millis(row.get(6)?),
-                created_by: row.get(7)?,
+                key: pair(3)?,
+                identity: pair(5)?,
+                created_at: from_millis(row.get(7)?),
+                created_by: row.get(8)?,
             })
         })?;
-        let mut homes = rows.collect::<rusqlite::Result<Vec<_>>>()?;
-        if !caller.administers() {
-            let mut seen = Vec::new();
-            for home in homes {
-                let visible = match &home.key {
-                    None => true,
-                    Some((_, id)) => caller.may(Act::View, &self.key(id)?.whose()).is_ok(),
-                };
-                if visible {
-                    seen.push(home);
-                }
+        let mut seen = Vec::new();
+        for home in rows.collect::<rusqlite::Result<Vec<_>>>()? {
+            let visible = match (&home.key, &home.identity) {
+                _ if caller.administers() => true,
+                (Some((_, id)), _) => caller.may(Act::View, &self.key(id)?.whose()).is_ok(),
+                (None, Some((_, id))) => caller.manages(&self.identity(id)?),
+                (None, None) => true,
+            };
+            if visible {
+                seen.push(home);
             }
-            homes = seen;
         }
-        Ok(homes)
+        Ok(seen)
     }
 
     /// Takes a home away, by its number.
@@ -180,15 +183,15 @@ impl Tx<'_> {
         let Some(row) = row else {
             return Err(RegistryError::NotFound(format!("no home {id}; see `home list`")));
         };
-        let owner: Option<String> = self
-            .sql()
-            .query_row("SELECT identity_id FROM homes WHERE id = ?1", [id], |row| row.get(0))
-            .optional()?
-            .flatten();
-        match &row.key {
-            Some((_, key)) => self.must(caller, Act::Update, &self.key(key)?)?,
-            None if owner.is_some() && owner == caller.identity => {}
-            None => caller.must_administer("remove homes of others")?,
+        match (&row.key, &row.identity) {
+            (Some((_, key)), _) => {
+                let key = self.key(key)?;
+                self.must(caller, Act::Update, &key)?;
+                must_be_open(&key, "deprived of a home")?;
+                self.touch(&key, caller, now)?;
+            }
+            (None, Some((_, id))) if caller.manages(&self.identity(id)?) => {}
+            _ => caller.must_administer("remove homes of others")?,
         }
         self.sql().execute("DELETE FROM homes WHERE id = ?1", [id])?;
         let target = row.key.map_or_else(|| format!("home {id}"), |(_, key)| key);

@@ -9,14 +9,18 @@ use super::account::{Account, check_name};
 use super::audit::Entry;
 use super::identity::{Identity, IdentityKind, NewIdentity, address};
 use super::key::{Arrival, Class, KeyKind, LeakAction, kind_prefix};
+use super::words::parts;
 use super::{RegistryError, Result, Tx};
 use crate::clock::to_millis;
 use crate::rule::Checksum;
-use crate::secret::{Digest, Secret, random_text};
+use crate::secret::{Digest, Keyring, Secret, random_text};
 use crate::shape::{EXPORT_MIN_BITS, Shape, strength_bits};
 
 const BASE62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BASE64URL: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
+
+/// Longest name of an executor.
+const EXECUTOR_MAX: usize = 40;
 
 /// What is known of a key that comes into the registry.
 pub enum Material {
@@ -49,6 +53,8 @@ pub struct NewKey<'a> {
     pub expires_at: Option<Timestamp>,
     /// Globs of places where it is meant to be.
     pub homes: &'a [String],
+    /// What carries its leak action out.
+    pub executor: &'a str,
     /// How it comes here.
     pub arrival: Arrival,
     /// The source that its import named, and its id there.
@@ -97,7 +103,7 @@ pub fn generate_ibm_like() -> Result<Secret> {
 }
 
 /// Refuses words about a key that hold the key: they are stored as they are.
-fn refuse_if_told(new: &NewKey<'_>, key: &[u8]) -> Result<()> {
+fn refuse_if_told(new: &NewKey<'_>, material: &Material, keyring: &Keyring) -> Result<()> {
     let words = [
         new.name,
         new.description,
@@ -107,19 +113,29 @@ fn refuse_if_told(new: &NewKey<'_>, key: &[u8]) -> Result<()> {
         new.remote_id.unwrap_or_default(),
     ];
     let mut all = words.into_iter().chain(new.homes.iter().map(String::as_str));
-    if all.any(|word| memchr::memmem::find(word.as_bytes(), key).is_some()) {
+    let told = |word: &str| match material {
+        Material::Plain(key) => memchr::memmem::find(word.as_bytes(), key.expose()).is_some(),
+        Material::Sha256(hash, _) => {
+            let digest = keyring.digest_of_sha256(hash);
+            parts(word.as_bytes())
+                .iter()
+                .any(|part| digest.matches(keyring.digest(part).as_bytes()))
+        }
+    };
+    if all.any(told) {
         let why = "the name, the description or another word about the key holds the key itself";
         return Err(RegistryError::Refused(why.to_owned()));
     }
     Ok(())
 }
 
-/// Refuses words that cannot be shown in one line.
-pub(super) fn refuse_control(words: &[&str]) -> Result<()> {
-    if !words.iter().any(|word| word.contains(char::is_control)) {
+/// Refuses what is no name of an executor.
+pub(super) fn check_executor(name: &str) -> Result<()> {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    if (1..=EXECUTOR_MAX).contains(&name.len()) && name.chars().all(fits) {
         return Ok(());
     }
-    let why = "the name, the description or another word about the key holds a control character";
+    let why = "the name of an executor is 1 to 40 lower-case letters, digits, `-` and `_`";
     Err(RegistryError::Refused(why.to_owned()))
 }
 
@@ -182,14 +198,13 @@ impl Tx<'_> {
         if new.name.trim().is_empty() {
             return Err(RegistryError::Refused("a key needs a name".to_owned()));
         }
-        refuse_control(&[new.name, new.description, new.owner, new.hint, new.service])?;
-        if let Material::Plain(key) = material {
-            refuse_if_told(new, key.expose())?;
-        }
+        self.refuse_words(&[new.name, new.description, new.owner, new.service])?;
+        refuse_if_told(new, material, self.keyring())?;
         check_kind(new.kind, new.locked, new.expires_at.is_some(), new.leak_action)?;
+        check_executor(new.executor)?;
         let (account, identity) = self.holder_among(holders, new, caller, now)?;
-        self.check_rights(&account, &identity, new, caller)?;
-        self.check_quota(&account, &identity, new)?;
+        self.check_rights(&account, &identity, new, caller, now)?;
+        self.check_quota(&account, &identity, new, now)?;
         // Ids grow with time: an import of many keys writes to one end of their indexes.
         let id = format!("ApiKey-{}", uuid::Uuid::now_v7());
         let as_stored = |tag: u64| i64::from_le_bytes(tag.to_le_bytes());
@@ -198,9 +213,9 @@ impl Tx<'_> {
                 "INSERT INTO keys (id, account_id, identity_id, kind, name, description, locked,
                      leak_action, hint, digest, tag, export_tag, alphabet, length, source,
                      expires_at, created_at, created_by, modified_at, modified_by, class, service,
-                     origin, remote_id, import_id, replaces, pepper_version)
+                     origin, remote_id, import_id, replaces, pepper_version, executor)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16,
-                     ?17, ?18, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25)",
+                     ?17, ?18, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26)",
             )?
             .execute(rusqlite::params![
                 id,
@@ -228,6 +243,7 @@ impl Tx<'_> {
                 new.import,
                 new.replaces,
                 i64::try_from(self.keyring().version()).unwrap_or(i64::MAX),
+                new.executor,
             ])?;
         self.sql().prepare_cached("UPDATE totals SET live = live + 1")?.execute([])?;
         self.add_shape(shape, tags.is_none())?;
@@ -375,6 +391,7 @@ impl Tx<'_> {
         identity: &Identity,
         new: &NewKey<'_>,
         caller: &Caller,
+        now: Timestamp,
     ) -> Result<()> {
         if new.arrival == Arrival::Imported {
             return caller.must_administer("import keys");
@@ -385,8 +402,7 @@ impl Tx<'_> {
             manager: identity.manager_id.as_deref(),
             kind: new.kind,
         };
-        // A successor takes a place that was granted before.
-        if new.replaces.is_some() {
+        if self.is_handed_on(new, now)? {
             return Ok(());
         }
         let actor = &caller.actor;
@@ -404,13 +420,32 @@ impl Tx<'_> {
         }))
     }
 
-    fn check_quota(&self, account: &Account, identity: &Identity, new: &NewKey<'_>) -> Result<()> {
+    /// Whether a key takes the place of another, which was granted: two are valid for a while, but no
+    /// third one beside them.
+    fn is_handed_on(&self, new: &NewKey<'_>, now: Timestamp) -> Result<bool> {
+        let Some(old) = new.replaces else { return Ok(false) };
+        let sql = "SELECT EXISTS (SELECT 1 FROM keys k WHERE k.replaces = ?1
+                 AND k.state = 'active')
+             OR EXISTS (SELECT 1 FROM keys k JOIN keys o ON o.id = k.replaces
+                 WHERE k.id = ?1 AND o.state = 'active' AND o.expires_at > ?2)";
+        let mut statement = self.sql().prepare_cached(sql)?;
+        let third: bool = statement.query_row((old, to_millis(now)), |row| row.get(0))?;
+        Ok(!third)
+    }
+
+    fn check_quota(
+        &self,
+        account: &Account,
+        identity: &Identity,
+        new: &NewKey<'_>,
+        now: Timestamp,
+    ) -> Result<()> {
         let name = &identity.name;
         if new.kind == KeyKind::Classic && self.key_count_of(identity, Some(new.kind))? > 0 {
             let why = format!("{name} has a classic infrastructure key, and one is the limit");
             return Err(RegistryError::Refused(why));
         }
-        if new.arrival != Arrival::Created || new.replaces.is_some() {
+        if new.arrival != Arrival::Created || self.is_handed_on(new, now)? {
             return Ok(());
         }
         let count = self.key_count_of(identity, None)?;

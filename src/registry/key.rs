@@ -213,6 +213,9 @@ pub struct Key {
 }
 
 impl Key {
+    /// The executor of keys whose state here is the truth.
+    pub const OWN_EXECUTOR: &str = "registry";
+
     /// Whose it is, for questions of rights.
     #[must_use]
     pub fn whose(&self) -> Whose<'_> {

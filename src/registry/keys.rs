@@ -235,7 +235,7 @@ impl Tx<'_> {
     }
 
     /// Refuses what the caller may not do with a key.
-    pub(super) fn must(&self, caller: &Caller, act: Act, key: &Key) -> Result<()> {
+    pub fn must(&self, caller: &Caller, act: Act, key: &Key) -> Result<()> {
         match caller.may(act, &key.whose()) {
             Ok(()) => Ok(()),
             Err(Denied::Unseen) => Err(RegistryError::NotFound(format!("no key {}", key.id))),

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 
 use super::super::{Exit, Session, output};
 use super::{Fresh, homes, show};
-use crate::cli::{self, KeyArg, ListFormat, Update};
+use crate::cli::{self, Expiry, KeyArg, ListFormat, Update};
 use crate::clock;
 use crate::registry::access::Caller;
 use crate::registry::key::{Arrival, Key, KeyKind, State};
-use crate::registry::{Change, KeyUpdate, NewKey, RegistryError, Result, Tx};
+use crate::registry::{Change, KeyUpdate, NewKey, Registry, RegistryError, Result, Tx};
 
 /// Changes a key and shows it as it is then.
 fn change(
@@ -18,9 +18,20 @@ fn change(
     work: impl FnOnce(&Tx<'_>, &Key, (&Caller, &str)) -> Result<Change>,
 ) -> anyhow::Result<Exit> {
     let Session { mut registry, caller } = Session::open(&argument.scope)?;
+    change_one(&mut registry, &caller, &argument.key, argument, work)
+}
+
+/// The same of the key with that name or id.
+fn change_one(
+    registry: &mut Registry,
+    caller: &Caller,
+    which: &str,
+    argument: &KeyArg,
+    work: impl FnOnce(&Tx<'_>, &Key, (&Caller, &str)) -> Result<Change>,
+) -> anyhow::Result<Exit> {
     let (key, changed) = registry.write(|tx| {
-        let key = tx.find_key(&argument.key, &caller)?;
-        let changed = work(tx, &key, (&caller, &argument.reason))?;
+        let key = tx.find_key(which, caller)?;
+        let changed = work(tx, &key, (caller, &argument.reason))?;
         Ok((tx.key(&key.id)?, changed))
     })?;
     if changed == Change::Already {
@@ -34,16 +45,15 @@ pub(super) fn lock(argument: &KeyArg, locked: bool) -> anyhow::Result<Exit> {
 }
 
 pub(super) fn set_state(argument: &KeyArg, state: State, force: bool) -> anyhow::Result<Exit> {
-    if state == State::Deleted && !force {
-        let Session { mut registry, caller } = Session::open(&argument.scope)?;
-        let key = registry.read(|tx| tx.find_key(&argument.key, &caller))?;
-        let ask = key.state != State::Deleted && !key.locked;
-        if ask && !output::confirm(&format!("Delete {} ({}) for good?", key.name, key.id))? {
-            output::note("nothing was changed");
-            return Ok(Exit::Found);
-        }
+    let Session { mut registry, caller } = Session::open(&argument.scope)?;
+    // By its id from here on: another key may get that name while somebody thinks about it.
+    let key = registry.read(|tx| tx.find_key(&argument.key, &caller))?;
+    let ask = state == State::Deleted && !force && key.state != State::Deleted && !key.locked;
+    if ask && !output::confirm(&format!("Delete {} ({}) for good?", key.name, key.id))? {
+        output::note("nothing was changed");
+        return Ok(Exit::Found);
     }
-    change(argument, |tx, key, why| {
+    change_one(&mut registry, &caller, &key.id, argument, |tx, key, why| {
         let changed = tx.set_state(key, state, why, clock::now())?;
         if state == State::Active {
             let told = format!("not done: {} enabled the key", why.0.actor);
@@ -62,6 +72,8 @@ pub(super) fn update(update: &Update) -> anyhow::Result<Exit> {
         leak_action: update.action_if_leaked,
         class: update.class,
         homes,
+        executor: update.executor.clone(),
+        remote_id: update.remote_id.clone(),
     };
     change(&update.key, |tx, key, why| {
         tx.update_key(key, &wanted, update.if_version, why, clock::now())
@@ -72,7 +84,7 @@ pub(super) fn update(update: &Update) -> anyhow::Result<Exit> {
 pub(super) struct Rotation<'a> {
     pub(super) key: &'a str,
     pub(super) overlap: Duration,
-    pub(super) expires: Option<Timestamp>,
+    pub(super) expires: Option<Expiry>,
     pub(super) reason: &'a str,
 }
 
@@ -103,8 +115,9 @@ pub(super) fn rotate(
                 service: &old.service,
                 leak_action: old.leak_action,
                 locked: false,
-                expires_at: rotation.expires,
+                expires_at: rotation.expires.map_or_else(|| end_of_successor(&old, now), |it| it.0),
                 homes: &homes,
+                executor: Key::OWN_EXECUTOR,
                 arrival: Arrival::Created,
                 origin: "",
                 remote_id: None,
@@ -119,6 +132,12 @@ pub(super) fn rotate(
         })
     })?;
     fresh.answer(&key, format)
+}
+
+/// When nobody said otherwise, a successor lives for as long as the old key was made for.
+fn end_of_successor(old: &Key, now: Timestamp) -> Option<Timestamp> {
+    let span = old.expires_at?.duration_since(old.created_at);
+    now.checked_add(span).ok()
 }
 
 /// The old key gets another name and an end.

@@ -32,9 +32,18 @@ const PRUNE_ONE_IN: u64 = 20;
 pub(super) struct Options<'a> {
     pub(super) all_or_nothing: bool,
     pub(super) source: Option<&'a str>,
-    pub(super) prune: bool,
-    pub(super) force: bool,
+    pub(super) prune: Prune,
     pub(super) csv: bool,
+}
+
+/// Whether to delete what the file does not name.
+#[derive(Clone, Copy)]
+pub(super) struct Prune {
+    pub(super) asked: bool,
+    /// So many at most, although they are more than the brake allows.
+    pub(super) max: Option<u64>,
+    /// Without asking.
+    pub(super) force: bool,
 }
 
 pub(super) fn run(
@@ -79,8 +88,8 @@ pub(super) fn run(
     } else {
         while import.some(registry)? {}
     }
-    let pruned = match options.prune {
-        true => import.prune(registry, options.force),
+    let pruned = match options.prune.asked {
+        true => import.prune(registry, options.prune),
         false => Ok(Pruned::default()),
     };
     let shown = pruned.as_ref().copied().unwrap_or_default();
@@ -246,6 +255,7 @@ impl Import<'_> {
             locked: line.locked.unwrap_or_default(),
             expires_at: line.expires_at()?,
             homes: line.homes.as_deref().unwrap_or_default(),
+            executor: line.executor.as_deref().unwrap_or(Key::OWN_EXECUTOR),
             arrival: Arrival::Imported,
             origin: self.source,
             remote_id: line.remote_id.as_deref(),
@@ -278,6 +288,8 @@ impl Import<'_> {
             leak_action: line.leak_action()?,
             class: line.class()?,
             homes: line.homes.clone(),
+            executor: line.executor.clone(),
+            remote_id: None,
         };
         let mut changed = match tx.update_key(known, &wanted, None, why, now) {
             // A locked key that is as the line says needs no change.
@@ -298,7 +310,7 @@ impl Import<'_> {
     }
 
     /// Deletes keys of the source that no line named; not if that are many.
-    fn prune(&self, registry: &mut Registry, force: bool) -> anyhow::Result<Pruned> {
+    fn prune(&self, registry: &mut Registry, how: Prune) -> anyhow::Result<Pruned> {
         if !self.refused.is_empty() {
             bail!("nothing is pruned: with lines refused, nobody knows what the file names");
         }
@@ -309,10 +321,15 @@ impl Import<'_> {
             return Ok(Pruned::default());
         }
         let keys = format!("{} of {} of {}", grouped(count), plural(total, "key"), self.source);
-        if count * PRUNE_ONE_IN > total {
-            bail!("nothing is pruned: the file does not name {keys}, and that is more than 5 %");
+        if count > how.max.unwrap_or(total / PRUNE_ONE_IN) {
+            let limit = how.max.map_or("5 %".to_owned(), grouped);
+            bail!(
+                "nothing is pruned: the file does not name {keys}, and that is more than {limit}; \
+                 if they are to go, say so with --prune-max {count}"
+            );
         }
-        if !force && !output::confirm(&format!("Delete {keys}, which the file does not name?"))? {
+        if !how.force && !output::confirm(&format!("Delete {keys}, which the file does not name?"))?
+        {
             output::note("nothing was pruned");
             return Ok(Pruned::default());
         }
@@ -393,5 +410,6 @@ fn is_so(key: &Key, wanted: &KeyUpdate) -> bool {
         && wanted.expires_at.is_none_or(|at| at == key.expires_at)
         && wanted.leak_action.is_none_or(|action| action == key.leak_action)
         && wanted.class.is_none_or(|class| class == key.class)
+        && wanted.executor.as_ref().is_none_or(|name| *name == key.executor)
         && wanted.homes.as_ref().is_none_or(|globs| homes == *globs)
 }

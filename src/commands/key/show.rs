@@ -117,7 +117,7 @@ pub(super) fn list(list: &Listed, format: ListFormat) -> anyhow::Result<Exit> {
 }
 
 /// The columns of an export; those that an import reads have the same names there.
-const COLUMNS: [&str; 22] = [
+const COLUMNS: [&str; 23] = [
     "id",
     "name",
     "description",
@@ -129,6 +129,7 @@ const COLUMNS: [&str; 22] = [
     "state",
     "locked",
     "leak_action",
+    "executor",
     "hint",
     "homes",
     "source",
@@ -406,6 +407,10 @@ pub(super) fn key_text(key: &Key, now: Timestamp) -> String {
         (None, origin) => format!(" from {origin}"),
         (Some(id), origin) => format!(" from {origin}, {id} there"),
     };
+    let by = match key.executor.as_str() {
+        Key::OWN_EXECUTOR => String::new(),
+        other => format!(", by {other}"),
+    };
     format!(
         "{name}\n\
          id           {id}\n\
@@ -413,7 +418,7 @@ pub(super) fn key_text(key: &Key, now: Timestamp) -> String {
          kind         {kind}{service}, {class}\n\
          owner        {owner}\n\
          state        {state}{locked}\n\
-         on leak      {leak_action}\n\
+         on leak      {leak_action}{by}\n\
          looks like   {hint}\n\
          homes        {homes}\n\
          expires      {expires}\n\

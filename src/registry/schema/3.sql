@@ -15,3 +15,6 @@ CREATE TABLE read_for (
 
 -- With it, SQLite kept a copy of each page that a row of an import touched. The registry counts.
 DROP TRIGGER count_key_in;
+
+-- Whether a key has a successor is asked when it gets another one.
+CREATE INDEX keys_by_replaced ON keys (replaces) WHERE replaces IS NOT NULL;

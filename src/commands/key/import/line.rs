@@ -35,13 +35,14 @@ pub(super) struct Line {
     pub(super) locked: Option<bool>,
     expires_at: Option<String>,
     pub(super) homes: Option<Vec<String>>,
+    pub(super) executor: Option<String>,
     pub(super) remote_id: Option<String>,
 }
 
 const FIELDS: &str = "name, key or sha256 with shape, owner, kind, class, service, description, \
-    leak_action, locked, expires_at, homes, remote_id";
+    leak_action, locked, expires_at, homes, executor, remote_id";
 
-const COLUMNS: [&str; 16] = [
+const COLUMNS: [&str; 17] = [
     "name",
     "key",
     "sha256",
@@ -57,6 +58,7 @@ const COLUMNS: [&str; 16] = [
     "locked",
     "expires_at",
     "homes",
+    "executor",
     "remote_id",
 ];
 
@@ -146,6 +148,7 @@ impl Line {
                 "homes" => {
                     line.homes = Some(cell.split_whitespace().map(str::to_owned).collect());
                 }
+                "executor" => line.executor = text(),
                 "remote_id" => line.remote_id = text(),
                 _ => line.leak_action = text(),
             }
