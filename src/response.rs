@@ -127,20 +127,23 @@ pub fn tell_head(registry: &mut Registry) -> Result<()> {
 
 fn record(registry: &mut Registry, action: &DueAction, outcome: &Outcome) -> Result<()> {
     let now = clock::now();
-    let (incident, kind) = (action.incident, action.kind);
+    let again = action.attempts + 1 < ATTEMPTS_MAX;
     registry.write(|tx| match outcome {
-        Outcome::Done(text) => {
-            info!(incident, %kind, key = action.key_id, "leak action took effect");
-            tx.action_done(action, text, now)
-        }
-        Outcome::Retry(why) if action.attempts + 1 < ATTEMPTS_MAX => {
-            warn!(incident, %kind, why, "leak action put off");
+        Outcome::Done(text) => tx.action_done(action, text, now),
+        Outcome::Retry(why) if again => {
             let pause = RETRY_FIRST.saturating_mul(1 << action.attempts.min(16)).min(RETRY_MAX);
             tx.action_retry(action, why, now.checked_add(pause).unwrap_or(now))
         }
+        Outcome::Retry(why) | Outcome::GiveUp(why) => tx.action_failed(action, why, now),
+    })?;
+    // What is not written is done again, and told then.
+    let (incident, kind) = (action.incident, action.kind);
+    match outcome {
+        Outcome::Done(_) => info!(incident, %kind, key = action.key_id, "leak action took effect"),
+        Outcome::Retry(why) if again => warn!(incident, %kind, why, "leak action put off"),
         Outcome::Retry(why) | Outcome::GiveUp(why) => {
             error!(incident, %kind, why, "leak action failed");
-            tx.action_failed(action, why, now)
         }
-    })
+    }
+    Ok(())
 }

@@ -174,7 +174,9 @@ impl Tx<'_> {
         }
         if let Some(id) = &update.remote_id {
             next.remote_id = Some(id.clone()).filter(|id| !id.is_empty());
-            self.refuse_remote_id(&next)?;
+        }
+        if let Some(id) = next.remote_id.as_ref().filter(|_| next.remote_id != key.remote_id) {
+            self.refuse_remote_id(&key.account_id, &key.origin, id, Some(&key.id))?;
         }
         let remote_id = next.remote_id.as_deref().unwrap_or_default();
         self.refuse_words(&[&next.name, &next.description, remote_id])?;
@@ -182,10 +184,15 @@ impl Tx<'_> {
     }
 
     /// Refuses an id that another live key of the same source has there.
-    fn refuse_remote_id(&self, next: &Key) -> Result<()> {
-        let Some(id) = &next.remote_id else { return Ok(()) };
-        match self.key_by_remote_id(&next.account_id, &next.origin, id)? {
-            Some(other) if other.id != next.id => {
+    pub(super) fn refuse_remote_id(
+        &self,
+        account: &str,
+        origin: &str,
+        id: &str,
+        of: Option<&str>,
+    ) -> Result<()> {
+        match self.key_by_remote_id(account, origin, id)? {
+            Some(other) if of != Some(&other.id) => {
                 refused(format!("{} ({}) has that remote id", other.name, other.id))
             }
             _ => Ok(()),

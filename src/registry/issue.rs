@@ -187,24 +187,13 @@ impl Tx<'_> {
             }
             Material::Sha256(hash, shape) => (self.keyring().digest_of_sha256(hash), None, *shape),
         };
-        if let Some(known) = self.key_by_digest(&digest)? {
-            // Whose it is is told to those alone who see it anyway.
-            let seen = caller.may(Act::View, &known.whose()).is_ok();
-            let shown =
-                if seen { format!(", as {} ({})", known.name, known.id) } else { String::new() };
-            let why = format!("this key is registered already{shown}");
-            return Err(RegistryError::Refused(why));
-        }
-        if new.name.trim().is_empty() {
-            return Err(RegistryError::Refused("a key needs a name".to_owned()));
-        }
-        self.refuse_words(&[new.name, new.description, new.owner, new.service])?;
-        refuse_if_told(new, material, self.keyring())?;
-        check_kind(new.kind, new.locked, new.expires_at.is_some(), new.leak_action)?;
-        check_executor(new.executor)?;
+        self.check_new(new, material, &digest, caller)?;
         let (account, identity) = self.holder_among(holders, new, caller, now)?;
         self.check_rights(&account, &identity, new, caller, now)?;
         self.check_quota(&account, &identity, new, now)?;
+        if let Some(id) = new.remote_id {
+            self.refuse_remote_id(&account.id, new.origin, id, None)?;
+        }
         // Ids grow with time: an import of many keys writes to one end of their indexes.
         let id = format!("ApiKey-{}", uuid::Uuid::now_v7());
         let as_stored = |tag: u64| i64::from_le_bytes(tag.to_le_bytes());
@@ -250,6 +239,31 @@ impl Tx<'_> {
         self.add_homes(&account.id, &id, new.homes, caller, now)?;
         self.audit_new(&id, &identity, new, caller, now)?;
         Ok(Added { id, digest })
+    }
+
+    /// What must hold of every key that comes, whoever brings it.
+    fn check_new(
+        &self,
+        new: &NewKey<'_>,
+        material: &Material,
+        digest: &Digest,
+        caller: &Caller,
+    ) -> Result<()> {
+        if let Some(known) = self.key_by_digest(digest)? {
+            // Whose it is is told to those alone who see it anyway.
+            let seen = caller.may(Act::View, &known.whose()).is_ok();
+            let shown =
+                if seen { format!(", as {} ({})", known.name, known.id) } else { String::new() };
+            let why = format!("this key is registered already{shown}");
+            return Err(RegistryError::Refused(why));
+        }
+        if new.name.trim().is_empty() {
+            return Err(RegistryError::Refused("a key needs a name".to_owned()));
+        }
+        self.refuse_words(&[new.name, new.description, new.owner, new.service])?;
+        refuse_if_told(new, material, self.keyring())?;
+        check_kind(new.kind, new.locked, new.expires_at.is_some(), new.leak_action)?;
+        check_executor(new.executor)
     }
 
     fn audit_new(

@@ -78,6 +78,8 @@ fn only_prune_removes_and_never_much() {
     let answer = import(&world, &["--prune", "-f"]).expect(2);
     assert!(answer.err.contains("2 of 38 keys of ibm"), "{}", answer.err);
     assert!(answer.err.contains("more than 5 %"), "{}", answer.err);
+    assert!(answer.err.contains("--prune-max 2"), "{}", answer.err);
+    import(&world, &["--prune", "-f", "--prune-max", "1"]).expect(2);
     assert_eq!(count(), 38);
     // A line that was refused may have named a key.
     file(&world, 3..40, &json!({}));
@@ -88,9 +90,20 @@ fn only_prune_removes_and_never_much() {
     file(&world, 3..40, &json!({}));
     let told = import(&world, &["--prune", "-f"]).expect(0).json();
     assert_eq!((&told["pruned"], &told["kept_locked"]), (&json!(0), &json!(1)));
+    file(&world, 3..20, &json!({}));
+    let told = import(&world, &["--prune", "-f", "--prune-max", "21"]).expect(0).json();
+    assert_eq!((&told["pruned"], &told["kept_locked"]), (&json!(20), &json!(1)));
     // Keys that came another way are not the source's.
     world.key("mine", "none", &[]);
-    assert_eq!(count(), 39);
+    assert_eq!(count(), 19);
+    // Without a source, an id names one key all the same.
+    file(&world, 50..52, &json!({"remote_id": "same"}));
+    let answer = world.run(&["key", "import", "keys.jsonl"]).expect(3);
+    assert!(
+        answer.err.contains("key 50") && answer.err.contains("has that remote id"),
+        "{}",
+        answer.err
+    );
     let answer = world.run(&["key", "import", "keys.jsonl", "--prune"]).expect(2);
     assert!(answer.err.contains("--source"), "{}", answer.err);
 }

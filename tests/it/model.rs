@@ -345,3 +345,53 @@ fn homes_are_suggested_accepted_and_removed() {
     let shown = world.run(&["key", "show", "app"]).expect(0).out;
     assert!(shown.contains("/srv/** on w1"), "{shown}");
 }
+
+#[test]
+fn a_key_has_an_executor_and_an_id_where_it_was_issued() {
+    let world = World::new();
+    let register = ["key", "register", "k", "--executor", "ibmcloud", "--remote-id", "ApiKey-1"];
+    let answer = world
+        .run_with(
+            &[&register[..], &["--owner", "a@example.com"]].concat(),
+            github_token().as_bytes(),
+        )
+        .expect(0);
+    assert!(answer.out.contains("disable, by ibmcloud"), "{}", answer.out);
+    let shown = || world.run(&["key", "show", "k", "--format", "json"]).expect(0).json();
+    assert_eq!(
+        (&shown()["executor"], &shown()["remote_id"]),
+        (&json!("ibmcloud"), &json!("ApiKey-1"))
+    );
+    world.run(&["key", "update", "k", "--executor", "registry", "--remote-id", ""]).expect(0);
+    assert_eq!((&shown()["executor"], &shown()["remote_id"]), (&json!("registry"), &json!(null)));
+    refused(&world, &["key", "update", "k", "--executor", "No Name"], "the name of an executor");
+    let line = json!({"name": "i", "key": "Abcdefgh-1234567_ABCDEFGH-7654321_zyxwvut-99",
+                      "executor": "vault", "remote_id": "7"});
+    world.write("keys.jsonl", line.to_string());
+    world.run(&["key", "import", "keys.jsonl", "--source", "vault"]).expect(0);
+    let csv = world.run(&["key", "export", "--csv", "--source", "vault"]).expect(0).out;
+    assert!(csv.contains(",executor,") && csv.contains(",vault,"), "{csv}");
+    world.write("keys.jsonl", line.to_string().replace("\"vault\"", "\"other\""));
+    world.run(&["key", "import", "keys.jsonl", "--source", "vault"]).expect(0);
+    let list =
+        world.run(&["key", "list", "--format", "json", "--source", "vault"]).expect(0).json();
+    assert_eq!(list["keys"][0]["executor"], "other");
+    world.key("ann", "none", &["--remote-id", "ApiKey-2"]);
+    refused(&world, &["key", "update", "k", "--remote-id", "ApiKey-2"], "has that remote id");
+    refused(&world, &["key", "create", "x", "--remote-id", "ApiKey-2"], "has that remote id");
+}
+
+#[test]
+fn a_successor_lives_as_long_as_the_old_key_was_made_for() {
+    let world = World::new();
+    world.key("k", "none", &["--expires", "2099-01-01"]);
+    let rotate = |more: &[&str]| {
+        let command = ["key", "rotate", "k", "--overlap", "0s", "--format", "json"];
+        world.run(&[&command[..], more].concat()).expect(0).json()["expires_at"].clone()
+    };
+    let end = rotate(&[]);
+    assert!(end.as_str().unwrap().starts_with("2099-01-01T00:00:0"), "{end}");
+    assert_eq!(rotate(&["--expires", "2050-01-01"]), "2050-01-01T00:00:00.000Z");
+    assert_eq!(rotate(&["--expires", ""]), json!(null));
+    assert_eq!(rotate(&[]), json!(null));
+}

@@ -46,28 +46,75 @@ fn without_a_durable_row_nothing_is_changed() {
 }
 
 #[test]
-fn many_at_once_wait_for_each_other() {
+fn a_daemon_whose_disk_fails_goes_on_by_itself_when_it_is_well() {
+    std::thread::scope(|scope| {
+        for failure in [
+            "pwrite64:error=ENOSPC:when=60..66",
+            "pwrite64:error=EIO:when=60..66",
+            "pwrite64:error=EROFS:when=60..66",
+            "fdatasync,fsync:error=EIO:when=12..16",
+        ] {
+            let work = move || goes_on_after(failure);
+            std::thread::Builder::new().spawn_scoped(scope, work).unwrap();
+        }
+    });
+}
+
+fn goes_on_after(failure: &str) {
+    let world = World::new();
+    let brake = "{ mode: act, brake: { max: 99, per_owner: 99, per_source: 99 } }";
+    world.configure(brake, "{ directory: ./mail }");
+    let names: Vec<String> = (0..20).map(|number| format!("k{number}")).collect();
+    let keys: Vec<String> = names.iter().map(|name| world.key(name, "disable", &[])).collect();
+    let daemon = world.watch_where_calls_fail(failure);
+    for (name, key) in names.iter().zip(&keys) {
+        world.write(&format!("inbox/{name}.txt"), key);
+        world.leak_of(name, |leak| leak["action"]["result"] == "done");
+    }
+    assert!(world.log().contains("trying again"), "{failure}: {}", world.log());
+    daemon.stop();
+    for (name, key) in names.iter().zip(&keys) {
+        assert_eq!(world.verify(key), "disabled");
+        assert_eq!(world.leak_of(name, |_| true)["count"], 1, "{failure}");
+    }
+    let told = world.log().matches("leak action took effect").count();
+    assert_eq!(told, names.len(), "{failure}: told of what was not written");
+    world.run(&["registry", "check"]).expect(0);
+}
+
+/// Every kind of use at once: nobody is told that the database is busy.
+#[test]
+fn a_thousand_uses_at_once_wait_for_each_other() {
     let world = World::new();
     world.configure("{ mode: act }", "{ directory: ./mail }");
+    world.run(&["account", "update", "--max-keys", "9999"]).expect(0);
+    let key = world.key("shared", "none", &[]);
     let daemon = world.watch();
-    let children: Vec<_> = (0..24)
-        .map(|number| {
-            let (name, owner) = (format!("k{number}"), format!("o{number}@example.com"));
-            let mut command = world.command(&["key", "create", &name, "--owner", &owner]);
-            command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
-            command.spawn().unwrap()
-        })
-        .collect();
-    for child in children {
-        let output = child.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    }
-    let key = world.key("late", "disable", &[]);
-    world.write("inbox/x.txt", &key);
+    std::thread::scope(|scope| {
+        for worker in 0..8 {
+            let (world, key) = (&world, &key);
+            let work = move || {
+                for round in 0..21 {
+                    let name = format!("k{worker}-{round}");
+                    let create = ["key", "create", &name, "--owner", "a@example.com", "--file"];
+                    world.run(&[&create[..], &[&format!("{name}.key")]].concat()).expect(0);
+                    world.run(&["key", "lock", &name]).expect(0);
+                    world.run(&["key", "show", &name]).expect(0);
+                    assert_eq!(world.verify(key), "active");
+                    world.run(&["scan", &format!("{name}.key"), "--quiet"]).expect(1);
+                    world.append("logs/app.log", format!("line {round} of {worker}\n"));
+                    world.run(&["leak", "list"]).expect(0);
+                }
+            };
+            std::thread::Builder::new().spawn_scoped(scope, work).unwrap();
+        }
+    });
+    let late = world.key("late", "disable", &[]);
+    world.write("inbox/x.txt", &late);
     world.leak_of("late", |leak| leak["action"]["result"] == "done");
     daemon.stop();
     let answer = world.run(&["registry", "check"]).expect(0);
-    assert!(answer.out.contains("whole: 25 keys"), "{}", answer.out);
+    assert!(answer.out.contains("whole: 170 keys"), "{}", answer.out);
     assert!(!world.log().contains("cannot write"), "{}", world.log());
 }
 

@@ -175,6 +175,20 @@ impl World {
 
     /// The same, run by another program, whose words come first.
     pub fn watch_under(&self, program: &[&str], environment: Vec<(&str, PathBuf)>) -> Daemon {
+        let mut command = self.under(program, &["watch", "--config", "config.yaml"]);
+        command.envs(environment);
+        self.start(command)
+    }
+
+    /// The same, where some calls to the system fail: `calls` as strace's `inject` has them.
+    pub fn watch_where_calls_fail(&self, calls: &str) -> Daemon {
+        let inject = format!("inject={calls}");
+        // Another process traces, so that the daemon is our child.
+        let tracer = ["strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", &inject];
+        self.watch_under(&tracer, Vec::new())
+    }
+
+    fn start(&self, mut command: Command) -> Daemon {
         let socket = self.path("notify.sock");
         if socket.exists() {
             fs::remove_file(&socket).unwrap();
@@ -182,11 +196,9 @@ impl World {
         let ready = UnixDatagram::bind(&socket).unwrap();
         ready.set_read_timeout(Some(PATIENCE)).unwrap();
         let log = OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
-        let child = self
-            .under(program, &["watch", "--config", "config.yaml"])
+        let child = command
             .env("NOTIFY_SOCKET", &socket)
             .env("LEAKWARDEN_LOG", "trace")
-            .envs(environment)
             .stdin(Stdio::null())
             .stderr(log)
             .spawn()

@@ -1,0 +1,222 @@
+//! Sightings, incidents, the outbox, and what is remembered.
+
+use std::time::Duration;
+
+use globset::GlobSet;
+use leakwarden::incident::{Brake, LockedPolicy, Mode, Policy};
+use leakwarden::ledger::{self, Batch, NoticeOutcome, Offset, Options, Recorded, Sighting, reread};
+use leakwarden::registry::NewKey;
+use leakwarden::registry::key::{Arrival, LeakAction, State};
+use leakwarden::source::follow::Followed;
+use leakwarden::source::{Position, Stat, path_id};
+
+use super::{Fresh, Make, at, operator, refusal, registered, text};
+
+fn options() -> Options {
+    let brake = Brake::default();
+    let policy = Policy {
+        mode: Mode::Act,
+        brake,
+        delete_grace: Duration::ZERO,
+        locked: LockedPolicy::Disable,
+    };
+    Options { policy, homes: GlobSet::empty() }
+}
+
+/// The key with that number, seen at an offset of a log.
+fn seen(fresh: &Fresh, number: u32, offset: u64) -> Sighting {
+    Sighting {
+        digest: fresh.registry.keyring().digest(text(number).as_bytes()),
+        checked: false,
+        source: "log".into(),
+        stream: "log:1".into(),
+        place: "/var/log/app.log".into(),
+        path: "/var/log/app.log".into(),
+        commit: None,
+        line: 1,
+        column: 1,
+        offset,
+        host: "web1".into(),
+        seen_at: at(10),
+        world_readable: false,
+        again: false,
+    }
+}
+
+fn record(fresh: &mut Fresh, sightings: &[Sighting], offsets: &[Offset]) -> Recorded {
+    let batch = Batch { sightings, offsets, ready: &[], forgotten: 0 };
+    ledger::record(&mut fresh.registry, &batch, &options(), at(10)).unwrap()
+}
+
+pub fn a_sighting_opens_one_incident_and_is_told_once(make: Make) {
+    let mut fresh = make();
+    let key = fresh.key(1);
+    let commit = Some("0123456789abcdef".to_owned());
+    let first = Sighting { commit: commit.clone(), ..seen(&fresh, 1, 7) };
+    assert_eq!(record(&mut fresh, &[first], &[]), Recorded { opened: 1, added: 0 });
+    // The same place again is nothing; another one is one more.
+    let again = [seen(&fresh, 1, 7), seen(&fresh, 1, 8)];
+    assert_eq!(record(&mut fresh, &again, &[]), Recorded { opened: 0, added: 1 });
+    let ids = fresh.registry.read(|tx| tx.incident_ids(false, &operator())).unwrap();
+    let incident = fresh.registry.read(|tx| tx.incident(ids[0])).unwrap();
+    assert_eq!((ids.len(), incident.count, incident.sightings.len()), (1, 2, 2));
+    assert_eq!((&incident.sightings[0].commit, &incident.key.id), (&commit, &key.id));
+    assert_eq!(fresh.known(&key.id).leaked_at, Some(at(10)));
+    let due = fresh.registry.read(|tx| tx.due_actions(at(11), 9)).unwrap();
+    assert_eq!(due.len(), 1);
+    fresh
+        .registry
+        .write(|tx| {
+            tx.action_retry(&due[0], "busy", at(20))?;
+            assert!(tx.due_actions(at(19), 9)?.is_empty());
+            let due = tx.due_actions(at(20), 9)?;
+            tx.set_state(&key, State::Disabled, (&operator(), ""), at(20))?;
+            tx.action_done(&due[0], "the key is disabled", at(20))
+        })
+        .unwrap();
+    assert!(fresh.registry.read(|tx| tx.due_actions(at(99), 9)).unwrap().is_empty());
+    let notices = fresh.registry.read(|tx| tx.due_notices(at(99), 9)).unwrap();
+    let mut to: Vec<_> = notices.iter().map(|notice| notice.recipient.as_str()).collect();
+    to.sort_unstable();
+    assert_eq!(to, ["admin@example.com", "ann@example.com"]);
+    for notice in &notices {
+        fresh
+            .registry
+            .write(|tx| tx.notice_outcome(notice, &NoticeOutcome::Sent, false, at(99)))
+            .unwrap();
+    }
+    assert!(fresh.registry.read(|tx| tx.due_notices(at(999), 9)).unwrap().is_empty());
+}
+
+pub fn what_nobody_owned_is_remembered_and_raised(make: Make) {
+    let mut fresh = make();
+    let sightings = [seen(&fresh, 1, 7), seen(&fresh, 1, 9), seen(&fresh, 2, 8)];
+    assert_eq!(record(&mut fresh, &sightings, &[]), Recorded::default());
+    let memory = fresh.registry.read(|tx| tx.memory()).unwrap();
+    assert_eq!((memory.kept, memory.evicted), (3, 0));
+    let digest = sightings[0].digest;
+    let places = fresh.registry.read(|tx| tx.places_of(None, &digest)).unwrap();
+    assert!(places.len() == 2 && places.iter().all(|place| place.incident.is_none()));
+    ledger::keep_policy(&mut fresh.registry, &options().policy).unwrap();
+    let added = fresh.add(1, &registered("late", "ann@example.com")).unwrap();
+    assert!(fresh.registry.write(|tx| tx.raise_remembered(&added, at(12))).unwrap());
+    let ids = fresh.registry.read(|tx| tx.incident_ids(false, &operator())).unwrap();
+    let incident = fresh.registry.read(|tx| tx.incident(ids[0])).unwrap();
+    assert_eq!((incident.count, incident.actions[0].state.as_str()), (2, "due"));
+    // Reading these places again is nothing new.
+    assert_eq!(record(&mut fresh, &sightings[..2], &[]), Recorded::default());
+    assert_eq!(fresh.registry.read(|tx| tx.memory()).unwrap().kept, 1);
+    let batch = Batch { sightings: &[], offsets: &[], ready: &[], forgotten: 5 };
+    ledger::record(&mut fresh.registry, &batch, &options(), at(13)).unwrap();
+    assert_eq!(fresh.registry.read(|tx| tx.memory()).unwrap().evicted, 5);
+}
+
+pub fn what_an_import_makes_known_is_held(make: Make) {
+    let mut fresh = make();
+    let imported = NewKey { arrival: Arrival::Imported, ..registered("k", "ann@example.com") };
+    fresh.add(1, &imported).unwrap();
+    // Read before, and again now: nobody has looked at that import.
+    let again = Sighting { again: true, ..seen(&fresh, 1, 7) };
+    record(&mut fresh, &[again], &[]);
+    let ids = fresh.registry.read(|tx| tx.incident_ids(false, &operator())).unwrap();
+    let mut state = || {
+        let incident = fresh.registry.read(|tx| tx.incident(ids[0])).unwrap();
+        incident.actions[0].state.as_str().to_owned()
+    };
+    assert_eq!(state(), "held");
+    let eve = fresh.caller("eve@example.com");
+    refusal(fresh.registry.write(|tx| tx.approve(ids[0], &eve, "", at(11))));
+    assert_eq!(fresh.registry.write(|tx| tx.approve(ids[0], &operator(), "", at(11))).unwrap(), 1);
+    assert_eq!(fresh.registry.write(|tx| tx.approve(ids[0], &operator(), "", at(11))).unwrap(), 0);
+    assert_eq!(fresh.registry.read(|tx| tx.due_actions(at(12), 9)).unwrap().len(), 1);
+}
+
+pub fn an_end_by_hand_stops_what_is_to_be_done(make: Make) {
+    let mut fresh = make();
+    let key = fresh.key(1);
+    let sighting = seen(&fresh, 1, 7);
+    record(&mut fresh, &[sighting], &[]);
+    let op = operator();
+    let id = fresh.registry.read(|tx| tx.find_incident("leak-1", &op)).unwrap();
+    let mut resolve =
+        |how: &str, caller| fresh.registry.write(|tx| tx.resolve(id, how, caller, "", at(11)));
+    assert!(refusal(resolve("rotated", &op)).contains("still valid"));
+    resolve("accepted", &op).unwrap();
+    assert!(refusal(resolve("accepted", &op)).contains("resolved already"));
+    assert!(fresh.registry.read(|tx| tx.incident_ids(false, &op)).unwrap().is_empty());
+    assert_eq!(fresh.registry.read(|tx| tx.incident_ids(true, &op)).unwrap(), [id]);
+    let eve = fresh.caller("eve@example.com");
+    refusal(fresh.registry.read(|tx| tx.find_incident("1", &eve)));
+    assert!(fresh.registry.read(|tx| tx.incident_ids(true, &eve)).unwrap().is_empty());
+    // A known place opens nothing, a new one does; enabling closes that.
+    let known = [seen(&fresh, 1, 7)];
+    assert_eq!(record(&mut fresh, &known, &[]), Recorded::default());
+    let new = [seen(&fresh, 1, 8)];
+    assert_eq!(record(&mut fresh, &new, &[]).opened, 1);
+    fresh.registry.write(|tx| tx.close_enabled(&key, "enabled", at(12))).unwrap();
+    assert!(fresh.registry.read(|tx| tx.incident_ids(false, &op)).unwrap().is_empty());
+    assert!(fresh.registry.read(|tx| tx.due_actions(at(99), 9)).unwrap().len() <= 1);
+}
+
+pub fn offsets_go_with_what_was_found_before_them(make: Make) {
+    let mut fresh = make();
+    fresh.key(1);
+    let file = path_id(std::path::Path::new("/var/log/app.log"));
+    let position = Position { offset: 42, lines: 3, marker: [7; 16] };
+    let stat = Stat { dev: 1, ino: u64::MAX, size: 99, changed_ns: -5, world_readable: true };
+    let followed = Followed { stream: "log:1".into(), stat, position };
+    let offset = |followed| Offset { watch: "logs".into(), file, followed };
+    let sighting = seen(&fresh, 1, 7);
+    let known = record(&mut fresh, &[sighting], &[offset(Some(followed.clone()))]);
+    assert_eq!(known.opened, 1);
+    let offsets = ledger::offsets(&mut fresh.registry, "logs").unwrap();
+    assert_eq!(offsets.get(&file), Some(&followed));
+    assert!(ledger::offsets(&mut fresh.registry, "other").unwrap().is_empty());
+    record(&mut fresh, &[], &[offset(None)]);
+    assert!(ledger::offsets(&mut fresh.registry, "logs").unwrap().is_empty());
+    assert!(ledger::first_start(&mut fresh.registry, "logs").unwrap());
+    let batch = Batch { sightings: &[], offsets: &[], ready: &["logs".into()], forgotten: 0 };
+    ledger::record(&mut fresh.registry, &batch, &options(), at(10)).unwrap();
+    assert!(!ledger::first_start(&mut fresh.registry, "logs").unwrap());
+}
+
+pub fn watches_read_again_what_strangers_may_be_in(make: Make) {
+    let mut fresh = make();
+    let registry = &mut fresh.registry;
+    registry.write(|tx| tx.meet_strangers()).unwrap();
+    reread::begins(registry, "old").unwrap();
+    assert_eq!(reread::unread(registry, "old").unwrap(), None);
+    registry.write(|tx| tx.meet_strangers()).unwrap();
+    reread::begins(registry, "old").unwrap();
+    reread::begins(registry, "new").unwrap();
+    let unread = reread::unread(registry, "old").unwrap().unwrap();
+    assert_eq!(reread::unread(registry, "new").unwrap(), None);
+    // More came while it was read.
+    registry.write(|tx| tx.meet_strangers()).unwrap();
+    reread::was_read(registry, "old", unread).unwrap();
+    let unread = reread::unread(registry, "old").unwrap().unwrap();
+    reread::was_read(registry, "old", unread).unwrap();
+    assert_eq!(reread::unread(registry, "old").unwrap(), None);
+}
+
+pub fn home_is_no_leak(make: Make) {
+    let mut fresh = make();
+    let homes = ["/etc/app.env".to_owned()];
+    let at_home = NewKey {
+        homes: &homes,
+        leak_action: LeakAction::None,
+        ..registered("k", "ann@example.com")
+    };
+    fresh.add(1, &at_home).unwrap();
+    let in_file = |fresh: &Fresh, place: &str, offset| Sighting {
+        source: "file".into(),
+        place: place.into(),
+        ..seen(fresh, 1, offset)
+    };
+    let home = in_file(&fresh, "/etc/app.env", 1);
+    assert_eq!(record(&mut fresh, &[home], &[]), Recorded::default());
+    let away = in_file(&fresh, "/tmp/app.env", 1);
+    assert_eq!(record(&mut fresh, &[away], &[]).opened, 1);
+    let suggested = fresh.registry.read(|tx| tx.home_suggestions(None, &operator())).unwrap();
+    assert_eq!((suggested.len(), suggested[0].key.as_str()), (1, "k"));
+}
