@@ -94,6 +94,9 @@ pub enum Identity {
         /// Where, and as whom
         #[command(flatten)]
         scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
 }
 
@@ -227,6 +230,9 @@ pub enum Access {
         /// Where, and as whom
         #[command(flatten)]
         scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
     /// Take a grant back
     Revoke {
@@ -239,6 +245,9 @@ pub enum Access {
         /// Where, and as whom
         #[command(flatten)]
         scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
     /// List who may do what
     List {
@@ -289,6 +298,9 @@ pub enum Home {
         /// Where, and as whom
         #[command(flatten)]
         scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
     /// List homes
     List {
@@ -313,6 +325,9 @@ pub enum Home {
         /// Where, and as whom
         #[command(flatten)]
         scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
 }
 

@@ -49,6 +49,9 @@ pub enum Registry {
         /// Where, and as whom
         #[command(flatten)]
         scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
     /// Check database, modes and audit log; exit code 1: something is wrong
     Check {
@@ -81,5 +84,8 @@ pub enum Registry {
         /// Where, and as whom
         #[command(flatten)]
         scope: Scope,
+        /// How to print
+        #[command(flatten)]
+        format: FormatArg,
     },
 }

@@ -11,13 +11,23 @@ use crate::registry::access::Grant;
 
 pub(super) fn run(command: &Access) -> anyhow::Result<Exit> {
     match command {
-        Access::Grant { grant, identity, scope } => change(scope, *grant, identity, true),
-        Access::Revoke { grant, identity, scope } => change(scope, *grant, identity, false),
+        Access::Grant { grant, identity, scope, format } => {
+            change(scope, *grant, identity, true, format.format)
+        }
+        Access::Revoke { grant, identity, scope, format } => {
+            change(scope, *grant, identity, false, format.format)
+        }
         Access::List { scope, format } => list(scope, format.format),
     }
 }
 
-fn change(scope: &Scope, grant: Grant, identity: &str, given: bool) -> anyhow::Result<Exit> {
+fn change(
+    scope: &Scope,
+    grant: Grant,
+    identity: &str,
+    given: bool,
+    format: ListFormat,
+) -> anyhow::Result<Exit> {
     let Session { mut registry, caller } = Session::open(scope)?;
     let (name, changed) = registry.write(|tx| {
         let account = tx.one_account(&caller)?;
@@ -28,12 +38,14 @@ fn change(scope: &Scope, grant: Grant, identity: &str, given: bool) -> anyhow::R
         };
         Ok((identity.name, changed))
     })?;
-    if changed {
-        let word = if given { "has now" } else { "has no longer" };
-        output::print(&format!("{name} {word} the grant {grant}\n"))?;
-    } else {
+    if !changed {
         output::note("it was so already; nothing was changed");
     }
+    let word = if given { "has now" } else { "has no longer" };
+    let text = format!("{name} {word} the grant {grant}");
+    let value =
+        json!({ "identity": name, "grant": grant.as_str(), "granted": given, "changed": changed });
+    output::answer(format, &text, &value)?;
     Ok(Exit::Clean)
 }
 

@@ -16,17 +16,19 @@ use crate::text::plural;
 pub(super) fn run(command: &Home) -> anyhow::Result<Exit> {
     match command {
         Home::Suggest { key, scope, format } => suggest(key.as_deref(), scope, format.format),
-        Home::Accept { glob, key, owner, all_keys, host, reason, scope } => {
+        Home::Accept { glob, key, owner, all_keys, host, reason, scope, format } => {
             let of = Of { key: key.as_deref(), owner: owner.as_deref(), all: *all_keys };
             let home = key::Home { host: host.clone(), glob: absolute(glob)? };
-            accept(&of, &home, reason, scope)
+            accept(&of, &home, reason, scope, format.format)
         }
         Home::List { key, scope, format } => list(key.as_deref(), scope, format.format),
-        Home::Remove { home, reason, scope } => {
+        Home::Remove { home, reason, scope, format } => {
             let Session { mut registry, caller } = Session::open(scope)?;
             let gone =
                 registry.write(|tx| tx.remove_home(*home, (&caller, reason), clock::now()))?;
-            output::print(&format!("{gone} is no home any more\n"))?;
+            let text = format!("{gone} is no home any more");
+            let value = json!({ "number": home, "glob": gone.glob, "host": gone.host });
+            output::answer(format.format, &text, &value)?;
             Ok(Exit::Clean)
         }
     }
@@ -48,7 +50,13 @@ struct Of<'a> {
     all: bool,
 }
 
-fn accept(of: &Of<'_>, home: &key::Home, reason: &str, scope: &Scope) -> anyhow::Result<Exit> {
+fn accept(
+    of: &Of<'_>,
+    home: &key::Home,
+    reason: &str,
+    scope: &Scope,
+    format: ListFormat,
+) -> anyhow::Result<Exit> {
     let Session { mut registry, caller } = Session::open(scope)?;
     let changed = registry.write(|tx| {
         let (why, now) = ((&caller, reason), clock::now());
@@ -58,7 +66,7 @@ fn accept(of: &Of<'_>, home: &key::Home, reason: &str, scope: &Scope) -> anyhow:
         }
         let account = tx.one_account(&caller)?;
         if let Some(owner) = of.owner {
-            let owner = tx.find_identity(&account.id, owner)?;
+            let owner = tx.visible_identity(&account.id, owner, &caller)?;
             return tx.add_home(HomeOf::Identity(&owner), home, why, now);
         }
         if of.all {
@@ -67,11 +75,11 @@ fn accept(of: &Of<'_>, home: &key::Home, reason: &str, scope: &Scope) -> anyhow:
         let why = "say whose home it is: --key, --owner or --all-keys".to_owned();
         Err(RegistryError::Refused(why))
     })?;
-    if changed {
-        output::print(&format!("{home} is a home now\n"))?;
-    } else {
+    if !changed {
         output::note("it was one already; nothing was changed");
     }
+    let value = json!({ "glob": home.glob, "host": home.host, "changed": changed });
+    output::answer(format, &format!("{home} is a home now"), &value)?;
     Ok(Exit::Clean)
 }
 

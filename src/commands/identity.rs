@@ -9,7 +9,7 @@ use crate::cli::{self, IdentityDescribed, ListFormat, Scope};
 use crate::clock::{self, display, rfc3339};
 use crate::registry::access::Caller;
 use crate::registry::identity::{Identity, IdentityKind, IdentityUpdate, NewIdentity};
-use crate::registry::{KeysOf, RegistryError, Tx};
+use crate::registry::{KeysOf, Tx};
 use crate::text::plural;
 
 pub(super) fn run(command: cli::Identity) -> anyhow::Result<Exit> {
@@ -34,27 +34,25 @@ pub(super) fn run(command: cli::Identity) -> anyhow::Result<Exit> {
             })?;
             answer(&identity, format.format)
         }
-        cli::Identity::Delete { identity, reassign, disable_keys, reason, force, scope } => {
+        cli::Identity::Delete {
+            identity,
+            reassign,
+            disable_keys,
+            reason,
+            force,
+            scope,
+            format,
+        } => {
             let keys = (reassign.as_deref(), disable_keys);
-            delete(&identity, keys, &reason, force, &scope)
+            delete(&identity, keys, (reason.as_str(), force), &scope, format.format)
         }
     }
 }
 
-/// The identity that is meant, if the caller may see it: administrators see all, others
-/// themselves and what they manage.
+/// The identity that is meant, if the caller may see it.
 fn visible(tx: &Tx<'_>, text: &str, caller: &Caller) -> crate::registry::Result<Identity> {
     let account = tx.one_account(caller)?;
-    let identity = tx.find_identity(&account.id, text)?;
-    if sees(caller, &identity) {
-        return Ok(identity);
-    }
-    let shown = crate::text::clean(text.as_bytes());
-    Err(RegistryError::NotFound(format!("no identity `{shown}`; see `identity list`")))
-}
-
-fn sees(caller: &Caller, identity: &Identity) -> bool {
-    caller.administers() || caller.manages(identity)
+    tx.visible_identity(&account.id, text, caller)
 }
 
 fn create(
@@ -120,7 +118,7 @@ fn list(
         one.groups.iter().any(|name| name.eq_ignore_ascii_case(group))
     };
     identities.retain(|one| {
-        sees(&caller, one)
+        caller.sees(one)
             && kind.is_none_or(|kind| kind == one.kind)
             && group.is_none_or(|group| in_group(one, group))
     });
@@ -147,9 +145,9 @@ fn list(
 fn delete(
     identity: &str,
     (reassign, disable): (Option<&str>, bool),
-    reason: &str,
-    force: bool,
+    (reason, force): (&str, bool),
     scope: &Scope,
+    format: ListFormat,
 ) -> anyhow::Result<Exit> {
     let Session { mut registry, caller } = Session::open(scope)?;
     let found = registry.read(|tx| visible(tx, identity, &caller))?;
@@ -170,7 +168,8 @@ fn delete(
     let done = if reassign.is_some() { "handed on" } else { "disabled" };
     let keys =
         if count == 0 { String::new() } else { format!("; {} {done}", plural(count, "key")) };
-    output::print(&format!("deleted {}{keys}\n", found.name))?;
+    let value = json!({ "id": found.id, "name": found.name, "keys": count });
+    output::answer(format, &format!("deleted {}{keys}", found.name), &value)?;
     Ok(Exit::Clean)
 }
 

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 
+use crate::cli::ListFormat;
+
 /// Prints to standard output; a reader that went away is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     to_stdout(|out| out.write_all(text.as_bytes()))
@@ -74,6 +76,18 @@ pub(super) fn confirm(question: &str) -> anyhow::Result<bool> {
     let mut answer = String::new();
     io::stdin().read_line(&mut answer).context("cannot read the answer")?;
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// Answers with a line, or with what a machine reads.
+pub(super) fn answer(
+    format: ListFormat,
+    text: &str,
+    value: &serde_json::Value,
+) -> anyhow::Result<()> {
+    match format {
+        ListFormat::Text => print(&format!("{text}\n")),
+        ListFormat::Json => json(value),
+    }
 }
 
 /// Pretty JSON and a newline.

@@ -11,22 +11,24 @@ use crate::text::plural;
 
 pub(super) fn run(command: &cli::Registry) -> anyhow::Result<Exit> {
     match command {
-        cli::Registry::Backup { file, scope } => {
+        cli::Registry::Backup { file, scope, format } => {
             let Session { registry, caller } = Session::open(scope)?;
             caller.must_operate("copy the registry")?;
             registry.backup(file)?;
-            let keys = plural(registry.key_count()?, "key");
-            output::print(&format!(
-                "copied {keys} to {}, and checked the copy; the pepper is not in it\n",
-                file.display()
-            ))?;
+            let keys = registry.key_count()?;
+            let file = crate::text::clean(file.as_os_str().as_encoded_bytes());
+            let text = format!(
+                "copied {} to {file}, and checked the copy; the pepper is not in it",
+                plural(keys, "key")
+            );
+            output::answer(format.format, &text, &json!({ "file": file, "keys": keys }))?;
             Ok(Exit::Clean)
         }
         cli::Registry::Check { scope, format } => check(scope, format.format),
         cli::Registry::ExportFilter { file, scope, format } => {
             filter::export(&mut Session::open(scope)?, file, format.format)
         }
-        cli::Registry::RotatePepper { reason, force, scope } => {
+        cli::Registry::RotatePepper { reason, force, scope, format } => {
             let Session { mut registry, caller } = Session::open(scope)?;
             let question = "Add a pepper to the registry? Its file has to be backed up again.";
             if !force && !output::confirm(question)? {
@@ -34,10 +36,11 @@ pub(super) fn run(command: &cli::Registry) -> anyhow::Result<Exit> {
                 return Ok(Exit::Found);
             }
             let version = registry.rotate_pepper(&caller, reason, clock::now())?;
-            output::print(&format!(
-                "the registry has pepper {version} now. Back up the pepper file again: backups \
-                 of the database from today on need it.\n"
-            ))?;
+            let text = format!(
+                "the registry has pepper {version} now. Back up the pepper file again: backups of \
+                 the database from today on need it."
+            );
+            output::answer(format.format, &text, &json!({ "pepper": version }))?;
             Ok(Exit::Clean)
         }
     }

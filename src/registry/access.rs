@@ -139,6 +139,12 @@ impl Caller {
         self.is(&identity.id) || identity.manager_id.as_deref().is_some_and(|id| self.is(id))
     }
 
+    /// Administrators see all identities of their account, others themselves and what they look after.
+    #[must_use]
+    pub fn sees(&self, identity: &super::identity::Identity) -> bool {
+        self.sees_account(&identity.account_id) && (self.administers() || self.manages(identity))
+    }
+
     fn owns(&self, whose: &Whose<'_>) -> bool {
         self.is(whose.identity) || whose.manager.is_some_and(|manager| self.is(manager))
     }

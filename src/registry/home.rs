@@ -193,8 +193,9 @@ impl Tx<'_> {
             (None, Some((_, id))) if caller.manages(&self.identity(id)?) => {}
             _ => caller.must_administer("remove homes of others")?,
         }
-        self.sql().execute("DELETE FROM homes WHERE id = ?1", [id])?;
-        let target = row.key.map_or_else(|| format!("home {id}"), |(_, key)| key);
+        let sql = "DELETE FROM homes WHERE id = ?1 RETURNING account_id";
+        let account: String = self.sql().query_row(sql, [id], |row| row.get(0))?;
+        let target = row.key.or(row.identity).map_or(account, |(_, id)| id);
         self.audit(&Entry {
             actor: &caller.actor,
             action: "home remove",

@@ -179,6 +179,11 @@ pub(super) fn address(text: &str) -> Result<String> {
     Err(RegistryError::Refused(format!("`{shown}` is not a mail address")))
 }
 
+fn no_identity(text: &str) -> RegistryError {
+    let shown = clean(text.as_bytes());
+    RegistryError::NotFound(format!("no identity `{shown}`; see `identity list`"))
+}
+
 fn filled(text: &str) -> Option<&str> {
     Some(text).filter(|text| !text.is_empty())
 }
@@ -222,12 +227,16 @@ impl Tx<'_> {
         id.map(|id| self.identity(&id)).transpose()
     }
 
+    /// The same; it is an error if there is none that the caller may see.
+    pub fn visible_identity(&self, account: &str, text: &str, caller: &Caller) -> Result<Identity> {
+        self.identity_named(account, text)?
+            .filter(|identity| caller.sees(identity))
+            .ok_or_else(|| no_identity(text))
+    }
+
     /// The same; it is an error if there is none.
     pub fn find_identity(&self, account: &str, text: &str) -> Result<Identity> {
-        self.identity_named(account, text)?.ok_or_else(|| {
-            let shown = clean(text.as_bytes());
-            RegistryError::NotFound(format!("no identity `{shown}`; see `identity list`"))
-        })
+        self.identity_named(account, text)?.ok_or_else(|| no_identity(text))
     }
 
     /// The user with this mail address; made when there is none.

@@ -429,7 +429,7 @@ impl Tx<'_> {
             ),
             Err(Denied::ForOthers | Denied::Forbidden | Denied::Unseen) => format!(
                 "{actor} may not make keys for {}: that takes the grant `issue`",
-                identity.name
+                crate::text::clean(new.owner.as_bytes())
             ),
         }))
     }

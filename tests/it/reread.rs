@@ -1,7 +1,14 @@
 //! Keys that no rule knows, and that were read before they were registered: watches read again.
 
+use std::collections::HashMap;
 use std::fs;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
+use globset::GlobSet;
+use leakwarden::source::follow::{self, Mode, Options, PathGlob, Reread};
+use leakwarden::source::{End, Item, Position, Sink, Stop};
 use serde_json::{Value, json};
 
 use super::history::Git;
@@ -183,4 +190,53 @@ fn what_was_not_to_be_read_is_not_read_later() {
     settle(world, 2);
     daemon.stop();
     assert!(world.leaks().iter().all(|leak| leak["key"]["name"] != "old"));
+}
+
+/// Notes what it is given to read.
+struct Noted {
+    paths: Vec<PathBuf>,
+    space: [u8; 4096],
+}
+
+impl Sink for Noted {
+    fn begin(&mut self, item: &Item) {
+        self.paths.push(item.path.clone());
+    }
+
+    fn space(&mut self) -> &mut [u8] {
+        &mut self.space
+    }
+
+    fn filled(&mut self, _count: usize) {}
+
+    fn end(&mut self, _end: End) -> ControlFlow<(), Position> {
+        ControlFlow::Continue(Position::default())
+    }
+
+    fn skip(&mut self, path: &Path, why: String) {
+        panic!("{}: {why}", path.display());
+    }
+
+    fn note(&mut self, _path: &Path, _what: &'static str) {}
+}
+
+#[test]
+fn the_newest_are_read_first_and_what_is_too_much_is_told() {
+    let world = World::empty();
+    for (name, age) in [("b", 30), ("c", 10), ("a", 20)] {
+        let path = world.write(&format!("inbox/{name}"), [b'x'; 1_000]);
+        let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 - age);
+        fs::File::options().append(true).open(path).unwrap().set_modified(changed).unwrap();
+    }
+    let include = vec![PathGlob::new(world.path("inbox").to_str().unwrap()).unwrap()];
+    let options = Options { include, exclude: GlobSet::empty(), mode: Mode::Files };
+    let mut noted = Noted { paths: Vec::new(), space: [0; 4096] };
+    let known = HashMap::new();
+    let reread = follow::read_again(&options, &known, 2_500, &mut noted, &Stop::new());
+    assert_eq!(reread, Reread { files: 2, bytes: 2_000, left: 1 });
+    assert_eq!(noted.paths, [world.path("inbox/c"), world.path("inbox/a")]);
+    // Logs that the watch has not read are none of its past.
+    let options = Options { mode: Mode::Logs { from_beginning: true }, ..options };
+    let reread = follow::read_again(&options, &known, 2_500, &mut noted, &Stop::new());
+    assert_eq!(reread, Reread::default());
 }

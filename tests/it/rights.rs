@@ -37,7 +37,7 @@ const OF_OTHERS: &[&[&str]] = &[
     &["key", "disable", "ann"],
     &["key", "enable", "ann"],
     &["key", "delete", "-f", "ann"],
-    &["key", "list", "--owner", "nobody@example.com"],
+    &["key", "list", "--owner", "ann"],
     &["home", "accept", "/x", "--key", "ann"],
     &["home", "accept", "/x", "--owner", "ann"],
     &["home", "list", "--key", "ann"],

@@ -29,7 +29,7 @@ fn filter(tx: &Tx<'_>, list: &Listed, caller: &Caller, now: Timestamp) -> Result
         None => None,
         Some(owner) => {
             let account = tx.one_account(caller)?;
-            Some(tx.find_identity(&account.id, owner)?.id)
+            Some(tx.visible_identity(&account.id, owner, caller)?.id)
         }
     };
     Ok(Filter {
