@@ -383,7 +383,11 @@ impl Follow {
             }
             Some(known) => {
                 self.finish_rotated(path, &known, sink, stop);
-                (new_stream(), Position::default())
+                // `app.log.1` that became `app.log.2` was read under its old name.
+                match self.take_over(path, &stat, &mut file, sink)? {
+                    Some(known) => (known.stream, known.position),
+                    None => (new_stream(), Position::default()),
+                }
             }
             None => match self.take_over(path, &stat, &mut file, sink)? {
                 Some(known) => (known.stream, known.position),

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, OpenFlags};
 
 use super::mail::Server;
-use super::world::{PATIENCE, World, header};
+use super::world::{PATIENCE, World, header, wait_for_end};
 
 /// Calls that change what others can see: database pages, their sync, mail on its way.
 const CALLS: [&str; 5] = ["pwrite64", "fdatasync", "sendto", "recvfrom", "openat"];
@@ -103,10 +103,7 @@ impl Point {
         let _sent =
             rustix::process::kill_process_group(group, rustix::process::Signal::KILL).is_ok();
         daemon.wait().unwrap();
-        // What ended there was strace, perhaps; the daemon itself is gone when its lock is.
-        if let Ok(lock) = fs::File::open(self.folder.join("registry/daemon.lock")) {
-            rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
-        }
+        wait_for_end(&self.folder.join("registry"));
     }
 
     fn check(&self, place: &str) {

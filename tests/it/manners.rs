@@ -185,11 +185,28 @@ fn it_tells_how_it_does() {
         "leakwarden_queued_batches 0",
         "leakwarden_errors_total 0",
         "leakwarden_ready 1",
+        "leakwarden_stuck 0",
+        "leakwarden_action_seconds_count 1",
+        "leakwarden_action_seconds_bucket{le=\"+Inf\"} 1",
+        "# TYPE leakwarden_action_seconds histogram",
         "# TYPE leakwarden_read_bytes_total counter",
     ] {
         assert!(metrics.lines().any(|one| one == line), "no `{line}` in {metrics}");
     }
+    for (name, number) in [
+        ("up", 1),
+        ("degraded", 0),
+        ("restarts_total", 0),
+        ("lost_bytes_total", 0),
+        ("rescans_total", 0),
+    ] {
+        let head = format!("leakwarden_watch_{name}{{watch=\"logs-");
+        let line = metrics.lines().find(|line| line.starts_with(&head)).expect("a line");
+        assert!(line.ends_with(&format!("\"}} {number}")), "{line}");
+    }
     assert!(!metrics.contains(&key) && !metrics.contains("app.log"), "{metrics}");
+    assert!(!metrics.contains("/logs"), "{metrics}");
+    assert!(get(&world, "/status").starts_with("HTTP/1.1 404"), "it names paths");
     for (request, status) in [
         ("GET /other HTTP/1.1\r\n\r\n".to_owned(), "HTTP/1.1 404"),
         ("POST /metrics HTTP/1.1\r\n\r\n".to_owned(), "HTTP/1.1 405"),

@@ -38,9 +38,9 @@ fn downgrade(folder: &Path, to: i64) {
     database.execute("ATTACH ?1 AS new", [path.to_str().unwrap()]).unwrap();
     database.pragma_update(None, "foreign_keys", false).unwrap();
     if to == 1 {
-        fill_first(&database)
+        fill_first(&database);
     } else {
-        fill(&database)
+        fill(&database);
     }
     database.pragma_update(None, "user_version", to).unwrap();
     drop(database);

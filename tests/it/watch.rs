@@ -108,6 +108,31 @@ fn logs_go_on_where_they_were_over_restart_and_rotation() {
 }
 
 #[test]
+fn a_log_that_is_rotated_again_is_not_read_again() {
+    let world = World::new();
+    world.configure(ACT, MAIL);
+    let keys: Vec<String> = (0..5).map(|n| world.key(&format!("k{n}"), "none", &[])).collect();
+    let daemon = world.watch();
+    for (n, key) in keys.iter().enumerate() {
+        world.append("logs/app.log", format!("line {key}\n"));
+        world.leak_of(&format!("k{n}"), |_| true);
+        for number in (0..=n).rev() {
+            let name = |number: usize| match number {
+                0 => world.path("logs/app.log"),
+                _ => world.path(&format!("logs/app.log.{number}")),
+            };
+            fs::rename(name(number), name(number + 1)).unwrap();
+        }
+    }
+    world.write("logs/last.log", format!("{}\n", keys[0]));
+    world.leak_of("k0", |leak| leak["count"] == 2);
+    for n in 1..keys.len() {
+        assert_eq!(world.leak_of(&format!("k{n}"), |_| true)["count"], 1, "k{n}");
+    }
+    daemon.stop();
+}
+
+#[test]
 fn a_key_is_seen_many_times_and_acted_upon_once() {
     let world = World::new();
     world.configure(ACT, MAIL);

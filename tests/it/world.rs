@@ -308,6 +308,13 @@ pub fn wait<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     }
 }
 
+/// Waits until no daemon works on a registry: what was waited for may have been strace.
+pub fn wait_for_end(registry: &Path) {
+    if let Ok(lock) = fs::File::open(registry.join("daemon.lock")) {
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    }
+}
+
 /// The value of a mail header.
 pub fn header(mail: &str, name: &str) -> String {
     let prefix = format!("{name}: ");
