@@ -97,7 +97,7 @@ pub struct WatchReader {
     item: Option<Item>,
     found: Found,
     to: SyncSender<Batch>,
-    ready: Box<dyn Fn() + Send>,
+    ready: Option<Box<dyn Fn() + Send>>,
     pulse: Arc<Pulse>,
     /// Something that waits for [`Sink::reached`] was not decided.
     undecided: bool,
@@ -135,7 +135,7 @@ impl WatchReader {
             item: None,
             found: Found::default(),
             to,
-            ready,
+            ready: Some(ready),
             pulse,
             undecided: false,
             of: meter.of_watch(&watch),
@@ -365,10 +365,11 @@ impl Sink for WatchReader {
     }
 
     fn ready(&mut self) {
-        let batch = Batch { ready: Some(self.watch.clone()), ..Batch::default() };
+        // Who is told counts on it after a crash, too.
+        let told = self.ready.take().map(|tell| Box::new(WhenWritten(tell)) as Box<dyn Send>);
+        let batch = Batch { ready: Some(self.watch.clone()), last: told, ..Batch::default() };
         // A recorder that is gone ends the daemon by itself.
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) = self.hand_over(batch);
-        (self.ready)();
     }
 
     fn found(&self) -> BTreeMap<String, Kind> {
@@ -442,6 +443,15 @@ impl Sink for WatchReader {
 fn count_candidate(meter: &Meter, candidate: &Candidate) {
     meter.candidates.add(1);
     meter.registered.add(u64::from(candidate.known));
+}
+
+/// Tells somebody once it is dropped, as the end of a batch is when that is written.
+struct WhenWritten(Box<dyn Fn() + Send>);
+
+impl Drop for WhenWritten {
+    fn drop(&mut self) {
+        (self.0)();
+    }
 }
 
 /// What the recorder tells others.
