@@ -202,8 +202,8 @@ pub struct Setup {
     pub actor: String,
 }
 
-/// Pages of the write-ahead log that counts of uses may leave behind.
-const HASTY_PAGES: i64 = 64;
+/// Bytes of the write-ahead log that counts of uses may leave behind.
+const HASTY_BYTES: u64 = 256 * 1024;
 
 impl Registry {
     /// Makes a new registry in a folder that holds none.
@@ -288,10 +288,11 @@ impl Registry {
     pub fn hasten(&self) -> Result<()> {
         self.connection.pragma_update(None, "synchronous", "normal")?;
         self.connection.busy_timeout(std::time::Duration::from_millis(20))?;
-        // Whoever opens it next reads all of the log that is not taken into the database yet.
-        self.connection.pragma_update(None, "wal_autocheckpoint", HASTY_PAGES)?;
+        // Whoever opens it next reads the whole log: once it is long, the last to close takes it into
+        // the database.
+        let long = folder::log_bytes(&self.folder) > HASTY_BYTES;
         let late = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        self.connection.set_db_config(late, true)?;
+        self.connection.set_db_config(late, !long)?;
         Ok(())
     }
 

@@ -21,6 +21,11 @@ pub fn database(dir: &Path) -> PathBuf {
     dir.join("registry.db")
 }
 
+/// Size of the write-ahead log beside the database; 0 where there is none.
+pub(super) fn log_bytes(dir: &Path) -> u64 {
+    fs::metadata(dir.join("registry.db-wal")).map_or(0, |meta| meta.len())
+}
+
 /// The pepper file of a registry folder.
 #[must_use]
 pub fn pepper(dir: &Path) -> PathBuf {

@@ -251,3 +251,19 @@ fn a_key_as_an_argument_is_refused_and_not_repeated() {
         assert!(!answer.both().contains(&own) && !answer.both().contains(&token));
     }
 }
+
+#[test]
+fn counting_uses_leaves_no_log_that_grows() {
+    let world = World::new();
+    let key = world.key("k", "none", &[]);
+    let log = || fs::metadata(world.path("registry/registry.db-wal")).map_or(0, |meta| meta.len());
+    let mut longest = 0;
+    for _ in 0..150 {
+        assert_eq!(world.verify(&key), "active");
+        longest = longest.max(log());
+    }
+    // Some counts wait in it, as nobody waits for the disk; the next one has to read them.
+    assert!((1..400 * 1024).contains(&longest), "{longest}");
+    let shown = world.run(&["key", "show", "k", "--format", "json"]).expect(0).json();
+    assert_eq!(shown["use_count"], 150);
+}
