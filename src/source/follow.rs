@@ -50,6 +50,18 @@ pub struct Options {
     pub mode: Mode,
 }
 
+impl Options {
+    /// Opens what was met below one of the roots, and nothing that a link in a folder's place leads to.
+    fn open(&self, path: &Path, links: Links) -> io::Result<(File, Stat)> {
+        let roots = self.include.iter().map(PathGlob::root);
+        match roots.filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len())
+        {
+            Some(root) => reader::open_below(root, path, links),
+            None => reader::open(path, links),
+        }
+    }
+}
+
 /// How the files of a watch grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -129,14 +141,19 @@ impl Follow {
             if lost {
                 sink.rescanned();
             }
-            if now >= walk_at || hints.take_rescan() || lost {
+            let walks = now >= walk_at || hints.take_rescan() || lost;
+            if walks {
                 self.walk_all(now);
-                walk_at = now + WALK_EVERY;
             }
             if !self.started && !first_look {
                 sink.ready();
             }
             self.work(sink, stop);
+            if walks {
+                // Without file events looking is all there is, and must not become all that is done.
+                let pause = (now.elapsed() * 50).clamp(5 * TICK, WALK_EVERY);
+                walk_at = now + if hints.trouble().is_some() { pause } else { WALK_EVERY };
+            }
             if !stop.is_stopped() && !std::mem::replace(&mut self.started, true) {
                 self.settle_earlier(sink, stop);
                 if first_look {
@@ -310,7 +327,7 @@ impl Follow {
 
     /// Reads the rest of a log of an earlier run that bears another name now.
     fn adopt(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) {
-        let Ok((mut file, stat)) = reader::open(path, Links::Refuse) else { return };
+        let Ok((mut file, stat)) = self.options.open(path, Links::Refuse) else { return };
         let found = self.earlier.iter().find(|(_, known)| same_file(&known.stat, &stat));
         let Some((id, known)) = found.map(|(id, known)| (*id, known.clone())) else { return };
         if !holds(&mut file, &known.position).unwrap_or(false) {
@@ -335,7 +352,7 @@ impl Follow {
     }
 
     fn look_at_file(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
-        let (mut file, stat) = reader::open(path, Links::Refuse)?;
+        let (mut file, stat) = self.options.open(path, Links::Refuse)?;
         if self.known(path).is_some_and(|known| known.stat == stat) {
             return Ok(());
         }
@@ -373,7 +390,7 @@ impl Follow {
         sink: &mut dyn Sink,
         stop: &Stop,
     ) -> io::Result<()> {
-        let (mut file, stat) = reader::open(path, Links::OfOwner)?;
+        let (mut file, stat) = self.options.open(path, Links::OfOwner)?;
         let from = match self.known(path) {
             Some(known) if same_file(&known.stat, &stat) && holds(&mut file, &known.position)? => {
                 if known.position.offset == stat.size || known.stat == stat {
@@ -438,7 +455,7 @@ impl Follow {
         let siblings = std::fs::read_dir(folder).into_iter().flatten().flatten();
         for sibling in siblings {
             let place = sibling.path();
-            let Ok((mut file, stat)) = reader::open(&place, Links::Refuse) else { continue };
+            let Ok((mut file, stat)) = self.options.open(&place, Links::Refuse) else { continue };
             if place == path || !same_file(&known.stat, &stat) {
                 continue;
             }

@@ -1,11 +1,15 @@
 //! Opens regular files, and nothing else, and pumps them into a sink.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::io::Errno;
 
 use crate::source::{Sink, Stat, Stop};
 
@@ -24,22 +28,71 @@ pub enum Links {
 /// Opens a regular file for reading. Never blocks on a FIFO, never takes a terminal. Anything
 /// but a regular file is an error of kind `InvalidInput`.
 pub fn open(path: &Path, links: Links) -> io::Result<(File, Stat)> {
-    let mut flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    if links == Links::Refuse {
-        flags |= OFlags::NOFOLLOW;
+    open_at(CWD, path, links)
+}
+
+/// The same below a folder: no folder on the way may be a link, so that what is read lies there,
+/// also when somebody puts a link in a folder's place meanwhile.
+pub fn open_below(root: &Path, path: &Path, links: Links) -> io::Result<(File, Stat)> {
+    let inner = path.strip_prefix(root).unwrap_or(Path::new(""));
+    let (Some(parent), Some(name)) = (inner.parent(), inner.file_name()) else {
+        return open(path, links);
+    };
+    let folder =
+        openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    match folder_below(&folder, parent)? {
+        Some(inner) => open_at(inner.as_fd(), Path::new(name), links),
+        None => open_at(folder.as_fd(), Path::new(name), links),
     }
-    let flags = i32::try_from(flags.bits()).map_err(io::Error::other)?;
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+}
+
+/// The folder at a path below another one; `None`: it is that one.
+fn folder_below(folder: &OwnedFd, path: &Path) -> io::Result<Option<OwnedFd>> {
+    if path == Path::new("") {
+        return Ok(None);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+    match openat2(folder, path, flags, Mode::empty(), resolve) {
+        Ok(inner) => return Ok(Some(inner)),
+        // Older kernels do not know the call, and what confines this process may refuse it.
+        Err(Errno::NOSYS | Errno::PERM) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut inner: Option<OwnedFd> = None;
+    for part in path {
+        let from = inner.as_ref().unwrap_or(folder);
+        inner = Some(openat(from, part, flags, Mode::empty())?);
+    }
+    Ok(inner)
+}
+
+fn open_at(folder: BorrowedFd<'_>, path: &Path, links: Links) -> io::Result<(File, Stat)> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let straight = if links == Links::Follow { flags } else { flags | OFlags::NOFOLLOW };
+    let file = match openat(folder, path, straight, Mode::empty()) {
+        Err(Errno::LOOP) if links == Links::OfOwner => follow_of_owner(folder, path, flags)?,
+        other => File::from(other?),
+    };
     let stat = stat(&file)?;
-    if links == Links::OfOwner {
-        let link = std::fs::symlink_metadata(path)?;
-        let owner = file.metadata()?.uid();
-        if link.file_type().is_symlink() && link.uid() != 0 && link.uid() != owner {
-            let why = "a symbolic link that is not of the file's owner";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
-        }
-    }
     Ok((file, stat))
+}
+
+/// Goes where a link leads, if whoever made it may say so.
+fn follow_of_owner(folder: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<File> {
+    let link =
+        openat(folder, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let made_by = rustix::fs::fstat(&link)?.st_uid;
+    let target = rustix::fs::readlinkat(&link, "", Vec::new())?.into_bytes();
+    let target = PathBuf::from(OsString::from_vec(target));
+    // From the folder that the link is in.
+    let near = path.parent().unwrap_or(Path::new("")).join(target);
+    let file = File::from(openat(folder, &near, flags, Mode::empty())?);
+    if made_by != 0 && made_by != file.metadata()?.uid() {
+        let why = "a symbolic link that is not of the file's owner";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    Ok(file)
 }
 
 /// What the file system says of an open file.
@@ -108,12 +161,8 @@ pub fn describe(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "no such file or directory".to_owned(),
         io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
         _ => match error.raw_os_error() {
-            Some(code) if code == rustix::io::Errno::LOOP.raw_os_error() => {
-                "a symbolic link".to_owned()
-            }
-            Some(code) if code == rustix::io::Errno::NXIO.raw_os_error() => {
-                "not a regular file".to_owned()
-            }
+            Some(code) if code == Errno::LOOP.raw_os_error() => "a symbolic link".to_owned(),
+            Some(code) if code == Errno::NXIO.raw_os_error() => "not a regular file".to_owned(),
             _ => error.to_string(),
         },
     }

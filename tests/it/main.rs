@@ -10,6 +10,7 @@
     reason = "helpers of tests are tests: what fails must fail loudly"
 )]
 
+mod folders;
 mod fuzzing;
 mod naive;
 mod world;

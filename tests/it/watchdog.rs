@@ -37,7 +37,7 @@ fn a_watch_that_hangs() {
     let world = World::new();
     world.configure("{ mode: act }", "{ directory: ./mail }");
     let key = world.key("k", "disable", &[]);
-    let mut daemon = start(&world, "openat", "logs/hangs.log");
+    let mut daemon = start(&world, "read", "logs/hangs.log");
     // Somebody holds the database, and there is something to write: everybody waits, nobody hangs.
     let database = rusqlite::Connection::open(world.path("registry/registry.db")).unwrap();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();

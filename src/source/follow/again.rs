@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::{Follow, Followed, Mode, Options, context_before, end_of, new_stream, same_file};
-use crate::source::reader::{self, Links};
+use crate::source::reader::Links;
 use crate::source::{End, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
 
 /// What was read again, and what was not.
@@ -53,7 +53,7 @@ pub fn read_again(
             break;
         }
         // What cannot be read the watch itself has told.
-        let Ok((mut file, item)) = open(&path, options.mode, known) else { continue };
+        let Ok((mut file, item)) = open(options, &path, known) else { continue };
         let bytes = item.stat.size.saturating_sub(item.from.offset);
         if bytes > budget.saturating_sub(reread.bytes) {
             reread.left += 1;
@@ -84,10 +84,10 @@ fn newest_first<'a>(
 }
 
 /// A file as the watch reads it, from where it began.
-fn open(path: &Path, mode: Mode, known: Option<&Followed>) -> io::Result<(File, Item)> {
-    match (mode, known) {
+fn open(options: &Options, path: &Path, known: Option<&Followed>) -> io::Result<(File, Item)> {
+    match (options.mode, known) {
         (Mode::Logs { .. }, Some(known)) => {
-            let (mut file, stat) = reader::open(path, Links::OfOwner)?;
+            let (mut file, stat) = options.open(path, Links::OfOwner)?;
             if !same_file(&known.stat, &stat) {
                 return Err(io::ErrorKind::NotFound.into());
             }
@@ -98,7 +98,7 @@ fn open(path: &Path, mode: Mode, known: Option<&Followed>) -> io::Result<(File, 
             Ok((file, Item { from, context, ..item }))
         }
         _ => {
-            let (file, stat) = reader::open(path, Links::Refuse)?;
+            let (file, stat) = options.open(path, Links::Refuse)?;
             Ok((file, item(Kind::File, path, super::stream_of(path), stat)))
         }
     }

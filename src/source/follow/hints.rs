@@ -11,8 +11,13 @@ use std::time::Duration;
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
+use rustix::io::Errno;
+
 use super::PathGlob;
 use crate::source::reader;
+
+/// No folder has this device and inode.
+const NO_FOLDER: (u64, u64) = (0, 0);
 
 /// Hints that wait; more lead to a walk over everything.
 const QUEUE_MAX: usize = 4_096;
@@ -86,8 +91,13 @@ impl Hints {
     }
 
     /// Whether events were lost, so that everything has to be looked at; asked for once.
-    pub(in crate::source) fn take_lost(&self) -> bool {
-        self.lost.swap(false, Ordering::AcqRel)
+    pub(in crate::source) fn take_lost(&mut self) -> bool {
+        let lost = self.lost.swap(false, Ordering::AcqRel);
+        if lost {
+            // Folders that came meanwhile are not watched: all are to be watched anew.
+            self.watched.values_mut().for_each(|id| *id = NO_FOLDER);
+        }
+        lost
     }
 
     /// Whether a folder is watched since it was asked for last: what came before is found by a walk.
@@ -132,11 +142,33 @@ fn handle(event: notify::Result<notify::Event>, to: &SyncSender<PathBuf>, lost: 
     }
 }
 
+/// A limit of the kernel, and the setting that has it, which is the smaller of two, with its value.
+fn too_few(what: &str, settings: [&str; 2]) -> String {
+    let value = |setting: &str| -> Option<u64> {
+        let file = Path::new("/proc/sys").join(setting.replace('.', "/"));
+        std::fs::read_to_string(file).ok()?.trim().parse().ok()
+    };
+    let known = settings.into_iter().filter_map(|setting| Some((value(setting)?, setting)));
+    match known.min() {
+        Some((value, setting)) => format!("{what}: {setting} is {value}; raise it"),
+        None => format!("{what}; raise {}", settings.join(" and ")),
+    }
+}
+
 /// What is wrong, and what helps. Without the paths: they may hold a key.
 fn describe(error: &notify::Error) -> String {
     match &error.kind {
-        notify::ErrorKind::MaxFilesWatch => {
-            "the limit of file watches is reached; raise fs.inotify.max_user_watches".to_owned()
+        notify::ErrorKind::MaxFilesWatch => too_few(
+            "the limit of file watches is reached",
+            ["fs.inotify.max_user_watches", "user.max_inotify_watches"],
+        ),
+        notify::ErrorKind::Io(error)
+            if error.raw_os_error() == Some(Errno::MFILE.raw_os_error()) =>
+        {
+            too_few(
+                "the limit of inotify instances is reached",
+                ["fs.inotify.max_user_instances", "user.max_inotify_instances"],
+            )
         }
         notify::ErrorKind::Io(error) => reader::describe(error),
         _ => "a folder cannot be watched".to_owned(),

@@ -101,7 +101,7 @@ impl Poll {
             }
             self.watch(&mut hints);
             sink.degraded(hints.trouble());
-            if self.wait(&hints, now + TICK, stop) {
+            if self.wait(&mut hints, now + TICK, stop) {
                 new_until = Instant::now() + NEW_FOR;
             }
         }
@@ -145,7 +145,7 @@ impl Poll {
     }
 
     /// Waits for hints, up to a point in time. Answers whether there may be a new repository.
-    fn wait(&self, hints: &Hints, end: Instant, stop: &Stop) -> bool {
+    fn wait(&self, hints: &mut Hints, end: Instant, stop: &Stop) -> bool {
         let root = self.options.include.root();
         while !stop.is_stopped() {
             let left = end.saturating_duration_since(Instant::now());

@@ -1,0 +1,186 @@
+//! `watch`: folders, whatever the kernel tells of them and whatever lies in them.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags};
+
+use super::world::{World, wait};
+
+const UNTESTED: &str = "NOT TESTED: this host gives no user namespaces, or no limits in them";
+
+/// A world that watches `inbox`.
+fn world_of(more: &str, keys: usize) -> (World, Vec<String>) {
+    let world = World::new();
+    fs::create_dir(world.path("inbox")).unwrap();
+    configure(&world, "./inbox/**", more);
+    let keys = (0..keys).map(|n| world.key(&format!("k{n}"), "disable", &[])).collect();
+    (world, keys)
+}
+
+fn configure(world: &World, pattern: &str, more: &str) {
+    let pattern = serde_json::to_string(pattern).unwrap();
+    world.write(
+        "config.yaml",
+        format!(
+            "registry: ./registry\nresponse: {{ mode: observe }}\nmail: {{ directory: ./mail }}\n\
+             watch: [{{ files: [{pattern}]{more} }}]\n"
+        ),
+    );
+}
+
+#[track_caller]
+fn seen(world: &World, key: usize) -> serde_json::Value {
+    world.leak_of(&format!("k{key}"), |_| true)
+}
+
+/// Starts the daemon where the kernel sets it a limit.
+fn limited(world: &World, limit: &str) -> Option<super::world::Daemon> {
+    let script = format!("{limit} && exec \"$@\"");
+    let wrapper = ["unshare", "-Ur", "sh", "-c", &script, "sh"];
+    let mut probe = std::process::Command::new(wrapper[0]);
+    let works = probe.args(&wrapper[1..]).arg("true").output();
+    works
+        .is_ok_and(|output| output.status.success())
+        .then(|| world.watch_under(&wrapper, Vec::new()))
+}
+
+#[test]
+fn beyond_the_limit_of_watches_folders_are_looked_at() {
+    let (world, keys) = world_of("", 2);
+    let folder = |n: usize| format!("inbox/{n}/file.txt");
+    for n in 0..150 {
+        world.write(&folder(n), &keys[0]);
+    }
+    let limit = "echo 100 > /proc/sys/user/max_inotify_watches";
+    let Some(daemon) = limited(&world, limit) else {
+        eprintln!("{UNTESTED}");
+        return;
+    };
+    for n in 150..300 {
+        world.write(&folder(n), &keys[0]);
+    }
+    world.leak_of("k0", |leak| leak["count"] == 300);
+    world.write("inbox/299/later.txt", &keys[1]);
+    seen(&world, 1);
+    let told = || world.log().lines().find(|line| line.contains("degraded")).map(str::to_owned);
+    let line = wait(told).expect("it is told");
+    assert!(line.contains("user.max_inotify_watches is 100"), "{line}");
+    assert_eq!(world.log().matches("degraded").count(), 1);
+    daemon.stop();
+}
+
+#[test]
+fn without_any_watcher_folders_and_logs_are_looked_at() {
+    let (world, keys) = world_of("", 2);
+    let limit = "echo 0 > /proc/sys/user/max_inotify_instances";
+    let Some(daemon) = limited(&world, limit) else {
+        eprintln!("{UNTESTED}");
+        return;
+    };
+    world.write("inbox/a/b/c.txt", &keys[0]);
+    seen(&world, 0);
+    world.write("inbox/a/b/d.txt", &keys[1]);
+    seen(&world, 1);
+    let log = world.log();
+    let told = log.lines().filter(|line| line.contains("degraded")).collect::<Vec<_>>();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert!(told[0].contains("user.max_inotify_instances is 0"), "{told:?}");
+    daemon.stop();
+}
+
+#[test]
+fn odd_files_and_odd_names_stall_nothing() {
+    let (world, keys) = world_of("", 6);
+    let inbox = world.path("inbox");
+    rustix::fs::mkfifoat(CWD, inbox.join("pipe"), 0o600.into()).unwrap();
+    let _socket = UnixListener::bind(inbox.join("socket")).unwrap();
+    symlink("/dev/zero", inbox.join("zero")).unwrap();
+    symlink("/proc", inbox.join("proc")).unwrap();
+    symlink(".", inbox.join("loop")).unwrap();
+    world.write("outside/secret.txt", &keys[5]);
+    symlink(world.path("outside"), inbox.join("out")).unwrap();
+    symlink(world.path("outside/secret.txt"), inbox.join("out.txt")).unwrap();
+    let daemon = world.watch();
+    let name = |bytes: &[u8]| inbox.join(OsStr::from_bytes(bytes));
+    fs::write(name(b"\xff\xfe.txt"), &keys[0]).unwrap();
+    fs::create_dir(name(b"caf\xe9")).unwrap();
+    fs::write(name(b"caf\xe9/x"), &keys[1]).unwrap();
+    fs::write(name(b"two\nlines"), &keys[2]).unwrap();
+    fs::write(name(b"[a]*?{b}\\"), &keys[3]).unwrap();
+    for n in 0..4 {
+        seen(&world, n);
+    }
+    rustix::fs::mkfifoat(CWD, inbox.join("late"), 0o600.into()).unwrap();
+    world.write("inbox/last.txt", &keys[4]);
+    seen(&world, 4);
+    assert_eq!(world.leaks().len(), 5, "what is outside was read");
+    assert!(!world.log().lines().any(|line| line.trim() == "lines"), "a name broke a line");
+    daemon.stop();
+}
+
+/// A folder and a link to one outside take turns at one name.
+#[test]
+fn a_link_in_a_folders_place_leads_nowhere() {
+    let (world, keys) = world_of("", 2);
+    world.write("outside/f.txt", &keys[0]);
+    world.write("inbox/folder/f.txt", "nothing here");
+    symlink(world.path("outside"), world.path("inbox/link")).unwrap();
+    let daemon = world.watch();
+    let [folder, link] = ["folder", "link"].map(|name| world.path("inbox").join(name));
+    let swap = |a: &Path, b: &Path| {
+        rustix::fs::renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE).unwrap();
+    };
+    let end = std::time::Instant::now() + Duration::from_secs(3);
+    while std::time::Instant::now() < end {
+        swap(&folder, &link);
+        fs::write(world.path("inbox/touched.txt"), "x").unwrap();
+    }
+    world.write("inbox/last.txt", &keys[1]);
+    seen(&world, 1);
+    assert_eq!(world.leaks().len(), 1, "what is outside was read");
+    daemon.stop();
+}
+
+#[test]
+fn folders_of_folders_that_are_moved_in_or_away_and_back_are_watched() {
+    let (world, keys) = world_of("", 4);
+    let daemon = world.watch();
+    world.write("staged/a/b/c.txt", &keys[0]);
+    fs::rename(world.path("staged"), world.path("inbox/staged")).unwrap();
+    seen(&world, 0);
+    let started = std::time::Instant::now();
+    world.write("inbox/staged/a/b/d.txt", &keys[1]);
+    seen(&world, 1);
+    fs::rename(world.path("inbox/staged"), world.path("away")).unwrap();
+    fs::rename(world.path("away"), world.path("inbox/staged")).unwrap();
+    world.write("inbox/staged/a/b/e.txt", &keys[2]);
+    seen(&world, 2);
+    fs::rename(world.path("inbox/staged/a"), world.path("inbox/x")).unwrap();
+    world.write("inbox/x/b/f.txt", &keys[3]);
+    seen(&world, 3);
+    assert!(started.elapsed() < Duration::from_secs(20), "only a walk found it");
+    daemon.stop();
+}
+
+#[test]
+fn nothing_is_lost_when_the_kernel_has_to_drop_events() {
+    let (world, keys) = world_of("", 2);
+    let daemon = world.watch();
+    daemon.signal(rustix::process::Signal::STOP);
+    for n in 0..20_000 {
+        fs::write(world.path(&format!("inbox/{n}")), "x").unwrap();
+    }
+    world.write("inbox/new/a.txt", &keys[0]);
+    daemon.signal(rustix::process::Signal::CONT);
+    seen(&world, 0);
+    world.write("inbox/new/b.txt", &keys[1]);
+    seen(&world, 1);
+    wait(|| world.log().contains("file events were lost").then_some(())).expect("it is told");
+    daemon.stop();
+}
