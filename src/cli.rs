@@ -2,6 +2,7 @@
 
 mod hook;
 mod key;
+mod late;
 mod people;
 mod upkeep;
 
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub use key::{Create, Described, Expiry, Key, KeyArg, Like, Listed, Made, Update};
+pub use late::Late;
 pub use people::{Access, Account, AccountChange, Home, Identity, IdentityDescribed, Restricted};
 pub use upkeep::{Audit, Registry};
 
@@ -32,8 +34,7 @@ pub enum Command {
     /// Scan files, folders, standard input, a diff or a git repository for keys
     Scan(Scan),
     /// Git hooks: refuse commits and pushes that hold keys
-    #[command(subcommand)]
-    Hook(Hook),
+    Hook(Late<Hook>),
     /// Watch folders, logs, repositories, the journal and pipes, act on leaked keys, tell people (the
     /// daemon)
     Watch(Watch),
@@ -47,27 +48,21 @@ pub enum Command {
         format: FormatArg,
     },
     /// Check a configuration file
-    #[command(subcommand)]
-    Config(Config),
+    Config(Late<Config>),
     /// Show the whole way in a temporary folder: issue, leak, catch, act, mail
     Demo,
     /// Make a registry, its pepper and a configuration
     Init(Init),
     /// Issue, register and manage keys
-    #[command(subcommand)]
-    Key(Key),
+    Key(Late<Key>),
     /// Whom keys stand for: users, functional IDs, service IDs
-    #[command(subcommand)]
-    Identity(Identity),
+    Identity(Late<Identity>),
     /// Accounts and their settings
-    #[command(subcommand)]
-    Account(Account),
+    Account(Late<Account>),
     /// Who may do what
-    #[command(subcommand)]
-    Access(Access),
+    Access(Late<Access>),
     /// Files where keys are meant to be
-    #[command(subcommand)]
-    Home(Home),
+    Home(Late<Home>),
     /// Say who you are to the registry, and what you may do
     Whoami {
         /// Where, and as whom
@@ -78,17 +73,13 @@ pub enum Command {
         format: FormatArg,
     },
     /// Look at the audit log, and check it
-    #[command(subcommand)]
-    Audit(Audit),
+    Audit(Late<Audit>),
     /// Back up and check the registry, rotate its pepper
-    #[command(subcommand)]
-    Registry(Registry),
+    Registry(Late<Registry>),
     /// Review leaks: what was seen, what was done, what waits
-    #[command(subcommand)]
-    Leak(Leak),
+    Leak(Late<Leak>),
     /// Look at rules, check rule files, try rules on their examples or on a text
-    #[command(subcommand)]
-    Rule(Rule),
+    Rule(Late<Rule>),
 }
 
 /// Where the registry is.

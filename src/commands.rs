@@ -25,7 +25,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Parser;
 
-use crate::cli::{Cli, Command, RegistryArg, Scope};
+use crate::cli::{Cli, Command, Late, RegistryArg, Scope};
 use crate::matcher::Matcher;
 use crate::registry::Registry;
 use crate::registry::access::Caller;
@@ -87,22 +87,22 @@ fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
     };
     match cli.command {
         Command::Scan(scan) => scan::run(&scan),
-        Command::Hook(hook) => hook::run(&hook),
+        Command::Hook(Late(hook)) => hook::run(&hook),
         Command::Watch(watch) => watch::run(&watch),
         Command::Status { registry, format } => status::run(&registry, format.format),
-        Command::Config(config) => config::run(&config),
+        Command::Config(Late(config)) => config::run(&config),
         Command::Demo => demo::run(),
         Command::Init(init) => init::run(&init),
-        Command::Key(key) => key::run(key),
-        Command::Identity(identity) => identity::run(identity),
-        Command::Account(account) => account::run(account),
-        Command::Access(access) => access::run(&access),
-        Command::Home(home) => home::run(&home),
+        Command::Key(Late(key)) => key::run(key),
+        Command::Identity(Late(identity)) => identity::run(identity),
+        Command::Account(Late(account)) => account::run(account),
+        Command::Access(Late(access)) => access::run(&access),
+        Command::Home(Late(home)) => home::run(&home),
         Command::Whoami { scope, format } => access::whoami(&scope, format.format),
-        Command::Audit(audit) => audit::run(&audit),
-        Command::Registry(registry) => registry::run(&registry),
-        Command::Leak(leak) => leak::run(&leak),
-        Command::Rule(rule) => rule::run(&rule),
+        Command::Audit(Late(audit)) => audit::run(&audit),
+        Command::Registry(Late(registry)) => registry::run(&registry),
+        Command::Leak(Late(leak)) => leak::run(&leak),
+        Command::Rule(Late(rule)) => rule::run(&rule),
     }
 }
 
