@@ -112,7 +112,7 @@ pub async fn run(
                 tokio::task::yield_now().await;
                 continue;
             }
-            Err(error) => error!(%error, "cannot work on the outbox; trying again"),
+            Err(error) => error.tell_trying_again("work on the outbox"),
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,

@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior};
+use tracing::{debug, error};
 
 use crate::secret::{Keyring, KeyringError};
 use crate::shape::Unfit;
@@ -144,6 +145,16 @@ pub enum RegistryError {
     /// No such thing.
     #[error("{0}")]
     NotFound(String),
+}
+
+impl RegistryError {
+    /// Tells of it on behalf of a loop that tries again by itself. That others write is no fault.
+    pub fn tell_trying_again(&self, doing: &str) {
+        match self {
+            Self::Busy => debug!("cannot {doing} while others write; trying again"),
+            error => error!(%error, "cannot {doing}; trying again"),
+        }
+    }
 }
 
 impl From<rusqlite::Error> for RegistryError {

@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::{Followed, Watch, host};
 use crate::ledger::{self, reread};
@@ -65,7 +65,7 @@ impl Again {
             }
             for reading in self.current() {
                 if let Err(error) = self.look(&reading) {
-                    error!(%error, "cannot tell what is to be read again; trying again");
+                    error.tell_trying_again("tell what is to be read again");
                 }
             }
             next = Instant::now() + began.elapsed() * REST;

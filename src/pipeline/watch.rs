@@ -15,7 +15,7 @@ use super::{placed, shown};
 use crate::clock;
 use crate::ledger::{self, Offset, Sighting};
 use crate::matcher::{Candidate, Matcher, Scanner};
-use crate::registry::Registry;
+use crate::registry::{Registry, RegistryError};
 use crate::registry::lookup::{Filter, Lookup};
 use crate::rule::Confidence;
 use crate::source::follow::Followed;
@@ -29,6 +29,8 @@ pub const QUEUE_BATCHES: usize = 256;
 const COMMIT_BATCHES: usize = 64;
 /// Between attempts to write when the database refuses.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Others may write for so long before somebody is told that nothing can be recorded.
+const BUSY_MAX: Duration = Duration::from_secs(30);
 /// The recorder gives a sign of life this often when nothing comes.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
@@ -498,6 +500,7 @@ pub fn record(
         }
         let batch =
             ledger::Batch { sightings: &sightings, offsets: &offsets, ready: &ready, forgotten };
+        let began = Instant::now();
         loop {
             pulse.beat();
             let options = options.read().unwrap_or_else(PoisonError::into_inner);
@@ -511,12 +514,11 @@ pub fn record(
                     }
                     break;
                 }
+                Err(_) if stop.is_stopped() => return,
+                Err(RegistryError::Busy) if began.elapsed() < BUSY_MAX => {}
                 Err(error) => {
                     meter.errors.add(1);
                     error!(%error, "cannot write to the ledger; trying again");
-                    if stop.is_stopped() {
-                        return;
-                    }
                     std::thread::sleep(RETRY_AFTER);
                 }
             }

@@ -11,8 +11,12 @@ use rustix::fs::{FlockOperation, flock};
 
 use super::{RegistryError, Result, backup, folder};
 
-/// How long a writer waits for another one: an import writes for some seconds at a time.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often a writer asks for its turn while another one writes, a pause apart: for a minute, as
+/// an import writes for some seconds at a time.
+const TURNS_ASKED: i32 = 20_000;
+/// The same for a loop that tries again by itself: about a second.
+const TURNS_ASKED_IN_LOOP: i32 = 330;
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// Prepared statements that are kept.
 const STATEMENTS_MAX: usize = 64;
@@ -22,7 +26,7 @@ const STATEMENTS_MAX: usize = 64;
 pub(super) fn open(path: &Path) -> Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.busy_handler(Some(wait_a_minute))?;
     connection.pragma_update(None, "journal_mode", "wal")?;
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
@@ -39,8 +43,23 @@ pub(super) fn open(path: &Path) -> Result<Connection> {
 /// it does not wait long for other writers.
 pub(super) fn open_again(path: &Path) -> Result<Connection> {
     let connection = open(path)?;
-    connection.busy_timeout(Duration::from_secs(1))?;
+    connection.busy_handler(Some(wait_a_second))?;
     Ok(connection)
+}
+
+fn wait_a_minute(asked: i32) -> bool {
+    ask_again(asked, TURNS_ASKED)
+}
+
+fn wait_a_second(asked: i32) -> bool {
+    ask_again(asked, TURNS_ASKED_IN_LOOP)
+}
+
+/// All who wait ask equally often. SQLite's own handler has those ask less who waited long: beside
+/// many writers that come and go, such a one may never have its turn.
+fn ask_again(asked: i32, most: i32) -> bool {
+    std::thread::sleep(PAUSE);
+    asked < most
 }
 
 /// Every schema there ever was is the sum of the first steps.
