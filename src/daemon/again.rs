@@ -18,7 +18,7 @@ use crate::pipeline::{Batch, Meter, Turn, WatchReader};
 use crate::registry::lookup::Lookup;
 use crate::registry::{Registry, RegistryError};
 use crate::source::follow::{self, Reread};
-use crate::source::{Stop, git::poll};
+use crate::source::{Stop, git::poll, journald};
 
 /// Keys that came are looked for this often.
 const TICK: Duration = Duration::from_secs(1);
@@ -96,8 +96,17 @@ impl Again {
         let reread = match &reading.watch.follow {
             Followed::Files(options) => follow::read_again(options, &known, BYTES_MAX, sink, stop),
             Followed::Git(options) => poll::read_again(options, &known, BYTES_MAX, sink, stop),
-            // What came through is not kept here.
-            Followed::Journald(_) | Followed::Pipe(_) | Followed::Stdin => Reread::default(),
+            Followed::Journald(options) => {
+                match journald::read_again(options, &known, BYTES_MAX, sink, stop) {
+                    Ok(reread) => reread,
+                    Err(error) => {
+                        warn!(watch = name, %error, "cannot read the journal again; trying again");
+                        return Ok(());
+                    }
+                }
+            }
+            // What came through is kept nowhere.
+            Followed::Pipe(_) | Followed::Stdin => Reread::default(),
         };
         if stop.is_stopped() || !reader.take_decided() || !self.is_written() {
             return Ok(());

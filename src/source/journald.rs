@@ -9,6 +9,7 @@
 //! `_HOSTNAME`, …), of which only the command line can hold a key; it is read once as long as it is
 //! the same.
 
+mod again;
 mod entry;
 mod export;
 mod program;
@@ -24,6 +25,7 @@ use super::{PathId, Sink, SourceError, Stop, path_id};
 use entry::Entries;
 use program::{Came, Program};
 
+pub use again::read_again;
 pub use program::check;
 
 /// What is read at once, in bytes.
@@ -56,7 +58,7 @@ impl Journald {
     /// A watch that goes on where an earlier one was.
     #[must_use]
     pub fn new(options: Options, earlier: &HashMap<PathId, Followed>, first_start: bool) -> Self {
-        let id = path_id(options.directory.as_deref().unwrap_or(Path::new("journal")));
+        let id = reached(&options);
         let cursor = earlier.get(&id).map(|followed| followed.stream.clone());
         Self { options, cursor, first_start, id }
     }
@@ -65,16 +67,16 @@ impl Journald {
     pub fn run(&mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
         if self.cursor.is_none() && self.first_start && !self.options.from_beginning {
             self.cursor = self.last_cursor(sink, stop)?;
+            // What was there before is not read later either.
             if let Some(cursor) = &self.cursor
-                && !sink.reached(self.id, cursor)
+                && !(sink.reached(began(&self.options), cursor) && sink.reached(self.id, cursor))
             {
                 return Err(SourceError::Undecided);
             }
         }
         let mut program = Program::follow(&self.options, self.cursor.as_deref())?;
         sink.ready();
-        let stream = format!("journal:{}", crate::secret::to_hex(&self.id));
-        let mut entries = Entries::new(stream, self.options.directory.is_some());
+        let mut entries = Entries::new(&self.options);
         let mut buffer = Zeroizing::new(vec![0; READ_BYTES]);
         let mut unsettled = 0;
         while !stop.is_stopped() {
@@ -135,6 +137,20 @@ impl Journald {
         let cursor = lines.filter_map(|line| line.strip_prefix(b"__CURSOR=")).next();
         Ok(cursor.map(|cursor| String::from_utf8_lossy(cursor).into_owned()))
     }
+}
+
+fn place(options: &Options) -> &Path {
+    options.directory.as_deref().unwrap_or(Path::new("journal"))
+}
+
+/// Under which it is remembered how far was read.
+fn reached(options: &Options) -> PathId {
+    path_id(place(options))
+}
+
+/// Under which it is remembered where "from now on" began.
+fn began(options: &Options) -> PathId {
+    path_id(&place(options).join("\0began"))
 }
 
 /// A sink that takes nothing more shows when the next entry is settled.

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::status::{status_when, watch};
-use super::world::{World, answer};
+use super::world::{World, answer, wait};
 
 const REMOTE: [&str; 2] =
     ["/usr/lib/systemd/systemd-journal-remote", "/lib/systemd/systemd-journal-remote"];
@@ -153,6 +153,44 @@ fn from_the_beginning_and_with_other_units_later() {
     world.leak_of("k1", |leak| leak["count"] == 2);
     daemon.stop();
     assert_eq!(world.leaks().len(), 2);
+}
+
+#[test]
+fn it_is_read_again_for_keys_that_came_later() {
+    let world = World::new();
+    configure(&world, " }");
+    let journal = Journal::new(&world);
+    let [old, new] = [1, 2].map(super::reread::stranger);
+    journal.message("app.service", &format!("before the first start {old} {new}"));
+    let daemon = world.watch();
+    let command = format!("/usr/bin/app --key {new}");
+    for word in ["one", "two"] {
+        let message = format!("{word} {new}");
+        let fields: [(&str, &[u8]); 2] =
+            [("MESSAGE", message.as_bytes()), ("_CMDLINE", command.as_bytes())];
+        journal.write("app.service", &fields);
+    }
+    let seen = world.key("seen", "disable", &[]);
+    let command = format!("/usr/bin/other {seen}");
+    journal.write("other.service", &[("MESSAGE", b"x"), ("_CMDLINE", command.as_bytes())]);
+    world.leak_of("seen", done);
+    for (name, key) in [("old", &old), ("new", &new)] {
+        let register = ["key", "register", name, "--owner", "a@example.com"];
+        let more = ["--action-if-leaked", "disable"];
+        world.run_with(&[&register[..], &more].concat(), key.as_bytes()).expect(0);
+    }
+    // Two messages, and one command line that two entries have.
+    let leak = world.leak_of("new", |leak| leak["count"] == 3 && done(leak));
+    let places = leak["sightings"].as_array().unwrap().iter();
+    let of_commands =
+        |place: &&serde_json::Value| place["path"].as_str().unwrap().ends_with("Z (command line)");
+    assert_eq!(places.filter(of_commands).count(), 1, "{leak:#}");
+    wait(|| world.log().contains("read again: keys came").then_some(())).unwrap();
+    daemon.stop();
+    // What was there before the watch is none of its past, and nothing was counted twice.
+    assert!(world.leaks().iter().all(|leak| leak["key"]["name"] != "old"));
+    assert_eq!(world.leak_of("seen", |_| true)["count"], 1);
+    assert!(!world.log().contains("cannot read the journal again"), "{}", world.log());
 }
 
 #[test]

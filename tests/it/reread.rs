@@ -15,7 +15,7 @@ use super::history::Git;
 use super::world::{Daemon, World};
 
 /// A key without a prefix, as IBM Cloud makes them; nobody's.
-fn stranger(number: u32) -> String {
+pub fn stranger(number: u32) -> String {
     let digits =
         leakwarden::secret::to_hex(&leakwarden::secret::identity_hash(&[&number.to_be_bytes()]));
     format!("{}-_zY{}", &digits[..30], &digits[30..40])

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
-use super::ended;
 use super::export::{Export, Piece};
+use super::{Options, ended};
 use crate::clock;
 use crate::source::{End, Item, Kind, Position, Sink, SourceError, reader};
 
@@ -47,7 +47,9 @@ struct Entry {
 }
 
 impl Entries {
-    pub(super) fn new(stream: String, of_hosts: bool) -> Self {
+    pub(super) fn new(options: &Options) -> Self {
+        let stream = format!("journal:{}", crate::secret::to_hex(&super::reached(options)));
+        let of_hosts = options.directory.is_some();
         let (export, entry) = (Export::new(), Entry::default());
         Self { export, entry, cursor: None, of_hosts, stream, commands: HashSet::new() }
     }
@@ -70,14 +72,14 @@ impl Entries {
             }
             Piece::End => {
                 let mut entry = std::mem::take(entry);
-                if entry.is_new_command(commands) {
-                    let command = std::mem::take(&mut entry.command);
-                    entry.add(b"_CMDLINE", &command, true, sink);
-                }
                 if !entry.begun {
                     entry.begin(stream, *of_hosts, sink);
                 }
                 ended(sink.end(End::Done));
+                let command = crate::secret::identity_hash(&[&entry.command]);
+                if entry.is_new_command(&command, commands) {
+                    entry.tell_command(stream, &command, *of_hosts, sink);
+                }
                 *cursor = Some(String::from_utf8_lossy(&entry.cursor).into_owned());
                 complete += 1;
             }
@@ -131,19 +133,39 @@ impl Entry {
     }
 
     /// Whether its command line was not read yet; from now on it was.
-    fn is_new_command(&self, commands: &mut HashSet<[u8; 32]>) -> bool {
+    fn is_new_command(&self, hash: &[u8; 32], commands: &mut HashSet<[u8; 32]>) -> bool {
         if self.command.is_empty() {
             return false;
         }
         if commands.len() >= COMMANDS_MAX {
             commands.clear();
         }
-        commands.insert(crate::secret::identity_hash(&[&self.command]))
+        commands.insert(*hash)
+    }
+
+    /// The command line is one place, whatever entries it comes with and however often.
+    fn tell_command(&self, stream: &str, hash: &[u8; 32], of_hosts: bool, sink: &mut dyn Sink) {
+        let hash = crate::secret::to_hex(hash);
+        let mut place = self.place(self.micros(), of_hosts).into_os_string();
+        place.push(" (command line)");
+        let item = Item {
+            stream: Some(format!("{stream}:command:{}", hash.get(..32).unwrap_or_default())),
+            continued: true,
+            ..Item::whole(Kind::Journal, place.into())
+        };
+        sink.begin(&item);
+        reader::push(sink, &self.command);
+        ended(sink.end(End::Done));
+    }
+
+    /// When it was written, in microseconds of the Unix epoch; 0: unknown.
+    fn micros(&self) -> u64 {
+        let micros = std::str::from_utf8(&self.time).ok().and_then(|time| time.parse().ok());
+        micros.unwrap_or_default()
     }
 
     fn begin(&mut self, stream: &str, of_hosts: bool, sink: &mut dyn Sink) {
-        let micros = std::str::from_utf8(&self.time).ok().and_then(|time| time.parse().ok());
-        let micros: u64 = micros.unwrap_or_default();
+        let micros = self.micros();
         // A unit that says many keys is held, not all others with it.
         let unit = crate::secret::to_hex(&crate::secret::identity_hash(&[&self.unit]));
         let item = Item {

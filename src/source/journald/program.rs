@@ -33,6 +33,10 @@ pub fn check() -> Result<(), SourceError> {
     find().map(|_| ())
 }
 
+fn units(options: &Options) -> impl Iterator<Item = String> {
+    options.units.iter().map(|unit| format!("--unit={unit}"))
+}
+
 /// What came within [`WAIT`].
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Came {
@@ -59,7 +63,7 @@ impl Program {
     /// All entries behind the cursor, and those that come.
     pub(super) fn follow(options: &Options, cursor: Option<&str>) -> Result<Self, SourceError> {
         let mut arguments = vec!["--follow".to_owned(), "--no-tail".to_owned()];
-        arguments.extend(options.units.iter().map(|unit| format!("--unit={unit}")));
+        arguments.extend(units(options));
         arguments.extend(cursor.map(|cursor| format!("--after-cursor={cursor}")));
         Self::start(options, &arguments)
     }
@@ -67,6 +71,16 @@ impl Program {
     /// The last entry there is.
     pub(super) fn last(options: &Options) -> Result<Self, SourceError> {
         Self::start(options, &["--lines=1".to_owned(), "--quiet".to_owned()])
+    }
+
+    /// What was written from one time to another, both in microseconds of the Unix epoch and
+    /// included; the newest first.
+    pub(super) fn between(options: &Options, from: u64, to: u64) -> Result<Self, SourceError> {
+        let time = |micros: u64| format!("@{}.{:06}", micros / 1_000_000, micros % 1_000_000);
+        let mut arguments = vec!["--reverse".to_owned(), "--quiet".to_owned()];
+        arguments.extend([format!("--since={}", time(from)), format!("--until={}", time(to))]);
+        arguments.extend(units(options));
+        Self::start(options, &arguments)
     }
 
     fn start(options: &Options, arguments: &[String]) -> Result<Self, SourceError> {
@@ -140,6 +154,11 @@ impl Program {
         }
         self.last = text::clean(line.as_bytes());
         Some(line)
+    }
+
+    /// Whether it ended well, once its output is at the end.
+    pub(super) fn is_well(&mut self) -> bool {
+        self.child.wait().is_ok_and(|status| status.success())
     }
 
     /// Why it ended.
