@@ -214,7 +214,7 @@ pub struct Setup {
 }
 
 /// Bytes of the write-ahead log that counts of uses may leave behind.
-const HASTY_BYTES: u64 = 256 * 1024;
+const HASTY_BYTES: u64 = 64 * 1024;
 
 impl Registry {
     /// Makes a new registry in a folder that holds none.
