@@ -8,11 +8,31 @@ mod file;
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
+
+/// Whether addresses in the program may be packed, so that it starts a fifth faster: glibc can load
+/// that from 2.36 on. Only for the host itself, whose glibc is known.
+fn packs_relocations() -> bool {
+    let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
+    let here = env::var("HOST").ok() == env::var("TARGET").ok();
+    if !here || !is("CARGO_CFG_TARGET_OS", "linux") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
+        return false;
+    }
+    let answer = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
+    let version = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok());
+    let numbers = version.as_deref().and_then(|version| version.trim().strip_prefix("glibc "));
+    let mut numbers = numbers.into_iter().flat_map(|numbers| numbers.split('.'));
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
+    matches!((next(), next()), (Some(2), Some(minor)) if minor >= 36)
+}
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=rules");
     println!("cargo::rerun-if-changed=src/rule/file.rs");
+    if packs_relocations() {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
     let mut files: Vec<PathBuf> = fs::read_dir("rules")?
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
