@@ -190,23 +190,21 @@ impl Builder {
         let one = |pattern: &String| {
             let absolute = self.resolve(Path::new(pattern));
             let absolute = absolute.to_string_lossy();
-            let include = PathGlob::new(&absolute).map_err(|source| ConfigError::Glob {
-                path: self.path.clone(),
-                field: field.clone(),
-                source,
+            let include = PathGlob::new(&self.base, pattern).map_err(|source| {
+                ConfigError::Glob { path: self.path.clone(), field: field.clone(), source }
             })?;
             let exclude = exclude.clone();
             let follow = match mode {
                 Some(mode) => {
-                    let include = vec![include];
-                    Followed::Files(follow::Options { include, exclude, mode })
+                    let poll = watch.poll.map(|poll| poll.0);
+                    Followed::Files(follow::Options { include, exclude, mode, poll })
                 }
                 None => {
                     let from_beginning = watch.start != Some(setting::Start::End);
                     Followed::Git(poll::Options { include, exclude, from_beginning })
                 }
             };
-            let said = format!("{:?} {:?}", watch.exclude, watch.start);
+            let said = format!("{:?} {:?} {:?}", watch.exclude, watch.start, watch.poll);
             Ok(Watch { name: format!("{kind} {absolute}"), follow, said })
         };
         patterns.iter().map(one).collect()
@@ -330,7 +328,9 @@ impl Builder {
         if pattern.starts_with("**") {
             return pattern.to_owned();
         }
-        self.resolve(Path::new(pattern)).to_string_lossy().into_owned()
+        // The name of the folder is no pattern.
+        let base = globset::escape(&self.base.to_string_lossy());
+        crate::source::absolute(Path::new(&base), Path::new(pattern)).to_string_lossy().into_owned()
     }
 
     fn globs(&self, field: &str, patterns: &[String]) -> Result<GlobSet, ConfigError> {

@@ -23,7 +23,7 @@ use crate::registry::key::{Home, Key, Status};
 use crate::registry::{Registry, Result, Tx};
 use crate::secret::{Digest, identity_hash};
 use crate::source::follow::Followed;
-use crate::source::{PathId, Position, Stat};
+use crate::source::{Head, PathId, Position, Stat};
 
 pub use outbox::{DueAction, DueNotice, NoticeOutcome};
 pub use remembered::{Memory, SeenAt, Suggestion, keep_policy};
@@ -73,6 +73,9 @@ pub struct Offset {
     /// What is remembered; `None`: forget it.
     pub followed: Option<Followed>,
 }
+
+/// Places of one incident that are kept; more are counted. A log may repeat one key for ever.
+const SIGHTINGS_MAX: i64 = 1_000;
 
 /// What a batch led to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -315,6 +318,21 @@ impl Tx<'_> {
 
     fn add_sighting(&self, incident: i64, identity: &[u8; 32], sighting: &Sighting) -> Result<()> {
         let seen_at = to_millis(sighting.seen_at);
+        let sql = "SELECT count FROM incidents WHERE id = ?1";
+        let count: i64 = self.sql().prepare_cached(sql)?.query_row([incident], |row| row.get(0))?;
+        if count < SIGHTINGS_MAX {
+            self.keep_sighting(incident, identity, sighting)?;
+        }
+        self.sql()
+            .prepare_cached(
+                "UPDATE incidents SET count = count + 1, last_seen = max(last_seen, ?2)
+                 WHERE id = ?1",
+            )?
+            .execute((incident, seen_at))?;
+        Ok(())
+    }
+
+    fn keep_sighting(&self, incident: i64, identity: &[u8; 32], sighting: &Sighting) -> Result<()> {
         self.sql()
             .prepare_cached(
                 "INSERT INTO sightings (identity, incident_id, source, stream, path, line,
@@ -330,15 +348,9 @@ impl Tx<'_> {
                 as_stored(sighting.line),
                 as_stored(sighting.column),
                 sighting.host,
-                seen_at,
+                to_millis(sighting.seen_at),
                 sighting.commit,
             ])?;
-        self.sql()
-            .prepare_cached(
-                "UPDATE incidents SET count = count + 1, last_seen = max(last_seen, ?2)
-                 WHERE id = ?1",
-            )?
-            .execute((incident, seen_at))?;
         Ok(())
     }
 
@@ -386,7 +398,7 @@ impl Tx<'_> {
     }
 
     fn record_offset(&self, offset: &Offset) -> Result<()> {
-        let Some(Followed { stream, stat, position }) = &offset.followed else {
+        let Some(Followed { stream, stat, position, head }) = &offset.followed else {
             self.sql()
                 .prepare_cached("DELETE FROM streams WHERE watch = ?1 AND file = ?2")?
                 .execute((&offset.watch, offset.file))?;
@@ -395,8 +407,8 @@ impl Tx<'_> {
         self.sql()
             .prepare_cached(
                 "INSERT OR REPLACE INTO streams (watch, file, stream, dev, ino, size, changed_ns,
-                     world_readable, position, lines, marker)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                     world_readable, position, lines, marker, head_length, head)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(rusqlite::params![
                 offset.watch,
@@ -410,6 +422,8 @@ impl Tx<'_> {
                 as_stored(position.offset),
                 as_stored(position.lines),
                 position.marker,
+                head.length,
+                head.hash,
             ])?;
         Ok(())
     }
@@ -417,7 +431,7 @@ impl Tx<'_> {
     fn offsets(&self, watch: &str) -> Result<HashMap<PathId, Followed>> {
         let mut statement = self.sql().prepare(
             "SELECT file, stream, dev, ino, size, changed_ns, world_readable, position, lines,
-                 marker FROM streams WHERE watch = ?1",
+                 marker, head_length, head FROM streams WHERE watch = ?1",
         )?;
         let rows = statement.query_map([watch], |row| {
             let number = |index| row.get::<_, i64>(index).map(from_stored);
@@ -429,7 +443,8 @@ impl Tx<'_> {
                 world_readable: row.get(6)?,
             };
             let position = Position { offset: number(7)?, lines: number(8)?, marker: row.get(9)? };
-            Ok((row.get(0)?, Followed { stream: row.get(1)?, stat, position }))
+            let head = Head { length: row.get(10)?, hash: row.get(11)? };
+            Ok((row.get(0)?, Followed { stream: row.get(1)?, stat, position, head }))
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }

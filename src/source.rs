@@ -131,10 +131,62 @@ pub struct Stat {
     pub ino: u64,
     /// Bytes.
     pub size: u64,
-    /// Last change of content or inode, nanoseconds since 1970.
+    /// Last change of content or inode, nanoseconds since 1970; below 0: not read to its end.
     pub changed_ns: i64,
     /// Whether everybody on the host may read it.
     pub world_readable: bool,
+}
+
+impl Stat {
+    /// The same of a file that was not read to its end.
+    #[must_use]
+    pub fn unfinished(self) -> Self {
+        Self { changed_ns: -self.changed_at(), ..self }
+    }
+
+    /// Whether the file was not read to its end.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.changed_ns < 0
+    }
+
+    /// Last change, nanoseconds since 1970.
+    #[must_use]
+    pub fn changed_at(&self) -> i64 {
+        self.changed_ns.saturating_abs()
+    }
+
+    /// Whether it is of the same file, as far as the file system can tell.
+    #[must_use]
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+}
+
+/// How a file begins: with the marker before a position it tells whether a file still holds what was
+/// read of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Head {
+    /// How many bytes of it, at most [`CONTEXT_MAX`]; 0: nothing is known.
+    pub length: u16,
+    /// Their hash.
+    pub hash: [u8; 16],
+}
+
+impl Head {
+    /// Of the first bytes of a file; what is beyond [`CONTEXT_MAX`] does not count.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        let bytes = bytes.get(..CONTEXT_MAX).unwrap_or(bytes);
+        Self { length: u16::try_from(bytes.len()).unwrap_or_default(), hash: marker(bytes) }
+    }
+
+    /// Whether a file that begins with these bytes may be the one.
+    #[must_use]
+    pub fn is_of(&self, bytes: &[u8]) -> bool {
+        let same = |bytes| marker(bytes) == self.hash;
+        self.length == 0 || bytes.get(..usize::from(self.length)).is_some_and(same)
+    }
 }
 
 /// A path below a folder, without the `.` that would stand in the way of globs.
@@ -173,6 +225,10 @@ pub struct Item {
     pub continued: bool,
     /// What the file system said before it was read.
     pub stat: Stat,
+    /// How the file begins, where that is remembered.
+    pub head: Head,
+    /// Under which it is remembered how far it is read; `None`: under its path.
+    pub known_as: Option<PathId>,
 }
 
 impl Item {
@@ -187,6 +243,8 @@ impl Item {
             context: 0,
             continued: false,
             stat: Stat::default(),
+            head: Head::default(),
+            known_as: None,
         }
     }
 }
@@ -282,6 +340,8 @@ pub trait Sink {
     }
     /// What was remembered of a file can be forgotten.
     fn gone(&mut self, _file: PathId) {}
+    /// What is to be remembered of a file that was not read now: it has another name, for one.
+    fn keep(&mut self, _file: PathId, _followed: &follow::Followed) {}
     /// Bytes of a log are gone that were there and were not read: at least so many, perhaps none.
     fn lost(&mut self, _path: &Path, _bytes: u64) {}
     /// File events were lost; everything is looked at.
@@ -332,6 +392,9 @@ impl<S: Sink + ?Sized> Sink for &mut S {
     }
     fn gone(&mut self, file: PathId) {
         (**self).gone(file);
+    }
+    fn keep(&mut self, file: PathId, followed: &follow::Followed) {
+        (**self).keep(file, followed);
     }
     fn lost(&mut self, path: &Path, bytes: u64) {
         (**self).lost(path, bytes);

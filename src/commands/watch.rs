@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 
 use super::{Exit, init};
 use crate::cli::{ListFormat, Watch};
@@ -18,6 +20,7 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
         ListFormat::Text => log::Form::Text,
     });
     refuse_core_dumps()?;
+    allow_many_files();
     let config = read(arguments)?;
     let mut files = super::all_rule_files(&config.rules)?;
     let matcher = super::matcher_of(files.clone())?;
@@ -82,6 +85,15 @@ fn reread(
         tracing::warn!("`registry` changes with a restart only; the one that is open stays");
     }
     Ok(daemon::Fresh { options: config.daemon, matcher })
+}
+
+/// Logs stay open, each of them. What cannot be had is gone without.
+fn allow_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let most = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, most) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
 }
 
 /// A core dump would hold the pepper and whatever was just read.

@@ -121,6 +121,7 @@ pub(super) struct WatchFields {
     #[serde(default)]
     pub(super) exclude: Vec<String>,
     pub(super) start: Option<Start>,
+    pub(super) poll: Option<Span>,
 }
 
 /// `journald: {}`, or with what narrows it.
@@ -141,6 +142,12 @@ impl WatchFields {
                 let why = "`start` is for logs, repositories and the journal; files are read as a \
                     whole";
                 return Err(why.to_owned());
+            }
+            (None, None, Some(_)) if self.poll.is_some() => {
+                return Err("`poll` is for files and logs".to_owned());
+            }
+            _ if self.poll.is_some_and(|poll| poll.0.is_zero()) => {
+                return Err("poll: expected 1s or more".to_owned());
             }
             (Some(patterns), None, None)
             | (None, Some(patterns), None)

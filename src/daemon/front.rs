@@ -78,7 +78,7 @@ impl Drop for Guard {
 
 /// A source that goes on for ever.
 enum Endless {
-    Files(Follow),
+    Files(Box<Follow>),
     Git(Poll),
     Journald(Journald),
     Pipe(Pipe),
@@ -350,7 +350,9 @@ impl Front {
         let first = ledger::first_start(&mut self.registry, &watch.name)?;
         ledger::reread::begins(&mut self.registry, &watch.name)?;
         let mut follow = match watch.follow.clone() {
-            Followed::Files(options) => Endless::Files(Follow::new(options, files, first)),
+            Followed::Files(options) => {
+                Endless::Files(Box::new(Follow::new(options, files, first)))
+            }
             Followed::Git(options) => Endless::Git(Poll::new(options, files, first)),
             Followed::Journald(options) => Endless::Journald(Journald::new(options, &files, first)),
             Followed::Pipe(path) => Endless::Pipe(Pipe::named(path)),

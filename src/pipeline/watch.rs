@@ -1,6 +1,6 @@
 //! A watch: registered keys go to the ledger, each with the offset behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,7 @@ use crate::registry::{Registry, RegistryError};
 use crate::rule::Confidence;
 use crate::source::follow::Followed;
 use crate::source::git::history::Places;
-use crate::source::{End, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
+use crate::source::{End, Head, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
 use crate::vital::Pulse;
 
 /// Batches that wait for the recorder; a full queue holds the readers back.
@@ -34,8 +34,12 @@ const BUSY_MAX: Duration = Duration::from_secs(30);
 /// The recorder gives a sign of life this often when nothing comes.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// Candidates that nobody owns, of one item, that are handed on to be remembered.
+/// Candidates that nobody owns, of one stream within [`UNOWNED_EVERY`], that are handed on to be
+/// remembered: a flood of them must not drive out what others showed, nor fill the disk.
 const UNOWNED_MAX: u32 = 1_000;
+const UNOWNED_EVERY: Duration = Duration::from_secs(600);
+/// Streams of which that is counted before old counts are dropped.
+const UNOWNED_STREAMS: usize = 4_096;
 
 /// What a reader reads for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,8 +227,10 @@ impl WatchReader {
             return None;
         }
         let item = self.item.as_ref().filter(|item| !item.kind.is_read_once())?;
-        let followed = Followed { stream: item.stream.clone()?, stat: item.stat, position };
-        let (watch, file) = (self.watch.clone(), path_id(&item.path));
+        let (stat, head) = (item.stat, item.head);
+        let followed = Followed { stream: item.stream.clone()?, stat, position, head };
+        let file = item.known_as.unwrap_or_else(|| path_id(&item.path));
+        let watch = self.watch.clone();
         Some(Offset { watch, file, followed: Some(followed) })
     }
 }
@@ -233,12 +239,35 @@ impl WatchReader {
 #[derive(Default)]
 struct Found {
     sightings: Vec<Sighting>,
-    unowned: u32,
+    /// Unowned candidates by stream, since when.
+    unowned: HashMap<String, (u32, Instant)>,
     forgotten: u64,
     again: bool,
 }
 
 impl Found {
+    /// A repository is one stream; each of its objects counts for itself.
+    fn begin(&mut self, item: &Item) {
+        if let Some(stream) = item.stream.as_ref().filter(|_| item.kind.is_in_git()) {
+            self.unowned.remove(stream);
+        }
+    }
+
+    /// Whether one more unowned candidate of a stream is taken.
+    fn may_take(&mut self, stream: &str) -> bool {
+        let now = Instant::now();
+        let is_old = |since: &Instant| now.saturating_duration_since(*since) >= UNOWNED_EVERY;
+        if self.unowned.len() >= UNOWNED_STREAMS {
+            self.unowned.retain(|_, (_, since)| !is_old(since));
+        }
+        let (taken, since) = self.unowned.entry(stream.to_owned()).or_insert((0, now));
+        if is_old(since) {
+            (*taken, *since) = (0, now);
+        }
+        *taken = taken.saturating_add(1);
+        *taken <= UNOWNED_MAX
+    }
+
     /// Takes registered candidates, and those that a rule is sure enough of: somebody may register
     /// them later. A flood of the latter is cut, and counted.
     fn take(
@@ -254,12 +283,9 @@ impl Found {
         let Some(stream) = item.stream.clone().filter(|_| candidate.known || likely) else {
             return;
         };
-        if !candidate.known {
-            self.unowned += 1;
-            if self.unowned > UNOWNED_MAX {
-                self.forgotten += 1;
-                return;
-            }
+        if !candidate.known && !self.may_take(&stream) {
+            self.forgotten += 1;
+            return;
         }
         self.sightings.push(Sighting {
             digest: filter.digest(candidate.secret.expose()),
@@ -285,8 +311,8 @@ impl Sink for WatchReader {
         // Whoever sees no item from here on can count on what is registered now being looked for.
         self.turn.set(true);
         self.refresh();
-        self.found.unowned = 0;
         self.found.again = self.purpose == Purpose::ReadAgain;
+        self.found.begin(item);
         self.scanner.restart(item.from, item.context);
         self.context = item.context;
         self.meter.files.add(u64::from(!item.continued));
@@ -395,7 +421,8 @@ impl Sink for WatchReader {
             return false;
         }
         let stream = to.to_owned();
-        let followed = Followed { stream, stat: Stat::default(), position: Position::default() };
+        let (stat, position) = (Stat::default(), Position::default());
+        let followed = Followed { stream, stat, position, head: Head::default() };
         let (watch, followed) = (self.watch.clone(), Some(followed));
         self.send(Some(Offset { watch, file: reference, followed })).is_continue()
     }
@@ -404,6 +431,13 @@ impl Sink for WatchReader {
         // A closed queue shows at the end of the next item.
         let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
             self.send(Some(Offset { watch: self.watch.clone(), file, followed: None }));
+    }
+
+    fn keep(&mut self, file: PathId, followed: &Followed) {
+        let (watch, followed) = (self.watch.clone(), Some(followed.clone()));
+        // A closed queue shows at the end of the next item.
+        let (ControlFlow::Continue(()) | ControlFlow::Break(())) =
+            self.send(Some(Offset { watch, file, followed }));
     }
 
     fn lost(&mut self, path: &Path, bytes: u64) {

@@ -3,27 +3,41 @@
 //! Walking is the truth, the notify crate is a hint that makes it fast: events of a new folder
 //! are lost before its watch stands, and a full queue leaves one quiet event. So every hint leads to
 //! a look at the file system, and everything is looked at again every [`WALK_EVERY`].
+//!
+//! Nobody waits for a long file: it is read in slices, between which whatever is live comes first.
 
+mod adrift;
 mod again;
+mod files;
 mod glob;
 pub(in crate::source) mod hints;
+mod logs;
+mod packed;
+mod siblings;
+mod walk;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::source::reader::{self, Links};
-use crate::source::{
-    CONTEXT_MAX, End, Item, Kind, PathId, Position, Sink, SourceError, Stat, Stop, marker, path_id,
-};
 use globset::GlobSet;
 
+use crate::source::reader::{self, Links};
+use crate::source::{
+    CONTEXT_MAX, End, Head, Item, Kind, PathId, Position, Sink, SourceError, Stat, Stop, marker,
+    path_id,
+};
+
+use adrift::Adrift;
 pub use again::{Reread, read_again};
 pub use glob::PathGlob;
 use hints::Hints;
+use logs::Kept;
+use packed::Packed;
+use walk::Walk;
 
 /// Everything is walked again this often, hints or not.
 pub const WALK_EVERY: Duration = Duration::from_secs(30);
@@ -31,35 +45,25 @@ pub const WALK_EVERY: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_secs(1);
 /// A new folder is walked a second time after this long: its watch stands by then.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
-/// How coarse the times of a file system may be, in nanoseconds: they come from the kernel's tick.
-const CLOCK_STEP_NS: i128 = 20_000_000;
-/// A file that changed while it was read is read again after this long and, for each MiB it has,
-/// [`SETTLE_PER_MIB`] more: re-reading a growing file must not become all that is done.
-const SETTLE: Duration = Duration::from_millis(50);
-const SETTLE_PER_MIB: Duration = Duration::from_millis(20);
-const SETTLE_MAX: Duration = Duration::from_secs(10);
+/// A log that is written to all the time is looked at this often at most.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How much of a file is read before others have their turn, in bytes. It is also what is read again
+/// at most after a crash.
+const SLICE: u64 = 8 << 20;
+/// How long walking goes on, and what it found is read, before what is live has its turn.
+const TURN: Duration = Duration::from_millis(50);
 
 /// What to follow.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Which files.
-    pub include: Vec<PathGlob>,
+    pub include: PathGlob,
     /// Which not.
     pub exclude: GlobSet,
     /// How they grow.
     pub mode: Mode,
-}
-
-impl Options {
-    /// Opens what was met below one of the roots, and nothing that a link in a folder's place leads to.
-    fn open(&self, path: &Path, links: Links) -> io::Result<(File, Stat)> {
-        let roots = self.include.iter().map(PathGlob::root);
-        match roots.filter(|root| path.starts_with(root)).max_by_key(|root| root.as_os_str().len())
-        {
-            Some(root) => reader::open_below(root, path, links),
-            None => reader::open(path, links),
-        }
-    }
+    /// No file events, but a look at everything this often: for network file systems.
+    pub poll: Option<Duration>,
 }
 
 /// How the files of a watch grow.
@@ -83,40 +87,88 @@ pub struct Followed {
     pub stat: Stat,
     /// Up to where it is decided.
     pub position: Position,
+    /// How it begins.
+    pub head: Head,
 }
 
 /// A watch over folders or logs.
 pub struct Follow {
     options: Options,
-    files: HashMap<PathBuf, Followed>,
+    hints: Hints,
+    walk: Walk,
+    files: HashMap<PathBuf, Known>,
     /// What an earlier run read and this one has not met yet.
     earlier: HashMap<PathId, Followed>,
-    /// Paths to look at, and when.
+    /// Paths that may have changed, and when to look at them.
     due: BTreeMap<PathBuf, Instant>,
+    /// What a walk found new or changed.
+    found: VecDeque<PathBuf>,
+    /// Files of which more is to be read than a slice.
+    unfinished: VecDeque<PathBuf>,
+    /// Compressed logs that are being read.
+    packed: VecDeque<Packed>,
+    /// Logs that are not at their paths any more.
+    adrift: Vec<Adrift>,
+    /// Their siblings are being looked at.
+    among_siblings: bool,
     /// Large files that were read a moment ago: not again before this time.
     settling: HashMap<PathBuf, Instant>,
+    /// Logs that seem to be copies that are being made, since when.
+    copying: HashMap<PathBuf, Instant>,
     /// Files that could not be read, told once.
     unreadable: HashMap<PathBuf, String>,
-    /// Folders that could not be walked, not told yet.
-    unwalked: Vec<PathBuf>,
+    /// Compressed files that may not be complete, and since when they are as they are.
+    packing: HashMap<PathBuf, (Stat, Instant)>,
+    walk_at: Option<Instant>,
+    tick_at: Option<Instant>,
+    /// Whether the first look is over.
     started: bool,
+    told_ready: bool,
     /// Whether this watch was never started before.
     first_start: bool,
+}
+
+/// A file that is followed.
+struct Known {
+    followed: Followed,
+    /// The path before rotation.
+    unrotated: Option<PathBuf>,
+    /// A log stays open, to be read to its end whatever becomes of its name.
+    kept: Option<Kept>,
+    looked: Option<Instant>,
+}
+
+impl Known {
+    fn new(path: &Path, followed: Followed) -> Self {
+        Self { followed, unrotated: siblings::unrotated(path), kept: None, looked: None }
+    }
 }
 
 impl Follow {
     /// A watch that knows what an earlier one has read.
     #[must_use]
     pub fn new(options: Options, earlier: HashMap<PathId, Followed>, first_start: bool) -> Self {
+        let hints = if options.poll.is_some() { Hints::none() } else { Hints::new() };
         Self {
             options,
+            hints,
+            walk: Walk::default(),
             files: HashMap::new(),
             earlier,
             due: BTreeMap::new(),
+            found: VecDeque::new(),
+            unfinished: VecDeque::new(),
+            packed: VecDeque::new(),
+            adrift: Vec::new(),
+            among_siblings: false,
             settling: HashMap::new(),
+            copying: HashMap::new(),
             unreadable: HashMap::new(),
-            unwalked: Vec::new(),
+            packing: HashMap::new(),
+            walk_at: None,
+            tick_at: None,
             started: false,
+            told_ready: false,
             first_start,
         }
     }
@@ -124,127 +176,126 @@ impl Follow {
     /// Follows until asked to stop. [`Sink::ready`] is called once, as soon as nothing that comes
     /// from then on can be missed.
     pub fn run(&mut self, sink: &mut dyn Sink, stop: &Stop) -> Result<(), SourceError> {
-        let mut hints = Hints::new();
-        let mut walk_at = Instant::now();
-        let mut tick_at = walk_at;
-        // Where "from now on" begins in a log is known after the first look only.
-        let first_look = matches!(self.options.mode, Mode::Logs { from_beginning: false });
         while !stop.is_stopped() {
-            let now = Instant::now();
-            if now >= tick_at {
-                hints.watch(&self.options.include);
-                sink.degraded(hints.trouble());
-                self.tick(now);
-                tick_at = now + TICK;
-            }
-            let lost = hints.take_lost();
-            if lost {
-                sink.rescanned();
-            }
-            let walks = now >= walk_at || hints.take_rescan() || lost;
-            if walks {
-                self.walk_all(now);
-            }
-            if !self.started && !first_look {
-                sink.ready();
-            }
-            self.work(sink, stop);
-            if walks {
-                // Without file events looking is all there is, and must not become all that is done.
-                let pause = (now.elapsed() * 50).clamp(5 * TICK, WALK_EVERY);
-                walk_at = now + if hints.trouble().is_some() { pause } else { WALK_EVERY };
-            }
-            if !stop.is_stopped() && !std::mem::replace(&mut self.started, true) {
-                self.settle_earlier(sink, stop);
-                if first_look {
-                    sink.ready();
-                }
-            }
-            let wait = self.due.values().min().map_or(tick_at, |due| tick_at.min(*due));
-            for path in hints.wait(wait.saturating_duration_since(Instant::now())) {
-                self.hint(path);
+            let next = self.turn(Instant::now(), sink, stop);
+            let wait = next.saturating_duration_since(Instant::now());
+            for path in self.hints.wait(wait) {
+                self.hint(path, Instant::now());
             }
         }
+        self.give_up_adrift(sink);
         Ok(())
     }
 
-    /// Looks at everything once: at start, after a rescan, and regularly.
-    fn walk_all(&mut self, now: Instant) {
-        for glob in self.options.include.clone() {
-            self.walk(glob.root(), now);
+    /// Does what is to be done at that time, for a moment; answers when there is more to do.
+    pub fn turn(&mut self, now: Instant, sink: &mut dyn Sink, stop: &Stop) -> Instant {
+        if self.hints.retry(now) || self.hints.take_lost() {
+            sink.rescanned();
+            self.walk_at = None;
         }
-        // A known file that is gone is looked at too, to be forgotten.
-        for path in self.files.keys() {
-            self.due.entry(path.clone()).or_insert(now);
+        if self.tick_at.is_none_or(|at| now >= at) {
+            self.tick(now, sink);
+            self.tick_at = Some(now + self.tick_every());
+        }
+        if self.walk_at.is_none_or(|at| now >= at) {
+            self.begin_walk();
+            self.walk_at = Some(now + self.walk_every());
+        }
+        // Where "from now on" begins in a log is known after the first look only.
+        let first_look = self.first_start && self.options.mode == LIVE_ONLY;
+        if !first_look {
+            self.tell_ready(sink);
+        }
+        self.work(now, sink, stop);
+        while first_look && !self.started && !stop.is_stopped() {
+            self.work(now, sink, stop);
+        }
+        let idle = self.walk.is_idle() && self.found.is_empty() && !self.has_more_adrift();
+        if idle && self.unfinished.is_empty() && self.packed.is_empty() {
+            let next = [self.tick_at, self.walk_at, self.due.values().min().copied()];
+            return next.into_iter().flatten().min().unwrap_or(now);
+        }
+        now
+    }
+
+    fn tick_every(&self) -> Duration {
+        self.options.poll.unwrap_or(TICK)
+    }
+
+    fn walk_every(&self) -> Duration {
+        match (self.options.poll, self.hints.trouble()) {
+            (Some(poll), _) => poll,
+            // Looking for changes must not become all that is done.
+            (None, Some(_)) => (self.walk.took() * 50).clamp(5 * TICK, WALK_EVERY),
+            (None, None) => WALK_EVERY,
         }
     }
 
-    fn walk(&mut self, folder: &Path, now: Instant) {
-        let mut builder = ignore::WalkBuilder::new(folder);
-        builder.standard_filters(false).follow_links(false);
-        for entry in builder.build() {
-            let Ok(entry) = entry.inspect_err(|error| self.note_unwalked(folder, error)) else {
-                continue;
-            };
-            let logs = matches!(self.options.mode, Mode::Logs { .. });
-            let readable = |kind: std::fs::FileType| kind.is_file() || (logs && kind.is_symlink());
-            if entry.file_type().is_some_and(readable) && self.wants(entry.path()) {
-                self.due.entry(entry.into_path()).or_insert(now);
-            }
-        }
-    }
-
-    /// A folder that cannot be looked into; told with the next work.
-    fn note_unwalked(&mut self, folder: &Path, error: &ignore::Error) {
-        let path = match error {
-            ignore::Error::WithDepth { err, .. } => match &**err {
-                ignore::Error::WithPath { path, .. } => path.clone(),
-                _ => folder.to_owned(),
-            },
-            ignore::Error::WithPath { path, .. } => path.clone(),
-            _ => folder.to_owned(),
-        };
-        if error.io_error().is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
-            self.unwalked.push(path);
+    fn tell_ready(&mut self, sink: &mut dyn Sink) {
+        if !std::mem::replace(&mut self.told_ready, true) {
+            sink.ready();
         }
     }
 
     fn wants(&self, path: &Path) -> bool {
-        self.options.include.iter().any(|glob| glob.is_match(path))
-            && !self.options.exclude.is_match(path)
+        self.options.include.is_match(path) && !self.options.exclude.is_match(path)
     }
 
-    /// Between walks: logs are polled, so that a lost hint costs a second at most.
-    fn tick(&mut self, now: Instant) {
+    fn is_logs(&self) -> bool {
+        matches!(self.options.mode, Mode::Logs { .. })
+    }
+
+    /// Regularly: logs are looked at, so that a lost hint costs a second at most.
+    fn tick(&mut self, now: Instant, sink: &mut dyn Sink) {
+        sink.degraded(self.hints.trouble());
         self.settling.retain(|_, until| *until > now);
-        if matches!(self.options.mode, Mode::Logs { .. }) {
-            for path in self.files.keys() {
-                self.due.entry(path.clone()).or_insert(now);
-            }
+        if self.is_root_new() {
+            self.walk_at = None;
         }
+        if !self.is_logs() {
+            return;
+        }
+        // What was rotated is looked at where events tell of it, and by walking.
+        let is_live = |(path, known): &(&PathBuf, &Known)| known.kept.is_some() || self.wants(path);
+        let live = self.files.iter().filter(is_live);
+        let changed: Vec<PathBuf> =
+            live.filter(|(path, known)| known.has_changed(path)).map(of_path).collect();
+        for path in changed {
+            self.due.entry(path).or_insert(now);
+        }
+        self.check_open(now);
+        self.settle_adrift(now, sink);
     }
 
-    fn hint(&mut self, path: PathBuf) {
-        let now = Instant::now();
+    /// A path may have changed.
+    fn hint(&mut self, path: PathBuf, now: Instant) {
         match std::fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_dir() => {
-                self.walk(&path, now);
+                // It may be another one than before.
+                self.hints.forget(&path);
+                self.visit(path.clone());
                 self.due.insert(path, now + SECOND_LOOK);
             }
-            Ok(_) if self.wants(&path) => {
-                self.due.entry(path).or_insert(now);
+            Ok(_) if self.files.contains_key(&path) || self.is_member(&path) => {
+                let looked = self.files.get(&path).and_then(|known| known.looked);
+                let at = looked.map_or(now, |looked| now.max(looked + LOOK_EVERY));
+                let due = self.due.entry(path).or_insert(at);
+                *due = at.min(*due);
             }
-            _ => {}
+            Err(_) => {
+                self.hints.forget(&path);
+                if self.files.contains_key(&path) {
+                    self.due.entry(path).or_insert(now);
+                }
+            }
+            Ok(_) => {}
         }
     }
 
-    fn work(&mut self, sink: &mut dyn Sink, stop: &Stop) {
-        for path in std::mem::take(&mut self.unwalked) {
-            self.complain(&path, &io::ErrorKind::PermissionDenied.into(), sink);
-        }
-        let now = Instant::now();
-        let due: Vec<PathBuf> =
-            self.due.iter().filter(|(_, at)| **at <= now).map(|(path, _)| path.clone()).collect();
+    /// What is live first, then a moment of walking and of what that found, then a slice of what is
+    /// long.
+    fn work(&mut self, now: Instant, sink: &mut dyn Sink, stop: &Stop) {
+        let due = self.due.iter().filter(|(_, at)| **at <= now).map(of_path).collect::<Vec<_>>();
         for path in due {
             if stop.is_stopped() {
                 return;
@@ -252,18 +303,45 @@ impl Follow {
             self.due.remove(&path);
             // A link to a folder is not followed: it leads out of what is watched.
             if std::fs::symlink_metadata(&path).is_ok_and(|meta| meta.is_dir()) {
-                self.walk(&path, now);
-                continue;
+                self.visit(path);
+            } else {
+                self.look(&path, now, sink, stop);
             }
-            match self.look(&path, sink, stop) {
-                Ok(()) => {
-                    self.unreadable.remove(&path);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.vanished(&path, sink, stop);
-                }
-                Err(error) => self.complain(&path, &error, sink),
+        }
+        self.read_adrift(now, sink, stop);
+        let end = Instant::now() + TURN;
+        while Instant::now() < end && !stop.is_stopped() && self.walk_on(sink) {}
+        while Instant::now() < end && !stop.is_stopped() {
+            let Some(path) = self.found.pop_front() else { break };
+            self.look(&path, now, sink, stop);
+        }
+        if stop.is_stopped() {
+            return;
+        }
+        if !self.started && self.walk.is_idle() && self.found.is_empty() {
+            self.settle_earlier(now, sink);
+            self.started = true;
+            self.tell_ready(sink);
+        }
+        if let Some(path) = self.unfinished.pop_front() {
+            self.look(&path, now, sink, stop);
+        }
+        self.unpack(sink, stop);
+    }
+
+    fn look(&mut self, path: &Path, now: Instant, sink: &mut dyn Sink, stop: &Stop) {
+        let looked = match self.options.mode {
+            Mode::Files => self.look_at_file(path, now, sink, stop),
+            Mode::Logs { .. } => self.look_at_log(path, now, sink, stop),
+        };
+        match looked {
+            Ok(()) => {
+                self.unreadable.remove(path);
             }
+            Err(error) if is_gone(&error) => self.vanished(path, now, sink, stop),
+            // Stopped meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => self.complain(path, &error, sink),
         }
     }
 
@@ -276,302 +354,184 @@ impl Follow {
         }
     }
 
-    fn look(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
-        match self.options.mode {
-            Mode::Files => self.look_at_file(path, sink, stop),
-            Mode::Logs { from_beginning } => self.look_at_log(path, from_beginning, sink, stop),
-        }
-    }
-
     /// A file is not there any more. A log may have been renamed; a folder that is away as a whole
     /// (a mount) may come back.
-    fn vanished(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) {
-        if !path.parent().is_some_and(Path::exists) {
+    fn vanished(&mut self, path: &Path, now: Instant, sink: &mut dyn Sink, stop: &Stop) {
+        self.unreadable.remove(path);
+        self.packing.remove(path);
+        let is_deleted = self.files.get(path).is_some_and(Known::is_deleted);
+        if !is_deleted && !path.parent().is_some_and(Path::exists) {
             return;
         }
-        let Some(known) = self.files.get(path).cloned() else { return };
-        match self.options.mode {
-            Mode::Files => {
-                self.files.remove(path);
-            }
-            Mode::Logs { .. } => self.finish_rotated(path, &known, sink, stop),
+        // It may be an earlier run that knew it.
+        if self.known(path).is_none() {
+            return;
         }
-        sink.gone(path_id(path));
+        if self.is_logs() {
+            self.cast_off(path, None, now, sink, stop);
+        } else {
+            self.files.remove(path);
+            self.forget(path_id(path), sink);
+        }
     }
 
-    /// After the first look: what an earlier run read and this one did not meet. Logs that were
-    /// renamed meanwhile are read to their end; what is nowhere is forgotten, unless it may come
-    /// back or could not be opened.
-    fn settle_earlier(&mut self, sink: &mut dyn Sink, stop: &Stop) {
-        if self.earlier.is_empty() || !self.options.include.iter().all(|g| g.root().exists()) {
+    /// After the first look: what an earlier run read and this one did not meet. A log may be somewhere
+    /// all the same; what is nowhere is forgotten, unless it may come back or could not be opened.
+    fn settle_earlier(&mut self, now: Instant, sink: &mut dyn Sink) {
+        if self.earlier.is_empty() || !self.options.include.root().exists() {
             return;
         }
-        if matches!(self.options.mode, Mode::Logs { .. }) {
-            for glob in self.options.include.clone() {
-                let mut builder = ignore::WalkBuilder::new(glob.root());
-                builder.standard_filters(false).follow_links(false);
-                for entry in builder.build().flatten() {
-                    self.adopt(entry.path(), sink, stop);
-                }
+        let closed: Vec<_> = self.unreadable.keys().map(|path| path_id(path)).collect();
+        let is_logs = self.is_logs();
+        let left = self.earlier.extract_if(|id, _| !closed.contains(id)).collect::<Vec<_>>();
+        for (id, followed) in left {
+            if is_logs {
+                self.miss(id, followed, now, sink);
+            } else {
+                self.forget(id, sink);
             }
         }
-        let kept: Vec<PathId> = self.unreadable.keys().map(|path| path_id(path)).collect();
-        self.earlier.retain(|id, _| {
-            let keep = kept.contains(id);
-            if !keep {
-                sink.gone(*id);
-            }
-            keep
-        });
     }
 
-    /// Reads the rest of a log of an earlier run that bears another name now.
-    fn adopt(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) {
-        let Ok((mut file, stat)) = self.options.open(path, Links::Refuse) else { return };
-        let found = self.earlier.iter().find(|(_, known)| same_file(&known.stat, &stat));
-        let Some((id, known)) = found.map(|(id, known)| (*id, known.clone())) else { return };
-        if !holds(&mut file, &known.position).unwrap_or(false) {
-            return;
-        }
-        let tail = Tail { path, from: (known.stream, known.position), stat };
-        match self.read_from(&mut file, tail, sink, stop) {
-            Ok(()) => {
-                self.earlier.remove(&id);
-                sink.gone(id);
-            }
-            Err(error) => self.complain(path, &error, sink),
+    /// Nothing is remembered under an id any more, unless another file has come to bear that name.
+    fn forget(&self, id: PathId, sink: &mut dyn Sink) {
+        if !self.files.keys().any(|path| path_id(path) == id) {
+            sink.gone(id);
         }
     }
 
     /// What is remembered of a path, by this run or an earlier one.
     fn known(&mut self, path: &Path) -> Option<Followed> {
-        if let Some(known) = self.earlier.remove(&path_id(path)) {
-            self.files.insert(path.to_owned(), known);
+        if let Some(known) = self.files.get(path) {
+            return Some(known.followed.clone());
         }
-        self.files.get(path).cloned()
+        let known = self.earlier.remove(&path_id(path))?;
+        self.files.insert(path.to_owned(), Known::new(path, known.clone()));
+        Some(known)
     }
 
-    fn look_at_file(&mut self, path: &Path, sink: &mut dyn Sink, stop: &Stop) -> io::Result<()> {
-        let (mut file, stat) = self.options.open(path, Links::Refuse)?;
-        if self.known(path).is_some_and(|known| known.stat == stat) {
-            return Ok(());
-        }
-        if let Some(until) = self.settling.get(path).filter(|until| **until > Instant::now()) {
-            self.due.insert(path.to_owned(), *until);
-            return Ok(());
-        }
-        let item = Item {
-            stream: Some(stream_of(path)),
-            stat,
-            ..Item::whole(Kind::File, path.to_owned())
-        };
-        self.read(&mut file, item, End::Done, sink, stop)?;
-        let mebibytes = u32::try_from(stat.size >> 20).unwrap_or(u32::MAX);
-        let rest = SETTLE_PER_MIB.saturating_mul(mebibytes).min(SETTLE_MAX);
-        if mebibytes > 0 {
-            self.settling.insert(path.to_owned(), Instant::now() + rest);
-        }
-        let age = crate::clock::now().as_nanosecond() - i128::from(stat.changed_ns);
-        let fresh = (0..CLOCK_STEP_NS).contains(&age);
-        if fresh && let Some(known) = self.files.get_mut(path) {
-            // Another change within the same step of the file system's clock would look the same.
-            known.stat.changed_ns = 0;
-        }
-        if fresh || reader::stat(&file)? != stat {
-            self.due.insert(path.to_owned(), Instant::now() + SETTLE + rest);
-        }
-        Ok(())
+    fn open(&self, path: &Path) -> io::Result<(File, Stat)> {
+        let links = if self.is_logs() { Links::OfOwner } else { Links::Refuse };
+        reader::open_below(self.options.include.root(), path, links)
     }
 
-    fn look_at_log(
+    /// Reads a slice of a file from where its reading stands. Answers whether its end was reached.
+    fn read_slice(
         &mut self,
-        path: &Path,
-        from_beginning: bool,
+        file: &mut File,
+        part: &Part<'_>,
         sink: &mut dyn Sink,
         stop: &Stop,
-    ) -> io::Result<()> {
-        let (mut file, stat) = self.options.open(path, Links::OfOwner)?;
-        let from = match self.known(path) {
-            Some(known) if same_file(&known.stat, &stat) && holds(&mut file, &known.position)? => {
-                if known.position.offset == stat.size || known.stat == stat {
-                    return Ok(());
-                }
-                (known.stream, known.position)
-            }
-            Some(known) => {
-                self.finish_rotated(path, &known, sink, stop);
-                // `app.log.1` that became `app.log.2` was read under its old name.
-                match self.take_over(path, &stat, &mut file, sink)? {
-                    Some(known) => (known.stream, known.position),
-                    None => (new_stream(), Position::default()),
-                }
-            }
-            None => match self.take_over(path, &stat, &mut file, sink)? {
-                Some(known) => (known.stream, known.position),
-                // A log that came while nobody watched is read as one that comes now.
-                None if self.started || !self.first_start || from_beginning => {
-                    (new_stream(), Position::default())
-                }
-                None => {
-                    let end = end_of(&mut file, u64::MAX)?;
-                    (again::new_stream_from(&end), end)
-                }
-            },
+    ) -> io::Result<bool> {
+        let Some(followed) = self.read_part(file, part, sink, stop)? else {
+            return Ok(false);
         };
-        self.read_from(&mut file, Tail { path, from, stat }, sink, stop)
+        let path = part.path.to_owned();
+        let more = followed.stat.is_unfinished();
+        if more && !self.unfinished.contains(&path) {
+            self.unfinished.push_back(path.clone());
+        }
+        match self.files.get_mut(&path) {
+            Some(known) => known.followed = followed,
+            None => drop(self.files.insert(path, Known::new(part.path, followed))),
+        }
+        Ok(!more)
     }
 
-    /// A log that was renamed while it was followed goes on under its new name.
-    fn take_over(
+    /// The same. Answers how far it was read, if it was.
+    fn read_part(
         &mut self,
-        path: &Path,
-        stat: &Stat,
         file: &mut File,
+        part: &Part<'_>,
         sink: &mut dyn Sink,
+        stop: &Stop,
     ) -> io::Result<Option<Followed>> {
-        let same = |known: &Followed| same_file(&known.stat, stat);
-        let here = |old: &Path| old.parent() == path.parent();
-        let now = self.files.iter().find(|(old, known)| here(old) && same(known));
-        let now = now.map(|(old, known)| (path_id(old), Some(old.clone()), known.clone()));
-        let earlier = self.earlier.iter().find(|(_, known)| same(known));
-        let earlier = earlier.map(|(id, known)| (*id, None, known.clone()));
-        let Some((id, old, known)) = now.or(earlier) else { return Ok(None) };
-        if !holds(file, &known.position)? {
-            return Ok(None);
-        }
-        match old {
-            Some(old) => self.files.remove(&old),
-            None => self.earlier.remove(&id),
-        };
-        sink.gone(id);
-        Ok(Some(known))
+        let Followed { stream, position, head, .. } = part.from.clone();
+        let context = context_before(&position);
+        file.seek(SeekFrom::Start(position.offset - context as u64))?;
+        let last = part.stat.size <= position.offset.saturating_add(SLICE);
+        let stat = if last { part.stat } else { part.stat.unfinished() };
+        let whole = Item::whole(part.kind, part.path.to_owned());
+        let (from, stream) = (position, Some(stream));
+        let item = Item { stream, from, context, stat, head, known_as: part.known_as, ..whole };
+        let mut slice = file.take(SLICE + context as u64);
+        let end = if last && part.kind == Kind::File { End::Done } else { End::Pause };
+        let read = self.read(&mut slice, (item, end), sink, stop)?;
+        Ok(read.continue_value())
     }
 
-    /// Another file stands at the path of a log: reads the rest of the old one, which lies in the
-    /// same folder under another name.
-    fn finish_rotated(&mut self, path: &Path, known: &Followed, sink: &mut dyn Sink, stop: &Stop) {
-        self.files.remove(path);
-        let folder = path.parent().unwrap_or(Path::new("."));
-        let siblings = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        for sibling in siblings {
-            let place = sibling.path();
-            let Ok((mut file, stat)) = self.options.open(&place, Links::Refuse) else { continue };
-            if place == path || !same_file(&known.stat, &stat) {
-                continue;
-            }
-            let from = (known.stream.clone(), known.position);
-            let outcome = match holds(&mut file, &known.position) {
-                Ok(true) => {
-                    self.read_from(&mut file, Tail { path: &place, from, stat }, sink, stop)
-                }
-                Ok(false) => continue,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = outcome {
-                self.complain(&place, &error, sink);
-            }
-            sink.note(&place, "read a rotated log to its end");
-            return;
-        }
-        sink.lost(path, known.stat.size.saturating_sub(known.position.offset));
-    }
-
-    fn read_from(
-        &mut self,
-        file: &mut File,
-        tail: Tail<'_>,
-        sink: &mut dyn Sink,
-        stop: &Stop,
-    ) -> io::Result<()> {
-        let Tail { path, from: (stream, from), stat } = tail;
-        let context = context_before(&from);
-        file.seek(SeekFrom::Start(from.offset - context as u64))?;
-        let whole = Item::whole(Kind::Log, path.to_owned());
-        let item = Item { stream: Some(stream), from, context, stat, ..whole };
-        self.read(file, item, End::Pause, sink, stop)
-    }
-
+    /// Reads what there is. Answers how far.
     fn read(
         &mut self,
-        file: &mut File,
-        item: Item,
-        end: End,
+        from: &mut dyn Read,
+        (item, end): (Item, End),
         sink: &mut dyn Sink,
         stop: &Stop,
-    ) -> io::Result<()> {
+    ) -> io::Result<ControlFlow<(), Followed>> {
         sink.begin(&item);
-        let complete = reader::pump(file, sink, stop);
+        let complete = reader::pump(from, sink, stop);
         let end = if matches!(complete, Ok(true)) { end } else { End::Broken };
         let ended = sink.end(end);
         if !complete? {
-            return Ok(());
+            return Ok(ControlFlow::Break(()));
         }
-        if let (ControlFlow::Continue(position), Some(stream)) = (ended, item.stream) {
-            self.files.insert(item.path, Followed { stream, stat: item.stat, position });
-        }
-        Ok(())
+        Ok(match (ended, item.stream) {
+            (ControlFlow::Continue(position), Some(stream)) => {
+                let Item { stat, head, .. } = item;
+                ControlFlow::Continue(Followed { stream, stat, position, head })
+            }
+            _ => ControlFlow::Break(()),
+        })
     }
 }
 
-/// The part of a log that was not read yet.
-struct Tail<'a> {
+const LIVE_ONLY: Mode = Mode::Logs { from_beginning: false };
+
+/// What is to be read of a file.
+struct Part<'a> {
     path: &'a Path,
-    from: (String, Position),
+    /// Under which it is remembered, if not under its path.
+    known_as: Option<PathId>,
+    kind: Kind,
     stat: Stat,
+    from: Followed,
+}
+
+/// Whether there is nothing any more, or a file in the place of its folder.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+fn of_path<T>((path, _): (&PathBuf, T)) -> PathBuf {
+    path.clone()
 }
 
 fn context_before(position: &Position) -> usize {
     usize::try_from(position.offset).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX)
 }
 
-fn same_file(a: &Stat, b: &Stat) -> bool {
-    (a.dev, a.ino) == (b.dev, b.ino)
-}
-
-/// What stands for a file that is read as a whole.
-fn stream_of(path: &Path) -> String {
-    format!("file:{}", crate::secret::to_hex(&path_id(path)))
-}
-
-fn new_stream() -> String {
-    format!("log:{}", uuid::Uuid::new_v4())
-}
-
-/// Whether a file still holds before the position what was read there: an inode is used again,
-/// and a file that was cut may have grown past the old end.
-fn holds(file: &mut File, position: &Position) -> io::Result<bool> {
+/// Whether a file still holds what was read of it: an inode is used again, and a file that was cut
+/// may have grown past the old end.
+fn holds(file: &File, followed: &Followed) -> io::Result<bool> {
+    let Followed { position, head, .. } = followed;
     let context = context_before(position);
-    let mut bytes = vec![0; context];
-    file.seek(SeekFrom::Start(position.offset - context as u64))?;
-    match file.read_exact(&mut bytes) {
-        Ok(()) => Ok(marker(&bytes) == position.marker),
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
-        Err(error) => Err(error),
+    let before = reader::read_at(file, position.offset - context as u64, context)?;
+    // Nothing is before the first byte, and no marker needed.
+    if before.len() < context || (context > 0 && marker(&before) != position.marker) {
+        return Ok(false);
     }
+    Ok(head.is_of(&reader::read_at(file, 0, usize::from(head.length))?))
 }
 
-/// The end of the file or of so many bytes of it, with the number of its line: where "from now on"
-/// begins.
-fn end_of(file: &mut File, longest: u64) -> io::Result<Position> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut file = file.take(longest);
-    let mut buffer = vec![0; 256 * 1024];
-    let (mut offset, mut lines, mut tail) = (0u64, 0u64, Vec::new());
-    loop {
-        let count = match file.read(&mut buffer) {
-            Ok(count) => count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error),
-        };
-        let part = buffer.get(..count).unwrap_or_default();
-        if part.is_empty() {
-            break;
-        }
-        offset += count as u64;
-        lines += memchr::memchr_iter(b'\n', part).count() as u64;
-        tail.extend_from_slice(part.get(count.saturating_sub(CONTEXT_MAX)..).unwrap_or_default());
-        let surplus = tail.len().saturating_sub(CONTEXT_MAX);
-        tail.drain(..surplus);
+/// How a file begins, if that is known better now.
+fn head_of(file: &File, known: Head) -> io::Result<Head> {
+    if usize::from(known.length) == CONTEXT_MAX {
+        return Ok(known);
     }
-    Ok(Position { offset, lines, marker: marker(&tail) })
+    Ok(Head::of(&reader::read_at(file, 0, CONTEXT_MAX)?))
+}
+
+/// The host's clock, as the file system has it.
+fn now_ns() -> i64 {
+    i64::try_from(crate::clock::now().as_nanosecond()).unwrap_or(i64::MAX)
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -101,14 +101,64 @@ pub fn stat(file: &File) -> io::Result<Stat> {
     if !meta.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
-    let changed = (meta.mtime(), meta.mtime_nsec()).max((meta.ctime(), meta.ctime_nsec()));
-    Ok(Stat {
+    Ok(stat_of(&meta))
+}
+
+/// What the file system said of a file.
+#[must_use]
+pub fn stat_of(meta: &std::fs::Metadata) -> Stat {
+    let nanos =
+        |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+    let inode = nanos(meta.ctime(), meta.ctime_nsec());
+    let content = nanos(meta.mtime(), meta.mtime_nsec());
+    // A time in the future can be put back after a change; then the inode's time tells of it.
+    let future = content.saturating_sub(inode).max(0);
+    Stat {
         dev: meta.dev(),
         ino: meta.ino(),
         size: meta.size(),
-        changed_ns: changed.0.saturating_mul(1_000_000_000).saturating_add(changed.1),
+        changed_ns: inode.saturating_add(future / 2).saturating_abs(),
         world_readable: meta.mode() & 0o004 != 0,
+    }
+}
+
+/// What a file system of this kind holds lies on no disk: asking for it may never end.
+#[must_use]
+pub fn is_of_kernel(folder: &Path) -> bool {
+    const KINDS: [u32; 12] = [
+        0x0000_9fa0, // proc
+        0x6265_6572, // sysfs
+        0x6462_6720, // debugfs
+        0x7472_6163, // tracefs
+        0x0027_e0eb, // cgroup
+        0x6367_7270, // cgroup2
+        0x7363_6673, // securityfs
+        0xf97c_ff8c, // selinuxfs
+        0xcafe_4a11, // bpf
+        0x6265_6570, // configfs
+        0x0000_1cd1, // devpts
+        0x1980_0202, // mqueue
+    ];
+    let kind = rustix::fs::statfs(folder).map(|about| about.f_type);
+    kind.is_ok_and(|kind| {
+        KINDS.iter().any(|known| u32::try_from(kind).is_ok_and(|kind| kind == *known))
     })
+}
+
+/// Up to so many bytes at a place of a file; fewer at its end.
+pub fn read_at(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while let Some(space) = bytes.get_mut(filled..).filter(|space| !space.is_empty()) {
+        match file.read_at(space, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(bytes)
 }
 
 /// Reads to the end, or until asked to stop; answers whether the end was reached.

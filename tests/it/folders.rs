@@ -8,7 +8,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{CWD, RenameFlags};
+use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps};
 
 use super::world::{World, wait};
 
@@ -166,6 +166,50 @@ fn folders_of_folders_that_are_moved_in_or_away_and_back_are_watched() {
     seen(&world, 3);
     assert!(started.elapsed() < Duration::from_secs(20), "only a walk found it");
     daemon.stop();
+}
+
+#[test]
+fn polling_finds_what_file_events_would() {
+    let (world, keys) = world_of(", poll: 1s", 3);
+    let path = world.write("inbox/a.txt", "x".repeat(keys[0].len()));
+    let daemon = world.watch();
+    let inotify = |entry: fs::DirEntry| {
+        fs::read_link(entry.path()).is_ok_and(|to| to.as_os_str() == "anon_inode:inotify")
+    };
+    let descriptors = fs::read_dir(format!("/proc/{}/fd", daemon.child.id())).unwrap();
+    assert!(!descriptors.flatten().any(inotify), "it asks for file events");
+    // The same size and the same time of change, also one in the future.
+    for (key, seconds) in [(0, 1_000_000_000), (1, 4_000_000_000)] {
+        fs::write(&path, "x".repeat(keys[key].len())).unwrap();
+        let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(CWD, &path, &times, rustix::fs::AtFlags::empty()).unwrap();
+        // It is read as it is, with another file after it.
+        let name = format!("sentinel{key}");
+        let sentinel = world.key(&name, "disable", &[]);
+        world.write(&format!("inbox/z{key}.txt"), sentinel);
+        world.leak_of(&name, |_| true);
+        fs::write(&path, &keys[key]).unwrap();
+        rustix::fs::utimensat(CWD, &path, &times, rustix::fs::AtFlags::empty()).unwrap();
+        seen(&world, key);
+    }
+    world.write("inbox/new/deep/c.txt", &keys[2]);
+    seen(&world, 2);
+    daemon.stop();
+}
+
+#[test]
+fn a_folder_whose_name_reads_like_a_pattern_is_meant_as_it_stands() {
+    let (world, keys) = world_of("", 2);
+    let inbox = world.path("in[12]");
+    fs::create_dir(&inbox).unwrap();
+    for (n, pattern) in [inbox.to_str().unwrap(), "./in[[]12]/*.txt"].into_iter().enumerate() {
+        configure(&world, pattern, ", exclude: [\"./in[[]12]/*.tmp\"]");
+        let daemon = world.watch();
+        world.write(&format!("in[12]/{n}.txt"), &keys[n]);
+        seen(&world, n);
+        daemon.stop();
+    }
 }
 
 #[test]

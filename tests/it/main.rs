@@ -11,6 +11,7 @@
 )]
 
 mod folders;
+mod followed;
 mod fuzzing;
 mod naive;
 mod world;
@@ -32,6 +33,7 @@ mod keys;
 mod layers;
 mod mail;
 mod manners;
+mod many;
 mod matching;
 mod migration;
 mod misses;
@@ -41,6 +43,7 @@ mod remembered;
 mod repositories;
 mod reread;
 mod rights;
+mod rotation;
 mod rule;
 mod rules;
 mod scan;

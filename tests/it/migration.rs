@@ -10,9 +10,13 @@ use rusqlite::Connection;
 
 use super::world::{World, answer};
 
-const SCHEMA_1: &str = include_str!("../../src/registry/schema/1.sql");
-const SCHEMA_2: &str = include_str!("../../src/registry/schema/2.sql");
-const NOW: i64 = 3;
+/// The steps that older schemas are the sums of.
+const STEPS: [&str; 3] = [
+    include_str!("../../src/registry/schema/1.sql"),
+    include_str!("../../src/registry/schema/2.sql"),
+    include_str!("../../src/registry/schema/3.sql"),
+];
+const NOW: i64 = 4;
 
 fn database(world: &World) -> Connection {
     Connection::open(world.path("registry/registry.db")).unwrap()
@@ -31,9 +35,8 @@ fn downgrade(folder: &Path, to: i64) {
     let (path, old) = (folder.join("registry.db"), folder.join("old.db"));
     let database = Connection::open(&old).unwrap();
     fs::set_permissions(&old, fs::Permissions::from_mode(0o600)).unwrap();
-    database.execute_batch(SCHEMA_1).unwrap();
-    if to == 2 {
-        database.execute_batch(SCHEMA_2).unwrap();
+    for step in STEPS.iter().take(usize::try_from(to).unwrap()) {
+        database.execute_batch(step).unwrap();
     }
     database.execute("ATTACH ?1 AS new", [path.to_str().unwrap()]).unwrap();
     database.pragma_update(None, "foreign_keys", false).unwrap();

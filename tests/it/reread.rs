@@ -101,6 +101,28 @@ fn what_was_read_before_is_read_again_once() {
 }
 
 #[test]
+fn what_was_compressed_meanwhile_is_read_again() {
+    let world = World::new();
+    let daemon = watching(&world);
+    let key = stranger(1);
+    world.append("logs/app.log", format!("one\n{key}\n"));
+    settle(&world, 1);
+    daemon.stop();
+    let rest = world.key("rest", "disable", &[]);
+    world.append("logs/app.log", format!("{rest}\n"));
+    let rotated = world.path("logs/app.log.1");
+    fs::rename(world.path("logs/app.log"), &rotated).unwrap();
+    super::followed::gzip(&rotated);
+    let daemon = world.watch();
+    world.leak_of("rest", done);
+    register(&world, "late", &key);
+    let leak = world.leak_of("late", done);
+    assert!(leak["sightings"][0]["path"].as_str().unwrap().ends_with("app.log.1.gz"), "{leak:#}");
+    assert_eq!(places(&leak), ["log 2"]);
+    daemon.stop();
+}
+
+#[test]
 fn what_came_while_no_daemon_ran_is_looked_for_when_one_starts() {
     let world = World::new();
     let daemon = watching(&world);
@@ -236,8 +258,8 @@ fn the_newest_are_read_first_and_what_is_too_much_is_told() {
         let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000 - age);
         fs::File::options().append(true).open(path).unwrap().set_modified(changed).unwrap();
     }
-    let include = vec![PathGlob::new(world.path("inbox").to_str().unwrap()).unwrap()];
-    let options = Options { include, exclude: GlobSet::empty(), mode: Mode::Files };
+    let include = PathGlob::new(&world.path("inbox"), ".").unwrap();
+    let options = Options { include, exclude: GlobSet::empty(), mode: Mode::Files, poll: None };
     let mut noted = Noted { paths: Vec::new(), space: [0; 4096] };
     let known = HashMap::new();
     let reread = follow::read_again(&options, &known, 2_500, &mut noted, &Stop::new());

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -227,10 +227,11 @@ impl Daemon {
     pub fn wait_told(&mut self, line: &str, world: &World) {
         let mut buffer = [0; 256];
         loop {
-            let count = self
-                .ready
-                .recv(&mut buffer)
-                .unwrap_or_else(|error| panic!("no {line} ({error}); its log: {}", world.log()));
+            let count = match self.ready.recv(&mut buffer) {
+                Ok(count) => count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => panic!("no {line} ({error}); its log: {}", world.log()),
+            };
             if String::from_utf8_lossy(&buffer[..count]).lines().any(|told| told == line) {
                 return;
             }
@@ -251,6 +252,10 @@ impl Daemon {
 
     /// SIGTERM; answers how long it took to end, and its exit code.
     pub fn stop(mut self) -> (Duration, i32) {
+        self.stop_in_place()
+    }
+
+    pub fn stop_in_place(&mut self) -> (Duration, i32) {
         let started = Instant::now();
         self.signal(Signal::TERM);
         let status = self.child.wait().unwrap();

@@ -3,13 +3,15 @@
 //! Beside the watch and without touching how far it has read; newest first, up to a bound.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-use super::{Follow, Followed, Mode, Options, context_before, end_of, new_stream, same_file};
-use crate::source::reader::Links;
+use flate2::read::MultiGzDecoder;
+
+use super::files::stream_of;
+use super::logs::{end_of, new_stream};
+use super::{Follow, Followed, Mode, Options, WALK_EVERY, context_before, packed};
+use crate::source::reader::{self, Links};
 use crate::source::{End, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
 
 /// What was read again, and what was not.
@@ -26,9 +28,17 @@ pub struct Reread {
 /// What stands between the name of a log's stream and the offset from which on it is read.
 const FROM: char = '+';
 
-/// The name of a log of which only what comes from now on is read.
+/// The name of a log that is read from there on.
 pub(super) fn new_stream_from(position: &Position) -> String {
-    format!("{}{FROM}{}", new_stream(), position.offset)
+    match position.offset {
+        0 => new_stream(),
+        offset => format!("{}{FROM}{offset}", new_stream()),
+    }
+}
+
+/// The name of a compressed log that nobody asked for: it was there before.
+pub(super) fn new_stream_unread() -> String {
+    new_stream_from(&Position { offset: u64::MAX, ..Position::default() })
 }
 
 /// Where reading a log began.
@@ -46,18 +56,21 @@ pub fn read_again(
     stop: &Stop,
 ) -> Reread {
     let mut reread = Reread::default();
-    let mut follow = Follow::new(options.clone(), HashMap::new(), false);
-    follow.walk_all(Instant::now());
+    // Whatever changes meanwhile is the watch's business.
+    let without_hints = Options { poll: Some(WALK_EVERY), ..options.clone() };
+    let mut follow = Follow::new(without_hints, HashMap::new(), false);
+    follow.begin_walk();
+    while !stop.is_stopped() && follow.walk_on(sink) {}
     for (path, known) in newest_first(&follow, known) {
         if stop.is_stopped() {
             break;
         }
         // What cannot be read the watch itself has told.
-        let Ok((mut file, item)) = open(options, &path, known) else { continue };
+        let Ok((mut file, item)) = open(options, &path, known, stop) else { continue };
         let bytes = item.stat.size.saturating_sub(item.from.offset);
         if bytes > budget.saturating_sub(reread.bytes) {
             reread.left += 1;
-        } else if follow.read(&mut file, item, End::Done, sink, stop).is_ok() {
+        } else if follow.read(&mut *file, (item, End::Done), sink, stop).is_ok() {
             reread.files += 1;
             reread.bytes += bytes;
         }
@@ -70,8 +83,8 @@ fn newest_first<'a>(
     known: &'a HashMap<PathId, Followed>,
 ) -> Vec<(PathBuf, Option<&'a Followed>)> {
     let mut found: Vec<_> = follow
-        .due
-        .keys()
+        .found
+        .iter()
         .filter_map(|path| {
             let changed = std::fs::metadata(path).and_then(|meta| meta.modified()).ok()?;
             let known = known.get(&path_id(path));
@@ -84,22 +97,34 @@ fn newest_first<'a>(
 }
 
 /// A file as the watch reads it, from where it began.
-fn open(options: &Options, path: &Path, known: Option<&Followed>) -> io::Result<(File, Item)> {
+fn open(
+    options: &Options,
+    path: &Path,
+    known: Option<&Followed>,
+    stop: &Stop,
+) -> io::Result<(Box<dyn Read>, Item)> {
+    let root = options.include.root();
     match (options.mode, known) {
         (Mode::Logs { .. }, Some(known)) => {
-            let (mut file, stat) = options.open(path, Links::OfOwner)?;
-            if !same_file(&known.stat, &stat) {
+            let (mut file, stat) = reader::open_below(root, path, Links::OfOwner)?;
+            let began = began(&known.stream);
+            let is_packed = packed::is_name(path);
+            if !known.stat.is_same_file(&stat) || (is_packed && began > 0) {
                 return Err(io::ErrorKind::NotFound.into());
             }
-            let from = end_of(&mut file, began(&known.stream))?;
+            if is_packed {
+                let item = item(Kind::Log, path, known.stream.clone(), stat);
+                return Ok((Box::new(MultiGzDecoder::new(BufReader::new(file))), item));
+            }
+            let from = end_of(&file, began, stop)?;
             let context = context_before(&from);
             file.seek(SeekFrom::Start(from.offset - context as u64))?;
             let item = item(Kind::Log, path, known.stream.clone(), stat);
-            Ok((file, Item { from, context, ..item }))
+            Ok((Box::new(file), Item { from, context, ..item }))
         }
         _ => {
-            let (file, stat) = options.open(path, Links::Refuse)?;
-            Ok((file, item(Kind::File, path, super::stream_of(path), stat)))
+            let (file, stat) = reader::open_below(root, path, Links::Refuse)?;
+            Ok((Box::new(file), item(Kind::File, path, stream_of(path), stat)))
         }
     }
 }

@@ -1,31 +1,52 @@
 //! One pattern of a watch: a folder to walk and what to take of it.
 
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
-/// An absolute glob, split into the folder before its first wildcard and the matcher.
+/// An absolute glob, split into the folder before its first wildcard and the matcher of what is
+/// below.
 #[derive(Clone, Debug)]
 pub struct PathGlob {
     root: PathBuf,
-    matcher: GlobMatcher,
-    below: bool,
+    /// `None`: the root itself and all below it.
+    below: Option<GlobMatcher>,
+    /// How many folders deep what is meant lies at most; `None`: any number.
+    depth: Option<usize>,
 }
 
 impl PathGlob {
-    /// Reads a pattern; a path without wildcards means the file itself, or all below the folder.
-    pub fn new(pattern: &str) -> Result<Self, globset::Error> {
-        let wild = |part: &str| part.contains(['*', '?', '[', '{']);
-        let mut root = PathBuf::new();
-        for part in Path::new(pattern).components() {
-            if wild(&part.as_os_str().to_string_lossy()) {
-                break;
+    /// Reads a pattern, relative to a folder whose name is no pattern. A path without wildcards means
+    /// the file itself, or all below the folder. A folder whose name reads like a wildcard is meant
+    /// as it stands if it is there.
+    pub fn new(base: &Path, pattern: &str) -> Result<Self, globset::Error> {
+        let mut root = base.to_owned();
+        let mut parts = Path::new(pattern).components();
+        let mut rest = parts.clone();
+        while let Some(part) = parts.next() {
+            match part {
+                Component::CurDir => {}
+                Component::Normal(name) => match literal(&root, name) {
+                    Some(name) => root.push(name),
+                    None => break,
+                },
+                other => root.push(other),
             }
-            root.push(part);
+            rest = parts.clone();
         }
-        let below = root == Path::new(pattern);
-        let matcher = GlobBuilder::new(pattern).literal_separator(true).build()?.compile_matcher();
-        Ok(Self { root, matcher, below })
+        let inner = rest.as_path().to_string_lossy();
+        let below = match inner.is_empty() {
+            true => None,
+            false => {
+                let glob = GlobBuilder::new(&inner).literal_separator(true).build()?;
+                Some(glob.compile_matcher())
+            }
+        };
+        let deep = below.is_none() || inner.contains("**");
+        let depth = (!deep).then(|| rest.count());
+        Ok(Self { root, below, depth })
     }
 
     /// Where to walk and to watch.
@@ -37,24 +58,92 @@ impl PathGlob {
     /// Whether a path is meant.
     #[must_use]
     pub fn is_match(&self, path: &Path) -> bool {
-        if self.below { path.starts_with(&self.root) } else { self.matcher.is_match(path) }
+        let inner = path.strip_prefix(&self.root);
+        inner.is_ok_and(|inner| self.below.as_ref().is_none_or(|glob| glob.is_match(inner)))
     }
+
+    /// Whether what is meant may lie in that folder.
+    #[must_use]
+    pub fn may_be_in(&self, folder: &Path) -> bool {
+        let inner = folder.strip_prefix(&self.root);
+        let deep = |inner: &Path| self.depth.is_none_or(|depth| inner.components().count() < depth);
+        inner.is_ok_and(deep)
+    }
+}
+
+/// The name that a part of a pattern stands for, if it stands for one only.
+fn literal(folder: &Path, part: &OsStr) -> Option<PathBuf> {
+    let bytes = part.as_bytes();
+    let wild = |byte: &u8| b"*?[{\\".contains(byte);
+    if !bytes.iter().any(wild) {
+        return Some(PathBuf::from(part));
+    }
+    let is_there = folder.join(part).symlink_metadata().is_ok();
+    if is_there && !bytes.contains(&b'*') {
+        return Some(PathBuf::from(part));
+    }
+    unescaped(bytes).map(|name| PathBuf::from(OsStr::from_bytes(&name)))
+}
+
+/// `\[` and `[[]` stand for `[`.
+fn unescaped(part: &[u8]) -> Option<Vec<u8>> {
+    let (mut name, mut rest) = (Vec::new(), part);
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = match (byte, after) {
+            (b'\\', [escaped, after @ ..]) => {
+                name.push(*escaped);
+                after
+            }
+            (b'[', [wild @ (b'[' | b'*' | b'?' | b'{'), b']', after @ ..]) => {
+                name.push(*wild);
+                after
+            }
+            (b'*' | b'?' | b'[' | b'{' | b'\\', _) => return None,
+            (byte, after) => {
+                name.push(byte);
+                after
+            }
+        };
+    }
+    Some(name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn glob(pattern: &str) -> PathGlob {
+        PathGlob::new(Path::new("/"), pattern).unwrap()
+    }
+
     #[test]
     fn roots_and_matches() {
-        let glob = PathGlob::new("/srv/in/**").unwrap();
-        assert_eq!(glob.root(), Path::new("/srv/in"));
-        assert!(glob.is_match(Path::new("/srv/in/a/b.txt")));
-        assert!(!glob.is_match(Path::new("/srv/other/a")));
-        let glob = PathGlob::new("/var/log/*.log").unwrap();
-        assert!(glob.is_match(Path::new("/var/log/a.log")));
-        assert!(!glob.is_match(Path::new("/var/log/sub/a.log")));
-        let glob = PathGlob::new("/etc/app").unwrap();
-        assert!(glob.is_match(Path::new("/etc/app/x/y")) && glob.is_match(Path::new("/etc/app")));
+        let deep = glob("/srv/in/**");
+        assert_eq!(deep.root(), Path::new("/srv/in"));
+        assert!(deep.is_match(Path::new("/srv/in/a/b.txt")));
+        assert!(!deep.is_match(Path::new("/srv/other/a")));
+        assert!(deep.may_be_in(Path::new("/srv/in/a/b/c")));
+        let flat = glob("/var/log/*.log");
+        assert!(flat.is_match(Path::new("/var/log/a.log")));
+        assert!(!flat.is_match(Path::new("/var/log/sub/a.log")));
+        assert!(flat.may_be_in(Path::new("/var/log")));
+        assert!(!flat.may_be_in(Path::new("/var/log/sub")));
+        let plain = glob("/etc/app");
+        assert!(plain.is_match(Path::new("/etc/app/x/y")) && plain.is_match(Path::new("/etc/app")));
+    }
+
+    #[test]
+    fn brackets_that_are_no_wildcards() {
+        let base = PathGlob::new(Path::new("/srv/a[b]"), "./in/*.txt").unwrap();
+        assert_eq!(base.root(), Path::new("/srv/a[b]/in"));
+        assert!(base.is_match(Path::new("/srv/a[b]/in/x.txt")));
+        for pattern in ["/srv/[[]x]/*", "/srv/\\[x]/*"] {
+            assert_eq!(glob(pattern).root(), Path::new("/srv/[x]"), "{pattern}");
+        }
+        assert_eq!(glob("/srv/[ab]/x").root(), Path::new("/srv"));
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("[ab]")).unwrap();
+        let there = PathGlob::new(folder.path(), "[ab]/*.txt").unwrap();
+        assert_eq!(there.root(), folder.path().join("[ab]"));
     }
 }

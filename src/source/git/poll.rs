@@ -91,6 +91,8 @@ impl Poll {
         while !stop.is_stopped() {
             let now = Instant::now();
             if now >= walk_at || now < new_until {
+                hints.retry(now);
+                hints.walk_begins();
                 let root = self.options.include.root().to_owned();
                 self.find(&root, DEPTH_MAX);
                 walk_at = now + WALK_EVERY;
@@ -99,9 +101,11 @@ impl Poll {
             if !stop.is_stopped() && !std::mem::replace(&mut started, true) {
                 sink.ready();
             }
-            self.watch(&mut hints);
+            let fresh = self.watch(&mut hints);
+            hints.walk_ends();
             sink.degraded(hints.trouble());
-            if self.wait(&mut hints, now + TICK, stop) {
+            // What came before a watch stood is found by another look.
+            if !fresh && self.wait(&mut hints, now + TICK, sink, stop) {
                 new_until = Instant::now() + NEW_FOR;
             }
         }
@@ -130,22 +134,25 @@ impl Poll {
         }
     }
 
-    /// Asks for hints where references are, and where repositories lie beside each other.
-    fn watch(&self, hints: &mut Hints) {
+    /// Asks for hints where references are, and where repositories lie beside each other. Answers
+    /// whether a folder was not watched before.
+    fn watch(&self, hints: &mut Hints) -> bool {
+        let mut fresh = false;
         let root = self.options.include.root();
         if !self.repositories.contains_key(root) {
-            hints.watch_place(root, RecursiveMode::NonRecursive);
+            fresh |= hints.watch(root, RecursiveMode::NonRecursive);
         }
         for common in self.repositories.values().filter_map(|seen| seen.common.as_deref()) {
-            hints.watch_place(common, RecursiveMode::NonRecursive);
+            fresh |= hints.watch(common, RecursiveMode::NonRecursive);
             for name in ["refs", "reftable"] {
-                hints.watch_place(&common.join(name), RecursiveMode::Recursive);
+                fresh |= hints.watch(&common.join(name), RecursiveMode::Recursive);
             }
         }
+        fresh
     }
 
     /// Waits for hints, up to a point in time. Answers whether there may be a new repository.
-    fn wait(&self, hints: &mut Hints, end: Instant, stop: &Stop) -> bool {
+    fn wait(&self, hints: &mut Hints, end: Instant, sink: &mut dyn Sink, stop: &Stop) -> bool {
         let root = self.options.include.root();
         while !stop.is_stopped() {
             let left = end.saturating_duration_since(Instant::now());
@@ -153,7 +160,11 @@ impl Poll {
             if left.is_zero() {
                 return false;
             }
-            if hints.take_rescan() || hints.take_lost() || !paths.is_empty() {
+            let lost = hints.take_lost();
+            if lost {
+                sink.rescanned();
+            }
+            if lost || !paths.is_empty() {
                 // A push is more than one event.
                 std::thread::sleep(NAP);
                 paths.extend(hints.wait(Duration::ZERO));

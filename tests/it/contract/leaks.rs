@@ -8,7 +8,7 @@ use leakwarden::ledger::{self, Batch, NoticeOutcome, Offset, Options, Recorded, 
 use leakwarden::registry::NewKey;
 use leakwarden::registry::key::{Arrival, LeakAction, State};
 use leakwarden::source::follow::Followed;
-use leakwarden::source::{Position, Stat, path_id};
+use leakwarden::source::{Head, Position, Stat, path_id};
 
 use super::{Fresh, Make, at, operator, refusal, registered, text};
 
@@ -164,7 +164,7 @@ pub fn offsets_go_with_what_was_found_before_them(make: Make) {
     let file = path_id(std::path::Path::new("/var/log/app.log"));
     let position = Position { offset: 42, lines: 3, marker: [7; 16] };
     let stat = Stat { dev: 1, ino: u64::MAX, size: 99, changed_ns: -5, world_readable: true };
-    let followed = Followed { stream: "log:1".into(), stat, position };
+    let followed = Followed { stream: "log:1".into(), stat, position, head: Head::default() };
     let offset = |followed| Offset { watch: "logs".into(), file, followed };
     let sighting = seen(&fresh, 1, 7);
     let known = record(&mut fresh, &[sighting], &[offset(Some(followed.clone()))]);
