@@ -15,6 +15,7 @@ use crate::registry::folder;
 use crate::source::follow::{self, Mode, PathGlob};
 use crate::source::git::poll;
 use crate::source::journald;
+use crate::source::reader::Links;
 
 pub use setting::Settings;
 
@@ -197,14 +198,16 @@ impl Builder {
             let follow = match mode {
                 Some(mode) => {
                     let poll = watch.poll.map(|poll| poll.0);
-                    Followed::Files(follow::Options { include, exclude, mode, poll })
+                    let links = links(watch.links, mode);
+                    Followed::Files(follow::Options { include, exclude, mode, links, poll })
                 }
                 None => {
                     let from_beginning = watch.start != Some(setting::Start::End);
                     Followed::Git(poll::Options { include, exclude, from_beginning })
                 }
             };
-            let said = format!("{:?} {:?} {:?}", watch.exclude, watch.start, watch.poll);
+            let setting::WatchFields { exclude, start, poll, links, .. } = watch;
+            let said = format!("{exclude:?} {start:?} {poll:?} {links:?}");
             Ok(Watch { name: format!("{kind} {absolute}"), follow, said })
         };
         patterns.iter().map(one).collect()
@@ -342,5 +345,14 @@ impl Builder {
             builder.add(GlobBuilder::new(&pattern).literal_separator(true).build().map_err(at)?);
         }
         builder.build().map_err(at)
+    }
+}
+
+/// A log may be a link to the file that is written to now; elsewhere links are asked for.
+fn links(asked: Option<setting::Links>, mode: Mode) -> Links {
+    match (asked, mode) {
+        (Some(setting::Links::Never), _) | (None, Mode::Files) => Links::Refuse,
+        (Some(setting::Links::Owner), _) | (None, Mode::Logs { .. }) => Links::OfOwner,
+        (Some(setting::Links::Any), _) => Links::Follow,
     }
 }

@@ -122,6 +122,7 @@ pub(super) struct WatchFields {
     pub(super) exclude: Vec<String>,
     pub(super) start: Option<Start>,
     pub(super) poll: Option<Span>,
+    pub(super) links: Option<Links>,
 }
 
 /// `journald: {}`, or with what narrows it.
@@ -145,6 +146,9 @@ impl WatchFields {
             }
             (None, None, Some(_)) if self.poll.is_some() => {
                 return Err("`poll` is for files and logs".to_owned());
+            }
+            (None, None, Some(_)) if self.links.is_some() => {
+                return Err("`links` is for files and logs".to_owned());
             }
             _ if self.poll.is_some_and(|poll| poll.0.is_zero()) => {
                 return Err("poll: expected 1s or more".to_owned());
@@ -192,6 +196,16 @@ const ONE_OF: &str = "expected one of `files`, `logs`, `git`, `journald`, `pipe`
 pub(super) enum Start {
     End,
     Beginning,
+}
+
+/// Which symbolic links to files are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Links {
+    Never,
+    /// Those that root or the owner of the file behind them made.
+    Owner,
+    Any,
 }
 
 #[derive(Debug, serde::Deserialize)]

@@ -46,7 +46,7 @@ const TICK: Duration = Duration::from_secs(1);
 /// A new folder is walked a second time after this long: its watch stands by then.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// A log that is written to all the time is looked at this often at most.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How much of a file is read before others have their turn, in bytes. It is also what is read again
 /// at most after a crash.
 const SLICE: u64 = 8 << 20;
@@ -62,6 +62,8 @@ pub struct Options {
     pub exclude: GlobSet,
     /// How they grow.
     pub mode: Mode,
+    /// Which links to files are followed; links to folders never are.
+    pub links: Links,
     /// No file events, but a look at everything this often: for network file systems.
     pub poll: Option<Duration>,
 }
@@ -133,14 +135,16 @@ struct Known {
     followed: Followed,
     /// The path before rotation.
     unrotated: Option<PathBuf>,
+    /// The pattern means it; else it is what rotation made of one that it means.
+    wanted: bool,
     /// A log stays open, to be read to its end whatever becomes of its name.
     kept: Option<Kept>,
     looked: Option<Instant>,
 }
 
 impl Known {
-    fn new(path: &Path, followed: Followed) -> Self {
-        Self { followed, unrotated: siblings::unrotated(path), kept: None, looked: None }
+    fn new(path: &Path, followed: Followed, wanted: bool) -> Self {
+        Self { followed, wanted, unrotated: siblings::unrotated(path), kept: None, looked: None }
     }
 }
 
@@ -256,7 +260,7 @@ impl Follow {
             return;
         }
         // What was rotated is looked at where events tell of it, and by walking.
-        let is_live = |(path, known): &(&PathBuf, &Known)| known.kept.is_some() || self.wants(path);
+        let is_live = |(_, known): &(&PathBuf, &Known)| known.wanted || known.kept.is_some();
         let live = self.files.iter().filter(is_live);
         let changed: Vec<PathBuf> =
             live.filter(|(path, known)| known.has_changed(path)).map(of_path).collect();
@@ -406,13 +410,12 @@ impl Follow {
             return Some(known.followed.clone());
         }
         let known = self.earlier.remove(&path_id(path))?;
-        self.files.insert(path.to_owned(), Known::new(path, known.clone()));
+        self.files.insert(path.to_owned(), Known::new(path, known.clone(), self.wants(path)));
         Some(known)
     }
 
     fn open(&self, path: &Path) -> io::Result<(File, Stat)> {
-        let links = if self.is_logs() { Links::OfOwner } else { Links::Refuse };
-        reader::open_below(self.options.include.root(), path, links)
+        reader::open_below(self.options.include.root(), path, self.options.links)
     }
 
     /// Reads a slice of a file from where its reading stands. Answers whether its end was reached.
@@ -433,7 +436,10 @@ impl Follow {
         }
         match self.files.get_mut(&path) {
             Some(known) => known.followed = followed,
-            None => drop(self.files.insert(path, Known::new(part.path, followed))),
+            None => {
+                let known = Known::new(&path, followed, self.wants(&path));
+                self.files.insert(path, known);
+            }
         }
         Ok(!more)
     }

@@ -124,6 +124,30 @@ fn odd_files_and_odd_names_stall_nothing() {
     daemon.stop();
 }
 
+#[test]
+fn links_are_followed_as_configured() {
+    for (links, expected) in [("never", 0), ("owner", 1), ("any", 2)] {
+        let (world, keys) = world_of(&format!(", links: {links}"), 3);
+        for (n, name) in ["own", "foreign"].into_iter().enumerate() {
+            let target = world.write(&format!("outside/{name}"), &keys[n]);
+            symlink(target, world.path(&format!("inbox/{name}"))).unwrap();
+        }
+        // A link whose maker is neither root nor the owner of the file.
+        let link = world.path("inbox/foreign");
+        if rustix::process::geteuid().is_root() {
+            std::os::unix::fs::lchown(link, Some(12_345), None).unwrap();
+        } else if links == "owner" {
+            eprintln!("NOT TESTED: only root can give links away");
+            continue;
+        }
+        let daemon = world.watch();
+        world.write("inbox/last.txt", &keys[2]);
+        seen(&world, 2);
+        daemon.stop();
+        assert_eq!(world.leaks().len(), expected + 1, "{links}");
+    }
+}
+
 /// A folder and a link to one outside take turns at one name.
 #[test]
 fn a_link_in_a_folders_place_leads_nowhere() {

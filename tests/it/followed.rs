@@ -12,6 +12,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use globset::GlobSet;
 use leakwarden::source::follow::{Follow, Followed, Mode, Options, PathGlob};
+use leakwarden::source::reader::Links;
 use leakwarden::source::{CONTEXT_MAX, End, Item, PathId, Position, Sink, Stop, marker, path_id};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -236,6 +237,7 @@ impl Machine {
             include: PathGlob::new(self.folder.path(), "*.log").unwrap(),
             exclude: GlobSet::empty(),
             mode: Mode::Logs { from_beginning: false },
+            links: Links::Refuse,
             poll: Some(Duration::from_secs(1)),
         };
         self.follow = Some(Follow::new(options, self.book.rows(), first));

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use globset::GlobSet;
 use leakwarden::source::follow::{self, Mode, Options, PathGlob, Reread};
+use leakwarden::source::reader::Links;
 use leakwarden::source::{End, Item, Position, Sink, Stop};
 use serde_json::{Value, json};
 
@@ -259,7 +260,13 @@ fn the_newest_are_read_first_and_what_is_too_much_is_told() {
         fs::File::options().append(true).open(path).unwrap().set_modified(changed).unwrap();
     }
     let include = PathGlob::new(&world.path("inbox"), ".").unwrap();
-    let options = Options { include, exclude: GlobSet::empty(), mode: Mode::Files, poll: None };
+    let options = Options {
+        include,
+        exclude: GlobSet::empty(),
+        mode: Mode::Files,
+        links: Links::Refuse,
+        poll: None,
+    };
     let mut noted = Noted { paths: Vec::new(), space: [0; 4096] };
     let known = HashMap::new();
     let reread = follow::read_again(&options, &known, 2_500, &mut noted, &Stop::new());

@@ -153,11 +153,9 @@ impl Follow {
             let size = log.kept.as_ref().and_then(|kept| reader::stat(&kept.0).ok());
             log.more |= size.is_some_and(|stat| stat.size > log.followed.stat.size);
         }
-        let (include, exclude) = (&self.options.include, &self.options.exclude);
-        for (path, known) in &mut self.files {
-            let quiet = |at: Instant| now.saturating_duration_since(at) >= LINGER;
-            let is_wanted = include.is_match(path) && !exclude.is_match(path);
-            if known.kept.is_some() && !is_wanted && known.looked.is_none_or(quiet) {
+        let quiet = |at: Instant| now.saturating_duration_since(at) >= LINGER;
+        for known in self.files.values_mut().filter(|known| !known.wanted) {
+            if known.looked.is_none_or(quiet) {
                 known.kept = None;
             }
         }

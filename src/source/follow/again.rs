@@ -11,7 +11,7 @@ use flate2::read::MultiGzDecoder;
 use super::files::stream_of;
 use super::logs::{end_of, new_stream};
 use super::{Follow, Followed, Mode, Options, WALK_EVERY, context_before, packed};
-use crate::source::reader::{self, Links};
+use crate::source::reader;
 use crate::source::{End, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
 
 /// What was read again, and what was not.
@@ -106,7 +106,7 @@ fn open(
     let root = options.include.root();
     match (options.mode, known) {
         (Mode::Logs { .. }, Some(known)) => {
-            let (mut file, stat) = reader::open_below(root, path, Links::OfOwner)?;
+            let (mut file, stat) = reader::open_below(root, path, options.links)?;
             let began = began(&known.stream);
             let is_packed = packed::is_name(path);
             if !known.stat.is_same_file(&stat) || (is_packed && began > 0) {
@@ -123,7 +123,7 @@ fn open(
             Ok((Box::new(file), Item { from, context, ..item }))
         }
         _ => {
-            let (file, stat) = reader::open_below(root, path, Links::Refuse)?;
+            let (file, stat) = reader::open_below(root, path, options.links)?;
             Ok((Box::new(file), item(Kind::File, path, stream_of(path), stat)))
         }
     }

@@ -17,9 +17,9 @@ const QUEUE_MAX: usize = 4_096;
 /// A stop is noticed within this time.
 const NAP: Duration = Duration::from_millis(250);
 /// Where many events come, they are gathered for so long: each costs, and most say the same.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(30);
 /// So many are many, within a stretch that is this long at least.
-const MANY: u32 = 32;
+const MANY: u32 = 4;
 const STRETCH: Duration = Duration::from_millis(5);
 /// A watcher that could not be had is asked for again after this time.
 const RETRY: Duration = Duration::from_secs(30);

@@ -274,13 +274,15 @@ impl Follow {
         }
         match known {
             Some(known) => known.followed = followed,
-            None => drop(self.files.insert(path.to_owned(), Known::new(path, followed))),
+            None => {
+                let known = Known::new(path, followed, self.wants(path));
+                self.files.insert(path.to_owned(), known);
+            }
         }
     }
 
     /// A log was looked at, and is where it was.
     fn stays(&mut self, path: &Path, file: File, stat: Stat, now: Instant) -> io::Result<()> {
-        let wanted = self.wants(path);
         let Some(known) = self.files.get_mut(path) else { return Ok(()) };
         known.looked = Some(now);
         let age = now_ns().saturating_sub(stat.changed_at());
@@ -291,7 +293,7 @@ impl Follow {
         known.kept = match known.kept.take() {
             Some(kept) if stat.is_same_file(&reader::stat(&kept.0)?) => Some(kept),
             // One that was rotated a moment ago may be written to for a while.
-            _ if wanted || self.started => Kept::new(file),
+            _ if known.wanted || self.started => Kept::new(file),
             _ => None,
         };
         Ok(())

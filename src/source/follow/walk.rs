@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use notify::RecursiveMode;
 
 use super::{Follow, of_path, siblings};
-use crate::source::{Sink, reader};
+use crate::source::Sink;
+use crate::source::reader::{self, Links};
 
 /// A walk that is under way.
 #[derive(Default)]
@@ -161,7 +162,8 @@ impl Follow {
 
     /// A file on the way: to be looked at if it is meant and not as it was.
     fn meet(&mut self, path: PathBuf, kind: FileType, entry: Option<&DirEntry>) {
-        let readable = kind.is_file() || (self.is_logs() && kind.is_symlink());
+        let follows = self.options.links != Links::Refuse;
+        let readable = kind.is_file() || (follows && kind.is_symlink());
         if !readable || self.due.contains_key(&path) {
             return;
         }
