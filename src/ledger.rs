@@ -407,8 +407,8 @@ impl Tx<'_> {
         self.sql()
             .prepare_cached(
                 "INSERT OR REPLACE INTO streams (watch, file, stream, dev, ino, size, changed_ns,
-                     world_readable, position, lines, marker, head_length, head)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                     world_readable, position, lines, marker, head_length, head, summed, sum)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
             )?
             .execute(rusqlite::params![
                 offset.watch,
@@ -424,6 +424,8 @@ impl Tx<'_> {
                 position.marker,
                 head.length,
                 head.hash,
+                as_stored(head.summed),
+                head.sum,
             ])?;
         Ok(())
     }
@@ -431,7 +433,7 @@ impl Tx<'_> {
     fn offsets(&self, watch: &str) -> Result<HashMap<PathId, Followed>> {
         let mut statement = self.sql().prepare(
             "SELECT file, stream, dev, ino, size, changed_ns, world_readable, position, lines,
-                 marker, head_length, head FROM streams WHERE watch = ?1",
+                 marker, head_length, head, summed, sum FROM streams WHERE watch = ?1",
         )?;
         let rows = statement.query_map([watch], |row| {
             let number = |index| row.get::<_, i64>(index).map(from_stored);
@@ -443,7 +445,8 @@ impl Tx<'_> {
                 world_readable: row.get(6)?,
             };
             let position = Position { offset: number(7)?, lines: number(8)?, marker: row.get(9)? };
-            let head = Head { length: row.get(10)?, hash: row.get(11)? };
+            let (length, hash) = (row.get(10)?, row.get(11)?);
+            let head = Head { length, hash, summed: number(12)?, sum: row.get(13)? };
             Ok((row.get(0)?, Followed { stream: row.get(1)?, stat, position, head }))
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)

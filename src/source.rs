@@ -171,6 +171,10 @@ pub struct Head {
     pub length: u16,
     /// Their hash.
     pub hash: [u8; 16],
+    /// How many bytes from the first one on are summed: what a copy holds, too.
+    pub summed: u64,
+    /// The CRC-32 of these.
+    pub sum: u32,
 }
 
 impl Head {
@@ -178,7 +182,8 @@ impl Head {
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
         let bytes = bytes.get(..CONTEXT_MAX).unwrap_or(bytes);
-        Self { length: u16::try_from(bytes.len()).unwrap_or_default(), hash: marker(bytes) }
+        let length = u16::try_from(bytes.len()).unwrap_or_default();
+        Self { length, hash: marker(bytes), summed: 0, sum: 0 }
     }
 
     /// Whether a file that begins with these bytes may be the one.

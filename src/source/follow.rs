@@ -8,6 +8,7 @@
 
 mod adrift;
 mod again;
+mod content;
 mod files;
 mod glob;
 pub(in crate::source) mod hints;
@@ -27,12 +28,12 @@ use globset::GlobSet;
 
 use crate::source::reader::{self, Links};
 use crate::source::{
-    CONTEXT_MAX, End, Head, Item, Kind, PathId, Position, Sink, SourceError, Stat, Stop, marker,
-    path_id,
+    End, Head, Item, Kind, PathId, Position, Sink, SourceError, Stat, Stop, path_id,
 };
 
 use adrift::Adrift;
 pub use again::{Reread, read_again};
+use content::context_before;
 pub use glob::PathGlob;
 use hints::Hints;
 use logs::Kept;
@@ -426,9 +427,15 @@ impl Follow {
         sink: &mut dyn Sink,
         stop: &Stop,
     ) -> io::Result<bool> {
-        let Some(followed) = self.read_part(file, part, sink, stop)? else {
+        let Some(mut followed) = self.read_part(file, part, sink, stop)? else {
             return Ok(false);
         };
+        if part.kind == Kind::Log {
+            content::sum_up(file, &mut followed)?;
+            if followed.head.summed > part.from.head.summed {
+                sink.keep(path_id(part.path), &followed);
+            }
+        }
         let path = part.path.to_owned();
         let more = followed.stat.is_unfinished();
         if more && !self.unfinished.contains(&path) {
@@ -510,31 +517,6 @@ fn is_gone(error: &io::Error) -> bool {
 
 fn of_path<T>((path, _): (&PathBuf, T)) -> PathBuf {
     path.clone()
-}
-
-fn context_before(position: &Position) -> usize {
-    usize::try_from(position.offset).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX)
-}
-
-/// Whether a file still holds what was read of it: an inode is used again, and a file that was cut
-/// may have grown past the old end.
-fn holds(file: &File, followed: &Followed) -> io::Result<bool> {
-    let Followed { position, head, .. } = followed;
-    let context = context_before(position);
-    let before = reader::read_at(file, position.offset - context as u64, context)?;
-    // Nothing is before the first byte, and no marker needed.
-    if before.len() < context || (context > 0 && marker(&before) != position.marker) {
-        return Ok(false);
-    }
-    Ok(head.is_of(&reader::read_at(file, 0, usize::from(head.length))?))
-}
-
-/// How a file begins, if that is known better now.
-fn head_of(file: &File, known: Head) -> io::Result<Head> {
-    if usize::from(known.length) == CONTEXT_MAX {
-        return Ok(known);
-    }
-    Ok(Head::of(&reader::read_at(file, 0, CONTEXT_MAX)?))
 }
 
 /// The host's clock, as the file system has it.

@@ -189,6 +189,44 @@ fn rotations_while_nobody_watches_are_read_in_full() {
 }
 
 #[test]
+fn logs_whose_lines_are_all_alike_are_told_apart() {
+    let (world, keys) = world_of("./logs/app.log", "", 5);
+    let alike = |count: usize| "nothing happened\n".repeat(count);
+    world.write("logs/app.log", "");
+    let daemon = world.watch();
+    world.append("logs/app.log", alike(3_000));
+    read_to(&world, alike(3_000).len() as u64);
+    // Each begins like the first and goes on like it, and has a key where that was read already.
+    let other = |key: usize, count: usize| format!("{}{}\n{}", alike(900), keys[key], alike(count));
+    rename(&world, "logs/app.log", "logs/app.log.1");
+    // It is shorter than that was, at first.
+    world.write("logs/app.log", other(0, 100));
+    seen(&world, 0);
+    world.append("logs/app.log", alike(4_000));
+    read_to(&world, world.path("logs/app.log").metadata().unwrap().len());
+    fs::copy(world.path("logs/app.log"), world.path("logs/app.log.2")).unwrap();
+    world.write("logs/app.log", other(1, 1_000));
+    seen(&world, 1);
+    daemon.kill();
+    rename(&world, "logs/app.log.1", "logs/app.log.4");
+    gzip(&world.path("logs/app.log.4"));
+    rename(&world, "logs/app.log", "logs/app.log.3");
+    gzip(&world.path("logs/app.log.3"));
+    world.write("logs/app.log.2", other(2, 6_000));
+    gzip(&world.path("logs/app.log.2"));
+    world.write("logs/app.log.1", other(3, 7_000));
+    world.write("logs/app.log", other(4, 8_000));
+    let daemon = world.watch();
+    for key in 2..5 {
+        assert_eq!(seen(&world, key)["sightings"][0]["line"], 901);
+    }
+    daemon.stop();
+    for key in 0..5 {
+        assert_eq!(seen(&world, key)["count"], 1, "k{key} was read twice");
+    }
+}
+
+#[test]
 fn what_is_compressed_at_once_was_read_or_is_read() {
     for pattern in ["./logs/app.log", "./logs/app.log*"] {
         let (world, keys) = world_of(pattern, "", 4);

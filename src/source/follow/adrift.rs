@@ -6,8 +6,9 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::content::{head_of, holds, sum_up};
 use super::logs::Kept;
-use super::{Follow, Followed, Known, Part, head_of, holds, siblings};
+use super::{Follow, Followed, Known, Part, siblings};
 use crate::source::{Kind, PathId, Sink, Stat, Stop, path_id, reader};
 
 /// A log is remembered so long after it was there, or grew, last: who writes to it may not know yet,
@@ -193,6 +194,7 @@ impl Follow {
         if let Some(read) = self.read_part(&mut kept.0, &part, sink, stop)? {
             log.more = read.stat.is_unfinished();
             log.followed = read;
+            sum_up(&kept.0, &mut log.followed)?;
         }
         Ok(())
     }

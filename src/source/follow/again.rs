@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
+use super::content::context_before;
 use super::files::stream_of;
 use super::logs::{end_of, new_stream};
-use super::{Follow, Followed, Mode, Options, WALK_EVERY, context_before, packed};
+use super::{Follow, Followed, Mode, Options, WALK_EVERY, packed};
 use crate::source::reader;
-use crate::source::{End, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
+use crate::source::{End, Head, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
 
 /// What was read again, and what was not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,7 +117,7 @@ fn open(
                 let item = item(Kind::Log, path, known.stream.clone(), stat);
                 return Ok((Box::new(MultiGzDecoder::new(BufReader::new(file))), item));
             }
-            let from = end_of(&file, began, stop)?;
+            let from = end_of(&file, began, &mut Head::default(), stop)?;
             let context = context_before(&from);
             file.seek(SeekFrom::Start(from.offset - context as u64))?;
             let item = item(Kind::Log, path, known.stream.clone(), stat);

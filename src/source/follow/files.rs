@@ -4,7 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{Follow, Followed, Part, head_of, holds, now_ns};
+use super::content::{head_of, holds};
+use super::{Follow, Followed, Part, now_ns};
 use crate::source::{Head, Kind, Position, Sink, Stat, Stop, path_id, reader};
 
 /// How coarse the times of a file system may be, in nanoseconds: they come from the kernel's tick.

@@ -17,8 +17,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 
 use super::again::new_stream_from;
+use super::content::{self, head_of, holds};
 use super::files::CLOCK_STEP_NS;
-use super::{Follow, Followed, Known, LIVE_ONLY, Part, head_of, holds, now_ns, packed, siblings};
+use super::{Follow, Followed, Known, LIVE_ONLY, Part, now_ns, packed, siblings};
 use crate::source::{CONTEXT_MAX, Head, Kind, Position, Sink, Stat, Stop, marker, path_id, reader};
 
 /// What may be a copy that is being made is looked at again after this time, and is none if nothing
@@ -109,8 +110,12 @@ impl Follow {
         if known.stat == stat {
             return self.stays(path, file, stat, now);
         }
-        let is_still = known.stat.is_same_file(&stat) && !self.is_outdated(&known);
-        if !is_still || !holds(&file, &known)? {
+        // Nobody else has the inode of a file that is open.
+        let is_open = self.files.get(path).is_some_and(|known| known.kept.is_some());
+        let is_still = known.stat.is_same_file(&stat)
+            && !self.is_outdated(&known)
+            && if is_open { holds(&file, &known)? } else { content::is_copy(&file, &known)? };
+        if !is_still {
             self.cast_off(path, Some(&stat), now, sink, stop);
             return self.meet_log(path, (file, stat), now, sink, stop);
         }
@@ -140,9 +145,8 @@ impl Follow {
             _ if !self.is_member(path) => return Ok(()),
             Content::Copying if self.waits_for_copy(path, now) => return Ok(()),
             Content::New | Content::Copying => {
-                let position = self.where_to_begin(path, &file, &stat, stop)?;
-                let stream = new_stream_from(&position);
-                Followed { stream, stat, position, head: Head::default() }
+                let (position, head) = self.where_to_begin(path, &file, &stat, stop)?;
+                Followed { stream: new_stream_from(&position), stat, position, head }
             }
         };
         self.go_on(path, (file, stat, followed), now, sink, stop)
@@ -151,7 +155,9 @@ impl Follow {
     /// Which log a file holds, as far as its content tells.
     fn content_of(&self, path: &Path, file: &File, stat: &Stat) -> io::Result<Content> {
         let begins = reader::read_at(file, 0, CONTEXT_MAX)?;
-        let is_fresh = (0..COPYING_NS).contains(&now_ns().saturating_sub(stat.changed_at()));
+        // Copies are made under the names of rotated logs; another log may begin like the last one.
+        let is_fresh = (0..COPYING_NS).contains(&now_ns().saturating_sub(stat.changed_at()))
+            && siblings::unrotated(path).is_some_and(|log| log != path);
         let (mut best, mut copying): (Option<&Followed>, bool) = (None, false);
         for followed in self.logs_like(path, stat) {
             let further = best.is_none_or(|best| best.position.offset < followed.position.offset);
@@ -161,7 +167,7 @@ impl Follow {
             if !further || !may_be || !followed.head.is_of(&begins) {
                 continue;
             }
-            if holds(file, followed)? {
+            if content::is_copy(file, followed)? {
                 best = Some(followed);
             } else {
                 let is_short = stat.size < followed.position.offset;
@@ -215,21 +221,23 @@ impl Follow {
         file: &File,
         stat: &Stat,
         stop: &Stop,
-    ) -> io::Result<Position> {
+    ) -> io::Result<(Position, Head)> {
+        let mut head = Head::default();
         // A log that came while nobody watched is read as one that comes now.
         if !self.is_old() {
-            return Ok(Position::default());
+            return Ok((Position::default(), head));
         }
-        match (self.wants(path), self.options.mode) {
-            (true, LIVE_ONLY) => end_of(file, u64::MAX, stop),
-            (true, _) => Ok(Position::default()),
+        let position = match (self.wants(path), self.options.mode) {
+            (true, LIVE_ONLY) => end_of(file, u64::MAX, &mut head, stop)?,
+            (true, _) => Position::default(),
             // Nobody asked for what was rotated before.
             (false, _) => {
                 let context = usize::try_from(stat.size).unwrap_or(CONTEXT_MAX).min(CONTEXT_MAX);
                 let before = reader::read_at(file, stat.size - context as u64, context)?;
-                Ok(Position { offset: stat.size, lines: 0, marker: marker(&before) })
+                Position { offset: stat.size, lines: 0, marker: marker(&before) }
             }
-        }
+        };
+        Ok((position, head))
     }
 
     /// Whether what is met now was there before anybody watched.
@@ -248,6 +256,7 @@ impl Follow {
     ) -> io::Result<()> {
         self.copying.remove(path);
         followed.head = head_of(&file, followed.head)?;
+        content::sum_up(&file, &mut followed)?;
         if followed.position.offset >= stat.size {
             followed.stat = stat;
             self.remember(path, followed, sink);
@@ -323,8 +332,13 @@ pub(super) fn new_stream() -> String {
 }
 
 /// The end of the file or of so many bytes of it, with the number of its line: where "from now on"
-/// begins.
-pub(super) fn end_of(mut file: &File, longest: u64, stop: &Stop) -> io::Result<Position> {
+/// begins. Sums what is before.
+pub(super) fn end_of(
+    mut file: &File,
+    longest: u64,
+    head: &mut Head,
+    stop: &Stop,
+) -> io::Result<Position> {
     file.seek(SeekFrom::Start(0))?;
     let mut file = file.take(longest);
     let mut buffer = vec![0; 256 * 1024];
@@ -342,6 +356,7 @@ pub(super) fn end_of(mut file: &File, longest: u64, stop: &Stop) -> io::Result<P
         if part.is_empty() {
             break;
         }
+        content::add(head, part);
         offset += count as u64;
         lines += memchr::memchr_iter(b'\n', part).count() as u64;
         tail.extend_from_slice(part.get(count.saturating_sub(CONTEXT_MAX)..).unwrap_or_default());

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use flate2::read::MultiGzDecoder;
 
 use super::again::new_stream_unread;
+use super::content::{add, context_before};
 use super::logs::new_stream;
-use super::{Follow, Followed, LIVE_ONLY, SLICE, context_before, now_ns, siblings};
+use super::{Follow, Followed, LIVE_ONLY, SLICE, now_ns, siblings};
 use crate::source::{
     CONTEXT_MAX, End, Head, Item, Kind, Position, Sink, Stat, Stop, marker, reader,
 };
@@ -51,16 +52,16 @@ struct Open {
     tail: Vec<u8>,
     /// There is no more.
     ended: bool,
+    /// What is summed of it, and the sums that are wanted on the way.
+    head: Head,
+    sums: Vec<(u64, Option<u32>)>,
 }
 
 impl Open {
     fn new(file: File) -> Self {
-        Self {
-            text: MultiGzDecoder::new(BufReader::new(file)),
-            at: 0,
-            tail: Vec::new(),
-            ended: false,
-        }
+        let text = MultiGzDecoder::new(BufReader::new(file));
+        let (head, sums) = (Head::default(), Vec::new());
+        Self { text, at: 0, tail: Vec::new(), ended: false, head, sums }
     }
 
     /// Decompresses up to a place, a slice at most. Answers whether it is reached; `None`: the text
@@ -85,13 +86,19 @@ impl Open {
     /// Finds out which of some logs this is, the one that was read furthest. Answers whether that is
     /// known; if not, there is more to decompress first.
     fn choose(&mut self, logs: &mut Vec<Followed>, best: &mut Option<Followed>) -> bool {
+        if self.at == 0 {
+            self.sums = logs.iter().map(|log| (log.head.summed, None)).collect();
+            self.sums.sort_unstable();
+        }
         while !logs.is_empty() {
             let position = logs.first().map_or_else(Position::default, |log| log.position);
             match self.skip_to(position.offset) {
                 Ok(Some(true)) => {
                     let log = logs.remove(0);
                     let before = self.since(position.offset - context_before(&position) as u64);
-                    if position.offset == 0 || before.map(marker) == Some(position.marker) {
+                    let is_marked =
+                        position.offset == 0 || before.map(marker) == Some(position.marker);
+                    if is_marked && self.has_sum_of(&log) {
                         *best = Some(log);
                     }
                 }
@@ -103,7 +110,27 @@ impl Open {
         true
     }
 
+    fn has_sum_of(&self, log: &Followed) -> bool {
+        let Head { summed, sum, .. } = log.head;
+        summed == 0 || self.sums.contains(&(summed, Some(sum)))
+    }
+
+    /// Sums the next bytes, up to where that is wanted.
+    fn sum(&mut self, mut bytes: &[u8]) {
+        for (at, sum) in self.sums.iter_mut().filter(|(_, sum)| sum.is_none()) {
+            let wanted = usize::try_from(at.saturating_sub(self.head.summed)).unwrap_or(usize::MAX);
+            let (before, rest) = bytes.split_at(wanted.min(bytes.len()));
+            add(&mut self.head, before);
+            bytes = rest;
+            if self.head.summed < *at {
+                return;
+            }
+            *sum = Some(self.head.sum);
+        }
+    }
+
     fn took(&mut self, bytes: &[u8]) {
+        self.sum(bytes);
         self.at += bytes.len() as u64;
         self.tail.extend_from_slice(bytes);
         if self.tail.len() > 2 * TAIL {
