@@ -21,6 +21,8 @@ const GRACE: Duration = Duration::from_secs(3);
 pub(super) struct Adrift {
     /// Where it was; the root of the watch if an earlier run knew it.
     path: PathBuf,
+    /// The same before rotation; `None`: nobody knows where it was.
+    pub(super) unrotated: Option<PathBuf>,
     id: PathId,
     pub(super) followed: Followed,
     kept: Option<Kept>,
@@ -39,6 +41,7 @@ impl Adrift {
     fn new(path: &Path, id: PathId, followed: Followed, now: Instant) -> Self {
         Self {
             path: path.to_owned(),
+            unrotated: None,
             id,
             followed,
             kept: None,
@@ -67,7 +70,8 @@ impl Follow {
         let kept = kept.filter(|kept| !cut && holds(&kept.0, &followed).unwrap_or(false));
         let more = kept.is_some();
         let log = self.set_adrift(path_id(path), path, followed, now, sink);
-        self.adrift.push(Adrift { kept, cut, more, ..log });
+        let unrotated = siblings::unrotated(path);
+        self.adrift.push(Adrift { unrotated, kept, cut, more, ..log });
         self.look_at_siblings(path, now, sink, stop);
         self.settle_adrift(now, sink);
     }

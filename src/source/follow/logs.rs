@@ -193,14 +193,20 @@ impl Follow {
         files.chain(self.earlier.values()).chain(self.adrift.iter().map(|log| &log.followed))
     }
 
-    /// Logs that a file may hold: those of related names, and that of its inode.
+    /// Logs that a file may hold: those of related names or of unknown ones, and that of its inode.
     pub(super) fn logs_like(&self, path: &Path, stat: &Stat) -> impl Iterator<Item = &Followed> {
         let (unrotated, stat) = (siblings::unrotated(path), *stat);
+        let of_name = unrotated.clone();
         let files = self.files.values().filter(move |known| {
-            known.followed.stat.is_same_file(&stat) || known.unrotated == unrotated
+            known.followed.stat.is_same_file(&stat) || known.unrotated == of_name
         });
-        let adrift = self.adrift.iter().map(|log| &log.followed);
-        files.map(|known| &known.followed).chain(self.earlier.values()).chain(adrift)
+        let adrift = self.adrift.iter().filter(move |log| {
+            log.followed.stat.is_same_file(&stat)
+                || log.unrotated.is_none()
+                || log.unrotated == unrotated
+        });
+        let files = files.map(|known| &known.followed);
+        files.chain(self.earlier.values()).chain(adrift.map(|log| &log.followed))
     }
 
     /// Waits for a copy that is being made, but not for ever. Answers whether it does.
