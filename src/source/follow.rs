@@ -42,10 +42,12 @@ use walk::Walk;
 
 /// Everything is walked again this often, hints or not.
 pub const WALK_EVERY: Duration = Duration::from_secs(30);
-/// Logs are looked at this often, and missing roots are looked for.
+/// Logs are looked at this often, quiet ones half as often, and missing roots are looked for.
 const TICK: Duration = Duration::from_secs(1);
 /// A new folder is walked a second time after this long: its watch stands by then.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
+/// A log is quiet when it has not changed for so long.
+const QUIET: Duration = Duration::from_secs(10);
 /// A log that is written to all the time is looked at this often at most.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How much of a file is read before others have their turn, in bytes. It is also what is read again
@@ -114,6 +116,8 @@ pub struct Follow {
     adrift: Vec<Adrift>,
     /// Their siblings are being looked at.
     among_siblings: bool,
+    /// Quiet logs were not looked at the last time.
+    skipped: bool,
     /// Large files that were read a moment ago: not again before this time.
     settling: HashMap<PathBuf, Instant>,
     /// Logs that seem to be copies that are being made, since when.
@@ -147,6 +151,10 @@ impl Known {
     fn new(path: &Path, followed: Followed, wanted: bool) -> Self {
         Self { followed, wanted, unrotated: siblings::unrotated(path), kept: None, looked: None }
     }
+
+    fn is_quiet(&self, now: Instant) -> bool {
+        self.looked.is_none_or(|at| now.saturating_duration_since(at) >= QUIET)
+    }
 }
 
 impl Follow {
@@ -166,6 +174,7 @@ impl Follow {
             packed: VecDeque::new(),
             adrift: Vec::new(),
             among_siblings: false,
+            skipped: false,
             settling: HashMap::new(),
             copying: HashMap::new(),
             unreadable: HashMap::new(),
@@ -261,7 +270,13 @@ impl Follow {
             return;
         }
         // What was rotated is looked at where events tell of it, and by walking.
-        let is_live = |(_, known): &(&PathBuf, &Known)| known.wanted || known.kept.is_some();
+        // What is quiet is looked at every other time, as long as events tell of it.
+        let has_hints = self.options.poll.is_none() && self.hints.trouble().is_none();
+        let skips = has_hints && !self.skipped;
+        self.skipped = skips;
+        let is_live = |(_, known): &(&PathBuf, &Known)| {
+            (known.wanted || known.kept.is_some()) && !(skips && known.is_quiet(now))
+        };
         let live = self.files.iter().filter(is_live);
         let changed: Vec<PathBuf> =
             live.filter(|(path, known)| known.has_changed(path)).map(of_path).collect();
