@@ -210,7 +210,8 @@ impl Follow {
 
     /// What is unread of logs that have no name goes with them.
     pub(super) fn give_up_adrift(&mut self, sink: &mut dyn Sink) {
-        for mut log in std::mem::take(&mut self.adrift) {
+        let logs = std::mem::take(&mut self.adrift);
+        for mut log in logs.into_iter().filter(|log| !log.settled) {
             let Some(stat) = log.kept.as_ref().and_then(|kept| reader::stat(&kept.0).ok()) else {
                 continue;
             };
