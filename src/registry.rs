@@ -213,8 +213,8 @@ pub struct Setup {
     pub actor: String,
 }
 
-/// Bytes of the write-ahead log that counts of uses may leave behind.
-const HASTY_BYTES: u64 = 64 * 1024;
+/// Bytes of the write-ahead log that may be left behind.
+const LOG_LEFT_BYTES: u64 = 64 * 1024;
 
 impl Registry {
     /// Makes a new registry in a folder that holds none.
@@ -299,12 +299,18 @@ impl Registry {
     pub fn hasten(&self) -> Result<()> {
         self.connection.pragma_update(None, "synchronous", "normal")?;
         self.connection.busy_timeout(std::time::Duration::from_millis(20))?;
-        // Whoever opens it next reads the whole log: once it is long, the last to close takes it into
-        // the database.
-        let long = folder::log_bytes(&self.folder) > HASTY_BYTES;
-        let late = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        self.connection.set_db_config(late, !long)?;
         Ok(())
+    }
+
+    /// Ends the last use before the process ends: what SQLite would tidy up piece by piece, the
+    /// kernel frees at once. Whoever opens the database next reads the whole write-ahead log, so a
+    /// long one is taken into the database all the same.
+    pub fn leave(self) {
+        let Self { connection, keyring, folder } = self;
+        drop(keyring);
+        if folder::log_bytes(&folder) <= LOG_LEFT_BYTES {
+            std::mem::forget(connection);
+        }
     }
 
     /// Takes more memory, for many changes at once.

@@ -52,7 +52,7 @@ pub(super) fn run(command: cli::Key) -> anyhow::Result<Exit> {
         cli::Key::Show(argument) => show::show(&argument),
         cli::Key::Update(update) => change::update(&update),
         cli::Key::Verify { many, no_count, scope, format } => {
-            show::verify(&mut Session::open(&scope)?, many, !no_count, format.format)
+            show::verify(Session::open(&scope)?, many, !no_count, format.format)
         }
         cli::Key::Lock(argument) => change::lock(&argument, true),
         cli::Key::Unlock(argument) => change::lock(&argument, false),

@@ -31,8 +31,12 @@ impl Tx<'_> {
                     .id,
             ),
         };
-        let mut mapped = self.select("i.os_user = ?1 AND i.deleted_at IS NULL", &os_user)?;
-        let is_mapped = !mapped.is_empty();
+        let is_mapped = self.is_mapped(os_user)?;
+        let mut mapped = if is_mapped {
+            self.select("i.os_user = ?1 AND i.deleted_at IS NULL", &os_user)?
+        } else {
+            Vec::new()
+        };
         mapped.retain(|identity| caller.sees_account(&identity.account_id));
         let identity = match (acts_as, mapped.as_slice()) {
             // Whoever is somebody in one account is nobody in the others.
@@ -71,6 +75,13 @@ impl Tx<'_> {
         caller.grants = identity.grants;
         caller.identity = Some(identity.id);
         Ok(caller)
+    }
+
+    /// Whether a user of this system is anybody here. Most are not, and this is soon asked.
+    fn is_mapped(&self, os_user: &str) -> Result<bool> {
+        let sql = "SELECT EXISTS
+             (SELECT 1 FROM identities WHERE os_user = ?1 AND deleted_at IS NULL)";
+        Ok(self.sql().prepare_cached(sql)?.query_row([os_user], |row| row.get(0))?)
     }
 
     /// Ids of the users below one in the classic hierarchy.

@@ -141,16 +141,13 @@ impl Tx<'_> {
 
     /// The key whose digest this is, in whatever state.
     pub fn key_by_digest(&self, digest: &Digest) -> Result<Option<Key>> {
-        let sql = "SELECT id, digest FROM keys WHERE digest = ?1";
-        let found: Option<(String, Vec<u8>)> = self
+        let sql = format!("SELECT {KEY_COLUMNS}, k.digest FROM {KEY_TABLES} WHERE k.digest = ?1");
+        let found: Option<(Key, Vec<u8>)> = self
             .sql()
-            .prepare_cached(sql)?
-            .query_row([digest.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))
+            .prepare_cached(&sql)?
+            .query_row([digest.as_bytes()], |row| Ok((key_from(row)?, row.get("digest")?)))
             .optional()?;
-        match found {
-            Some((id, stored)) if digest.matches(&stored) => Ok(Some(self.key(&id)?)),
-            _ => Ok(None),
-        }
+        Ok(found.filter(|(_, stored)| digest.matches(stored)).map(|(key, _)| key))
     }
 
     /// The live key that an import source calls so.

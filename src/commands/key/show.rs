@@ -260,14 +260,18 @@ impl Verdict {
 }
 
 pub(super) fn verify(
-    session: &mut Session,
+    mut session: Session,
     many: bool,
     count: bool,
     format: ListFormat,
 ) -> anyhow::Result<Exit> {
-    if many {
-        return verify_many(session, count, format);
-    }
+    let verify = if many { verify_many } else { verify_one };
+    let exit = verify(&mut session, count, format)?;
+    session.registry.leave();
+    Ok(exit)
+}
+
+fn verify_one(session: &mut Session, count: bool, format: ListFormat) -> anyhow::Result<Exit> {
     let Session { registry, caller } = session;
     let secret = from_stdin()?;
     if secret.expose().contains(&b'\n') {
