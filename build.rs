@@ -11,27 +11,56 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// Whether addresses in the program may be packed, so that it starts a fifth faster: glibc can load
-/// that from 2.36 on. Only for the host itself, whose glibc is known.
-fn packs_relocations() -> bool {
+/// Whether the program is built for glibc on Linux, for the machine it is built on.
+fn is_for_this_glibc() -> bool {
     let is = |name: &str, value: &str| env::var(name).is_ok_and(|found| found == value);
     let here = env::var("HOST").ok() == env::var("TARGET").ok();
-    if !here || !is("CARGO_CFG_TARGET_OS", "linux") || !is("CARGO_CFG_TARGET_ENV", "gnu") {
-        return false;
-    }
-    let answer = Command::new("getconf").arg("GNU_LIBC_VERSION").output();
-    let version = answer.ok().and_then(|answer| String::from_utf8(answer.stdout).ok());
-    let numbers = version.as_deref().and_then(|version| version.trim().strip_prefix("glibc "));
+    here && is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu")
+}
+
+fn answer(command: &str, argument: &str) -> Option<String> {
+    let output = Command::new(command).arg(argument).output().ok()?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+}
+
+/// Packs the addresses in the program, so that it starts a fifth faster: glibc can load that from
+/// 2.36 on.
+fn pack_relocations() {
+    let version = answer("getconf", "GNU_LIBC_VERSION");
+    let numbers = version.as_deref().and_then(|version| version.strip_prefix("glibc "));
     let mut numbers = numbers.into_iter().flat_map(|numbers| numbers.split('.'));
     let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok());
-    matches!((next(), next()), (Some(2), Some(minor)) if minor >= 36)
+    if matches!((next(), next()), (Some(2), Some(minor)) if minor >= 36) {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
+}
+
+/// Takes the unwinder into the program where the compiler has it as an archive. The shared library
+/// asks the processor some ten times what it can when it is loaded; on a virtual machine each takes
+/// the hypervisor's time, a twentieth of a start in all.
+fn take_in_unwinder() -> Result<(), Box<dyn Error>> {
+    let archive = answer("cc", "-print-file-name=libgcc_eh.a").map(PathBuf::from);
+    let builtins = answer("cc", "-print-libgcc-file-name").map(PathBuf::from);
+    if let (Some(archive), Some(builtins)) = (archive, builtins)
+        && archive.is_absolute()
+        && builtins.is_absolute()
+    {
+        let dir = PathBuf::from(env::var("OUT_DIR")?).join("unwinder");
+        fs::create_dir_all(&dir)?;
+        // A linker takes a text by a library's name as a list of what to link instead.
+        let list = format!("GROUP ( {} {} )\n", archive.display(), builtins.display());
+        fs::write(dir.join("libgcc_s.so"), list)?;
+        println!("cargo::rustc-link-search=native={}", dir.display());
+    }
+    Ok(())
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=rules");
     println!("cargo::rerun-if-changed=src/rule/file.rs");
-    if packs_relocations() {
-        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    if is_for_this_glibc() {
+        pack_relocations();
+        take_in_unwinder()?;
     }
     let mut files: Vec<PathBuf> = fs::read_dir("rules")?
         .map(|entry| entry.map(|entry| entry.path()))
