@@ -305,6 +305,7 @@ impl Registry {
     /// Ends the last use before the process ends: what SQLite would tidy up piece by piece, the
     /// kernel frees at once. Whoever opens the database next reads the whole write-ahead log, so a
     /// long one is taken into the database all the same.
+    #[expect(clippy::mem_forget, reason = "that is what it is for")]
     pub fn leave(self) {
         let Self { connection, keyring, folder } = self;
         drop(keyring);
