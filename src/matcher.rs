@@ -144,7 +144,7 @@ impl Matcher {
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
             words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
-            prefixes: Prefixes::new(prefixes, false),
+            prefixes: Prefixes::of_keys(prefixes),
             owners,
             narrow,
             wide,

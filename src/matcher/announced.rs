@@ -6,7 +6,7 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use super::prefixes::{Prefix, Prefixes};
+use super::prefixes::Prefixes;
 use super::runs::{self, Marks, Width};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
@@ -177,9 +177,9 @@ impl Announced {
         let [words, ids] = all.map(|mut texts| {
             texts.sort_unstable();
             texts.dedup();
-            texts.into_iter().map(|text| Prefix { text, anywhere: true }).collect()
+            texts
         });
-        [Prefixes::new(words, true), Prefixes::new(ids, false)]
+        [Prefixes::of_words(words, true), Prefixes::of_words(ids, false)]
     }
 
     fn may_be_id(&self, text: &[u8]) -> bool {
@@ -200,11 +200,10 @@ impl Announced {
             let words: Vec<(&str, Owner)> =
                 words.map(|(word, owner)| (word.as_str(), owner.clone())).collect();
             let (texts, owners) = super::grouped(&words);
-            let anywhere = |text| Prefix { text, anywhere: true };
             Look {
                 before: members.iter().map(|member| member.before).max().unwrap_or_default(),
                 after: members.iter().map(|member| member.after).max().unwrap_or_default(),
-                words: Prefixes::new(texts.into_iter().map(anywhere).collect(), true),
+                words: Prefixes::of_words(texts, true),
                 owners,
             }
         };

@@ -1,11 +1,12 @@
 //! Prefixes of keys, looked for only at places from which a run of key characters goes on.
 //!
 //! The run finder has looked at four bytes of each place already ([`Firsts`]). Of what it lets pass
-//! (one place in twenty of random text), three bytes are hashed into a bitmap; what that lets pass
+//! (one place in sixty of random text), three bytes are hashed into a bitmap; what that lets pass
 //! (one in some hundreds) is asked of the aho-corasick automaton, anchored there.
 
 use super::runs::{FIRST, Firsts, SETS};
 use crate::rule::is_wide_byte;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
@@ -27,14 +28,14 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(prefixes: &[Prefix], any_case: bool) -> Self {
+    fn new(prefixes: &[String], any_case: bool) -> Self {
         let fold = if any_case { 0x2020_2020 } else { 0 };
         // The fourth byte counts where all have one.
-        let all_have = prefixes.iter().all(|prefix| prefix.text.len() > 3);
+        let all_have = prefixes.iter().all(|prefix| prefix.len() > 3);
         let shift = if all_have { 0 } else { u8::BITS };
         let mut gate = Self { bits: Box::new([0; BITS / 64]), fold, shift };
         for prefix in prefixes {
-            match *prefix.text.as_bytes() {
+            match *prefix.as_bytes() {
                 [] => {}
                 [a] => member().for_each(|b| member().for_each(|c| gate.add([a, b, c, 0]))),
                 [a, b] => member().for_each(|c| gate.add([a, b, c, 0])),
@@ -73,10 +74,10 @@ impl Gate {
 }
 
 /// By position: which low halves a set of prefixes has there, and which high halves.
-type Halves = [(u16, u16); FIRST];
+type Set = [(u16, u16); FIRST];
 
 /// How many of the key characters pass each position, and so, multiplied, how much of random text.
-fn passing(halves: &Halves, alphabet: &[u16; 8]) -> u32 {
+fn passing(halves: &Set, alphabet: &[u16; 8]) -> u32 {
     let share = |(lows, highs): &(u16, u16)| -> u32 {
         let rows = alphabet.iter().enumerate().filter(|(high, _)| highs >> high & 1 == 1);
         rows.map(|(_, row)| (row & lows).count_ones()).sum()
@@ -84,16 +85,16 @@ fn passing(halves: &Halves, alphabet: &[u16; 8]) -> u32 {
     halves.iter().map(share).product()
 }
 
-/// Divides prefixes into sets, each next one to where it lets the fewest places more pass. Those
-/// that count only where a word begins have sets of their own.
-fn firsts(prefixes: &[Prefix], any_case: bool) -> Firsts {
+/// Divides prefixes into sets, each next one to where it lets the fewest places more pass, among
+/// those that are given with it.
+fn firsts(prefixes: &[(&str, Range<usize>)], any_case: bool) -> Firsts {
     // By high half: the low halves of key characters.
     let alphabet: [u16; 8] = std::array::from_fn(|high| {
         (0..16)
             .filter(|low| u8::try_from(high << 4 | low).is_ok_and(is_wide_byte))
             .fold(0, |lows, low| lows | 1 << low)
     });
-    let with = |mut halves: Halves, first: &[u8]| {
+    let with = |mut halves: Set, first: &[u8]| {
         for (at, (lows, highs)) in halves.iter_mut().enumerate() {
             match first.get(at) {
                 Some(byte) => {
@@ -108,24 +109,15 @@ fn firsts(prefixes: &[Prefix], any_case: bool) -> Firsts {
         }
         halves
     };
-    let first =
-        |prefix: &Prefix| (prefix.anywhere, prefix.text.bytes().take(FIRST).collect::<Vec<u8>>());
-    let mut beginnings: Vec<(bool, Vec<u8>)> = prefixes.iter().map(first).collect();
+    let first = |(text, among): &(&str, Range<usize>)| {
+        (among.start, among.end, text.bytes().take(FIRST).collect::<Vec<u8>>())
+    };
+    let mut beginnings: Vec<_> = prefixes.iter().map(first).collect();
     beginnings.sort_unstable();
     beginnings.dedup();
-    let some_anywhere = beginnings.last().is_some_and(|(anywhere, _)| *anywhere);
-    let of_words = if !some_anywhere {
-        SETS
-    } else if beginnings.first().is_some_and(|(anywhere, _)| *anywhere) {
-        0
-    } else {
-        SETS_OF_WORDS
-    };
-    let mut sets = [(Halves::default(), 0); SETS];
-    for (anywhere, first) in beginnings {
-        let (words, others) = sets.split_at_mut(of_words);
-        let sets = if anywhere { others } else { words };
-        let grown = sets.iter_mut().map(|set| {
+    let mut sets = [(Set::default(), 0); 2 * SETS];
+    for (start, end, first) in beginnings {
+        let grown = sets.get_mut(start..end).into_iter().flatten().map(|set| {
             let halves = with(set.0, &first);
             let cost = passing(&halves, &alphabet);
             (cost - set.1, (halves, cost), set)
@@ -134,23 +126,21 @@ fn firsts(prefixes: &[Prefix], any_case: bool) -> Firsts {
             *set = grown;
         }
     }
-    let mut firsts =
-        Firsts::new(u8::MAX.checked_shl(u32::try_from(of_words).unwrap_or(0)).unwrap_or(0));
-    for (bit, (set, _)) in sets.iter().enumerate() {
-        for (position, (lows, highs)) in set.iter().enumerate() {
-            for (tables, halves) in [(&mut firsts.low, lows), (&mut firsts.high, highs)] {
-                let entries = tables.get_mut(position).into_iter().flatten().enumerate();
-                for (_, entry) in entries.filter(|(half, _)| halves >> half & 1 == 1) {
-                    *entry |= 1 << bit;
+    let mut firsts = Firsts::new();
+    for (table, sets) in firsts.tables.iter_mut().zip(sets.as_chunks::<SETS>().0) {
+        for (bit, (set, _)) in sets.iter().enumerate() {
+            for (position, (lows, highs)) in table.iter_mut().zip(set) {
+                for (entries, halves) in [(&mut position.low, lows), (&mut position.high, highs)] {
+                    let entries = entries.iter_mut().enumerate();
+                    for (_, entry) in entries.filter(|(half, _)| halves >> half & 1 == 1) {
+                        *entry |= 1 << bit;
+                    }
                 }
             }
         }
     }
     firsts
 }
-
-/// Of the eight sets, those of prefixes that count only where a word begins, if there are others.
-const SETS_OF_WORDS: usize = 3;
 
 /// The beginning of keys.
 #[derive(Clone, Debug)]
@@ -160,12 +150,12 @@ pub(super) struct Prefix {
     pub(super) anywhere: bool,
 }
 
-/// All prefixes of rules that are looked for in runs.
+/// Texts that are looked for together.
 pub(super) struct Prefixes {
     /// For the run finder.
     pub(super) firsts: Firsts,
     gate: Gate,
-    prefixes: Vec<Prefix>,
+    prefixes: Vec<String>,
     any_case: bool,
     longest: usize,
     /// Made when first asked: most files have nothing that gets here. `None`: too large to make.
@@ -173,12 +163,25 @@ pub(super) struct Prefixes {
 }
 
 impl Prefixes {
-    /// The index of a prefix is that in `prefixes`. `any_case`: capitals and small letters alike.
-    pub(super) fn new(prefixes: Vec<Prefix>, any_case: bool) -> Self {
+    /// For [`super::runs::each`]. The index of a prefix is that in `prefixes`.
+    pub(super) fn of_keys(prefixes: Vec<Prefix>) -> Self {
+        let sets = |anywhere| if anywhere { 0..SETS } else { SETS..2 * SETS };
+        let all: Vec<_> = prefixes.iter().map(|p| (&*p.text, sets(p.anywhere))).collect();
+        let firsts = firsts(&all, false);
+        Self::new(firsts, prefixes.into_iter().map(|prefix| prefix.text).collect(), false)
+    }
+
+    /// For [`super::runs::each_first`]. `any_case`: capitals and small letters alike.
+    pub(super) fn of_words(words: Vec<String>, any_case: bool) -> Self {
+        let all: Vec<_> = words.iter().map(|word| (&**word, 0..2 * SETS)).collect();
+        Self::new(firsts(&all, any_case), words, any_case)
+    }
+
+    fn new(firsts: Firsts, prefixes: Vec<String>, any_case: bool) -> Self {
         Self {
-            firsts: firsts(&prefixes, any_case),
+            firsts,
             gate: Gate::new(&prefixes, any_case),
-            longest: prefixes.iter().map(|prefix| prefix.text.len()).max().unwrap_or_default(),
+            longest: prefixes.iter().map(String::len).max().unwrap_or_default(),
             prefixes,
             any_case,
             automaton: OnceLock::new(),
@@ -196,7 +199,7 @@ impl Prefixes {
                 .match_kind(MatchKind::LeftmostLongest)
                 .prefilter(false)
                 .ascii_case_insensitive(self.any_case)
-                .build(self.prefixes.iter().map(|prefix| &prefix.text))
+                .build(&self.prefixes)
                 .ok()
         });
         match automaton {
@@ -213,8 +216,8 @@ impl Prefixes {
             Some(here) if self.any_case => here.eq_ignore_ascii_case(prefix.as_bytes()),
             here => here == Some(prefix.as_bytes()),
         };
-        let standing = self.prefixes.iter().enumerate().filter(|(_, prefix)| stands(&prefix.text));
-        standing.max_by_key(|(_, prefix)| prefix.text.len()).map(|(index, _)| index)
+        let standing = self.prefixes.iter().enumerate().filter(|(_, prefix)| stands(prefix));
+        standing.max_by_key(|(_, prefix)| prefix.len()).map(|(index, _)| index)
     }
 
     /// Of the places `bits` of the 64 from `at` on, calls with those at which a prefix stands, and
@@ -253,11 +256,7 @@ mod tests {
             let bits = if text.len() < 64 { bits & ((1 << (text.len() - 2)) - 1) } else { bits };
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
-            let texts = prefixes.iter().cloned();
-            let ours = Prefixes::new(
-                texts.map(|text| Prefix { text, anywhere: true }).collect(),
-                false,
-            );
+            let ours = Prefixes::of_words(prefixes.to_vec(), false);
             ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
             let naive = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)

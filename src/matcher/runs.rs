@@ -116,28 +116,36 @@ impl Classes {
 
 /// Bytes at the start of a prefix that are looked at.
 pub(super) const FIRST: usize = 4;
-/// Sets that prefixes are divided into: a bit each.
+/// Sets in one of the tables: a bit each.
 pub(super) const SETS: usize = 8;
 
 /// The first bytes of prefixes, in eight sets: a place passes if, for one of the sets, each of its
 /// four bytes has a low half and a high half that a prefix of the set has there.
+pub(super) type Sets = [Halves; FIRST];
+
+/// What one byte of a place says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Halves {
+    /// By low half of the byte: the sets.
+    pub(super) low: [u8; 16],
+    /// By high half.
+    pub(super) high: [u8; 16],
+}
+
+/// The first bytes of prefixes.
 pub(super) struct Firsts {
-    /// By position and low half of the byte: the sets.
-    pub(super) low: [[u8; 16]; FIRST],
-    /// By position and high half.
-    pub(super) high: [[u8; 16]; FIRST],
-    /// The sets whose prefixes count anywhere; those of the others only where a word may begin.
-    pub(super) anywhere: u8,
+    /// Of prefixes that count anywhere, and of those that count only where a word may begin.
+    pub(super) tables: [Sets; 2],
     /// See [`word_bytes`].
     words: Classes,
 }
 
 impl Firsts {
     /// In which no prefix is yet.
-    pub(super) fn new(anywhere: u8) -> Self {
+    pub(super) fn new() -> Self {
         let words =
             Classes::new(word_bytes, |byte| word_bytes(byte) || matches!(byte, b'\\' | b'%'));
-        Self { low: [[0; 16]; FIRST], high: [[0; 16]; FIRST], anywhere, words }
+        Self { tables: [Sets::default(); 2], words }
     }
 }
 
@@ -163,20 +171,18 @@ fn word_starts([before, now]: [[u64; 2]; 2]) -> u64 {
 /// The bytes of a block, and those that its last place needs.
 type Window = [u8; BLOCK + FIRST - 1];
 
-/// The places of a block that pass: by any of the sets, and by those that count anywhere.
+/// The places of a block that pass, by either table.
 fn portable_firsts(window: &Window, firsts: &Firsts) -> [u64; 2] {
-    window.array_windows::<FIRST>().rev().fold([0, 0], |bits, bytes| {
-        let sets = bytes.iter().zip(firsts.low.iter().zip(&firsts.high)).fold(
-            u8::MAX,
-            |sets, (byte, (low, high))| {
-                let half = |table: &[u8; 16], half: u8| {
-                    table.get(usize::from(half)).copied().unwrap_or_default()
-                };
-                sets & half(low, byte & 15) & half(high, byte >> 4)
-            },
-        );
-        let [any, anywhere] = bits;
-        [any << 1 | u64::from(sets != 0), anywhere << 1 | u64::from(sets & firsts.anywhere != 0)]
+    let half = |table: &[u8; 16], half: u8| table.get(usize::from(half)).copied();
+    firsts.tables.each_ref().map(|table| {
+        window.array_windows::<FIRST>().rev().fold(0, |bits, bytes| {
+            let sets =
+                bytes.iter().zip(table).fold(u8::MAX, |sets, (byte, Halves { low, high })| {
+                    let [low, high] = [half(low, byte & 15), half(high, byte >> 4)];
+                    sets & low.unwrap_or_default() & high.unwrap_or_default()
+                });
+            bits << 1 | u64::from(sets != 0)
+        })
     })
 }
 
@@ -242,7 +248,7 @@ pub(super) fn each<F: Found>(
     portable_blocks(text, places, tables, wanted, found);
 }
 
-/// Calls with the places of `range` that pass by any of the sets, a bit each, 64 at a time.
+/// Calls with the places of `range` that pass by either table, a bit each, 64 at a time.
 pub(super) fn each_first(
     text: &[u8],
     range: Range<usize>,
@@ -276,7 +282,8 @@ fn firsts_of(
 ) {
     for at in range.clone().step_by(BLOCK) {
         let rest = text.get(at..).unwrap_or_default();
-        let [passed, _] = rest.first_chunk().map_or_else(|| pass(&padded(rest)), &pass);
+        let [one, other] = rest.first_chunk().map_or_else(|| pass(&padded(rest)), &pass);
+        let passed = one | other;
         let within = u64::MAX >> (BLOCK - (range.end - at).min(BLOCK));
         if passed & within != 0 {
             found(at, passed & within);

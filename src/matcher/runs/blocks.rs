@@ -92,10 +92,10 @@ fn prefixes(
     pass: &impl Fn(&Window) -> [u64; 2],
 ) -> u64 {
     let (before, rest) = text.split_at_checked(at).unwrap_or_default();
-    let [any, anywhere] = rest.first_chunk().map_or_else(|| pass(&padded(rest)), pass);
+    let [anywhere, begun] = rest.first_chunk().map_or_else(|| pass(&padded(rest)), pass);
     let now = rest.first_chunk().map_or_else(|| words(&padded(rest)), words);
     let before = before.last_chunk().map_or_else(|| words(&padded_left(before)), words);
-    anywhere | any & word_starts([before, now])
+    anywhere | begun & word_starts([before, now])
 }
 
 /// So many bytes in a row: five steps AND a bitmap with itself, each shifted by as many as are known

@@ -30,29 +30,29 @@ impl Found for Seen {
     }
 }
 
-/// `ab`, `abc_`, `k+` and `xyz.` in three sets, of which the last counts anywhere.
+/// `ab`, `abc_` and `k+`, which count where a word begins, and `xyz.`, which counts anywhere.
 fn firsts() -> Firsts {
-    let mut firsts = Firsts::new(1 << 7);
-    for (set, prefix) in [(0, "ab"), (0, "abc_"), (3, "k+"), (7, "xyz.")] {
+    let mut firsts = Firsts::new();
+    for (table, set, prefix) in [(1, 0, "ab"), (1, 0, "abc_"), (1, 3, "k+"), (0, 7, "xyz.")] {
         for at in 0..FIRST {
             let bytes = match prefix.as_bytes().get(at) {
                 Some(byte) => *byte..=*byte,
                 None => 0..=127,
             };
             for byte in bytes {
-                firsts.low[at][usize::from(byte & 15)] |= 1 << set;
-                firsts.high[at][usize::from(byte >> 4)] |= 1 << set;
+                firsts.tables[table][at].low[usize::from(byte & 15)] |= 1 << set;
+                firsts.tables[table][at].high[usize::from(byte >> 4)] |= 1 << set;
             }
         }
     }
     firsts
 }
 
-/// By which sets a place passes.
-fn sets(text: &[u8], at: usize, firsts: &Firsts) -> u8 {
-    let sets = (0..FIRST).map(|position| {
+/// By which sets of a table a place passes.
+fn sets(text: &[u8], at: usize, table: &Sets) -> u8 {
+    let sets = table.iter().enumerate().map(|(position, halves)| {
         let byte = text.get(at + position).copied().unwrap_or_default();
-        firsts.low[position][usize::from(byte & 15)] & firsts.high[position][usize::from(byte >> 4)]
+        halves.low[usize::from(byte & 15)] & halves.high[usize::from(byte >> 4)]
     });
     sets.fold(u8::MAX, |all, sets| all & sets)
 }
@@ -66,8 +66,8 @@ fn begins(text: &[u8], at: usize) -> bool {
 
 /// Whether a place passes.
 fn passes(text: &[u8], at: usize, firsts: &Firsts) -> bool {
-    let wanted = if begins(text, at) { u8::MAX } else { firsts.anywhere };
-    sets(text, at, firsts) & wanted != 0
+    let [anywhere, begun] = firsts.tables.each_ref().map(|table| sets(text, at, table) != 0);
+    anywhere || begun && begins(text, at)
 }
 
 /// A byte at a time.
@@ -144,14 +144,14 @@ fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
     each_first(text, places.clone(), &firsts(), &mut |at, bits| {
         firsts_alone.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
     });
-    let expected: Vec<usize> =
-        places.clone().filter(|at| sets(text, *at, &firsts()) != 0).collect();
+    let firsts_here = |at: &usize| firsts().tables.iter().any(|table| sets(text, *at, table) != 0);
+    let expected: Vec<usize> = places.clone().filter(firsts_here).collect();
     assert_eq!(firsts_alone, expected);
     // Some prefixes, and any.
     let ascii = std::array::from_fn(|half| u8::from(half < 8));
-    let any =
-        |anywhere| Firsts { low: [[1; 16]; FIRST], high: [ascii; FIRST], ..Firsts::new(anywhere) };
-    for firsts in [firsts(), any(0), any(1)] {
+    let any = [Halves { low: [1; 16], high: ascii }; FIRST];
+    let with = |tables| Firsts { tables, ..Firsts::new() };
+    for firsts in [firsts(), with([Sets::default(), any]), with([any, Sets::default()])] {
         let expected = naive(text, places.clone(), &firsts, wanted);
         for (name, each) in all() {
             let mut seen = Seen { whole: wanted.1, ..Seen::default() };

@@ -13,7 +13,7 @@ use std::arch::x86_64::{
 use std::ops::Range;
 
 use super::blocks::{BATCH, Row};
-use super::{BLOCK, Classes, FIRST, Firsts, Found, Lengths, Window, blocks, firsts_of};
+use super::{BLOCK, Classes, FIRST, Firsts, Found, Halves, Lengths, Window, blocks, firsts_of};
 
 fn load(half: &[u8; 16]) -> __m128i {
     // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
@@ -107,46 +107,50 @@ fn bits256(halves: [__m256i; 2]) -> u64 {
 }
 
 /// [`Firsts`], each table twice in a register.
-struct Firsts256 {
-    lows: [__m256i; FIRST],
-    highs: [__m256i; FIRST],
-    anywhere: __m256i,
-}
+struct Firsts256([[(__m256i, __m256i); FIRST]; 2]);
 
 impl Firsts256 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn of(firsts: &Firsts) -> Self {
-        Self {
-            lows: firsts.low.map(|table| _mm256_broadcastsi128_si256(load(&table))),
-            highs: firsts.high.map(|table| _mm256_broadcastsi128_si256(load(&table))),
-            anywhere: _mm256_set1_epi8(firsts.anywhere.cast_signed()),
-        }
+        let twice = |table: &[u8; 16]| _mm256_broadcastsi128_si256(load(table));
+        Self(halves(firsts, twice))
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
     fn pass(&self, window: &Window) -> [u64; 2] {
         let nibble = _mm256_set1_epi8(15);
-        let half = |from: usize| -> __m256i {
-            let mut sets = _mm256_set1_epi8(-1);
-            for (position, (low, high)) in self.lows.iter().zip(&self.highs).enumerate() {
+        let half = |from: usize| {
+            let mut sets = [_mm256_set1_epi8(-1); 2];
+            for position in 0..FIRST {
                 // SAFETY: 32 bytes from the byte `from` (0 or 32) + `position` (0 to 3) of the
                 // 67 bytes of the window.
                 let bytes = unsafe {
                     _mm256_loadu_si256(window.as_ptr().add(from + position).cast::<__m256i>())
                 };
-                // A byte of 0x80 or more is in no prefix: 0, whatever its low half.
-                let by_low = _mm256_shuffle_epi8(*low, bytes);
                 let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-                let by_high = _mm256_shuffle_epi8(*high, upper);
-                sets = _mm256_and_si256(sets, _mm256_and_si256(by_low, by_high));
+                for (sets, tables) in sets.iter_mut().zip(&self.0) {
+                    let Some((low, high)) = tables.get(position) else { continue };
+                    // A byte of 0x80 or more is in no prefix: 0, whatever its low half.
+                    let by_low = _mm256_shuffle_epi8(*low, bytes);
+                    let by_high = _mm256_shuffle_epi8(*high, upper);
+                    *sets = _mm256_and_si256(*sets, _mm256_and_si256(by_low, by_high));
+                }
             }
             sets
         };
-        let sets = [half(0), half(32)];
-        [bits256(sets), bits256(sets.map(|sets| _mm256_and_si256(sets, self.anywhere)))]
+        let ([first, begun], [second, later]) = (half(0), half(32));
+        [bits256([first, second]), bits256([begun, later])]
     }
+}
+
+/// Each table of [`Firsts`] as a register, low halves and high ones.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+fn halves<R>(firsts: &Firsts, register: impl Fn(&[u8; 16]) -> R) -> [[(R, R); FIRST]; 2] {
+    let both = |Halves { low, high }: &Halves| (register(low), register(high));
+    firsts.tables.each_ref().map(|table| table.each_ref().map(both))
 }
 
 /// [`super::each_first`].
@@ -174,37 +178,33 @@ pub(super) fn each_first_avx512(
 }
 
 /// [`Firsts`], each table four times in a register.
-struct Firsts512 {
-    lows: [__m512i; FIRST],
-    highs: [__m512i; FIRST],
-    anywhere: __m512i,
-}
+struct Firsts512([[(__m512i, __m512i); FIRST]; 2]);
 
 impl Firsts512 {
     #[target_feature(enable = "avx512bw,avx2")]
     #[inline]
     fn of(firsts: &Firsts) -> Self {
-        Self {
-            lows: firsts.low.map(|table| _mm512_broadcast_i32x4(load(&table))),
-            highs: firsts.high.map(|table| _mm512_broadcast_i32x4(load(&table))),
-            anywhere: _mm512_set1_epi8(firsts.anywhere.cast_signed()),
-        }
+        let four_times = |table: &[u8; 16]| _mm512_broadcast_i32x4(load(table));
+        Self(halves(firsts, four_times))
     }
 
     #[target_feature(enable = "avx512bw,avx2")]
     #[inline]
     fn pass(&self, window: &Window) -> [u64; 2] {
         let nibble = _mm512_set1_epi8(15);
-        let mut sets = _mm512_set1_epi8(-1);
-        for (position, (low, high)) in self.lows.iter().zip(&self.highs).enumerate() {
+        let mut sets = [_mm512_set1_epi8(-1); 2];
+        for position in 0..FIRST {
             // SAFETY: 64 bytes from the byte `position` (0 to 3) of the 67 bytes of the window.
             let bytes = unsafe { _mm512_loadu_si512(window.as_ptr().add(position).cast()) };
-            let by_low = _mm512_shuffle_epi8(*low, bytes);
             let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
-            let by_high = _mm512_shuffle_epi8(*high, upper);
-            sets = _mm512_and_si512(sets, _mm512_and_si512(by_low, by_high));
+            for (sets, tables) in sets.iter_mut().zip(&self.0) {
+                let Some((low, high)) = tables.get(position) else { continue };
+                let by_low = _mm512_shuffle_epi8(*low, bytes);
+                let by_high = _mm512_shuffle_epi8(*high, upper);
+                *sets = _mm512_and_si512(*sets, _mm512_and_si512(by_low, by_high));
+            }
         }
-        [_mm512_test_epi8_mask(sets, sets), _mm512_test_epi8_mask(sets, self.anywhere)]
+        sets.map(|sets| _mm512_test_epi8_mask(sets, sets))
     }
 }
 
@@ -312,23 +312,26 @@ pub(super) fn each_ssse3<F: Found>(
     let (of_letters, of_digits) =
         (bitmaps(classes, classes.letters), bitmaps(classes, classes.digits));
     let letters = |block: &[u8; BLOCK]| [of_letters(block)[0], of_digits(block)[0]];
-    let (lows, highs) = (firsts.low.map(|t| load(&t)), firsts.high.map(|t| load(&t)));
-    let anywhere = _mm_set1_epi8(firsts.anywhere.cast_signed());
+    let tables = halves(firsts, load);
     let pass = |window: &Window| {
-        (0..BLOCK).step_by(16).rev().fold([0, 0], |[any, some], from| {
-            let mut sets = _mm_set1_epi8(-1);
-            for (position, (low, high)) in lows.iter().zip(&highs).enumerate() {
+        (0..BLOCK).step_by(16).rev().fold([0, 0], |[anywhere, begun], from| {
+            let mut sets = [_mm_set1_epi8(-1); 2];
+            for position in 0..FIRST {
                 // SAFETY: 16 bytes from the byte `from` (at most 48) + `position` (0 to 3) of
                 // the 67 bytes of the window.
                 let bytes = unsafe {
                     _mm_loadu_si128(window.as_ptr().add(from + position).cast::<__m128i>())
                 };
-                let by_low = _mm_shuffle_epi8(*low, bytes);
                 let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
-                let by_high = _mm_shuffle_epi8(*high, upper);
-                sets = _mm_and_si128(sets, _mm_and_si128(by_low, by_high));
+                for (sets, tables) in sets.iter_mut().zip(&tables) {
+                    let Some((low, high)) = tables.get(position) else { continue };
+                    let by_low = _mm_shuffle_epi8(*low, bytes);
+                    let by_high = _mm_shuffle_epi8(*high, upper);
+                    *sets = _mm_and_si128(*sets, _mm_and_si128(by_low, by_high));
+                }
             }
-            [any << 16 | others(sets), some << 16 | others(_mm_and_si128(sets, anywhere))]
+            let [here, words] = sets.map(others);
+            [anywhere << 16 | here, begun << 16 | words]
         })
     };
     let words = bitmaps(&firsts.words, firsts.words.narrow);
