@@ -239,10 +239,7 @@ impl Registry {
     pub fn open(dir: &Path) -> Result<Self> {
         let keyring = folder::open(dir)?;
         let path = folder::database(dir);
-        // Looked at before SQLite is: it would write into an empty file.
-        if folder::is_empty(&path)? {
-            return Err(RegistryError::Empty(path));
-        }
+        refuse_cut_short(dir, &path)?;
         let mut connection = sqlite::open(&path)?;
         if sqlite::is_empty(&connection)? {
             return Err(RegistryError::Empty(path));
@@ -319,6 +316,24 @@ impl Registry {
         self.connection.pragma_update(None, "cache_size", -256 * 1024)?;
         self.connection.pragma_update(None, "wal_autocheckpoint", 64 * 1024)?;
         Ok(())
+    }
+}
+
+/// Refuses a database whose end is missing, unless that is in the log still: whoever takes the log
+/// in writes the first page first, and may have been killed, or be at it.
+fn refuse_cut_short(dir: &Path, path: &Path) -> Result<()> {
+    if folder::missing_bytes(path)? == 0 {
+        return Ok(());
+    }
+    if folder::log_bytes(dir) > 0 && !sqlite::take_in_log(&sqlite::open(path)?)? {
+        return Ok(());
+    }
+    match folder::missing_bytes(path)? {
+        0 => Ok(()),
+        missing => Err(RegistryError::Damaged(format!(
+            "the last {missing} bytes of {} are missing",
+            path.display()
+        ))),
     }
 }
 

@@ -80,6 +80,8 @@ pub enum Fault {
     },
     /// The row is not what was written, or not where it was written.
     Changed(i64),
+    /// Nothing is left of it.
+    Emptied,
     /// The log ends before a head that was kept elsewhere.
     CutOff(Head),
     /// At the place of a head that was kept elsewhere stands another row.
@@ -95,6 +97,9 @@ impl std::fmt::Display for Fault {
             Self::Changed(seq) => {
                 write!(f, "audit log: row {seq} was changed or moved, or the row before it was")
             }
+            Self::Emptied => f.write_str(
+                "audit log: emptied; its first row was written when the registry was made",
+            ),
             Self::CutOff(head) => {
                 write!(f, "audit log: cut off; there was a row {}, and it is gone", head.seq)
             }
@@ -257,6 +262,9 @@ impl Tx<'_> {
             if verified.faults.len() >= FAULTS_MAX {
                 return Ok(verified);
             }
+        }
+        if verified.rows == 0 {
+            verified.faults.push(Fault::Emptied);
         }
         verified.faults.extend(waiting.into_iter().rev().cloned().map(Fault::CutOff));
         Ok(verified)

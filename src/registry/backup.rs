@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{Registry, RegistryError, Result, audit, folder};
+use super::{Registry, RegistryError, Result, audit, folder, sqlite};
 
 /// Writes a copy of one state of the database into a new file of mode 0600, checks the copy, and
 /// gives it its name only then: a file of that name is a whole copy. Writers are not held up.
@@ -70,6 +70,7 @@ impl Registry {
     /// Everything that is wrong with the registry, in words; empty: nothing is.
     pub fn check(&mut self) -> Result<Vec<String>> {
         let mut found = problems(&self.connection, "integrity_check")?;
+        found.extend(sqlite::changed_schema(&self.connection)?);
         found.iter_mut().for_each(|line| *line = format!("database: {line}"));
         for file in folder::loose(&self.folder) {
             found.push(file.to_string());

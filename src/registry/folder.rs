@@ -100,15 +100,39 @@ pub(super) fn replace_pepper(dir: &Path, keyring: &Keyring) -> Result<()> {
     sync_folder(dir)
 }
 
-/// Whether nothing is in a file.
-pub(super) fn is_empty(path: &Path) -> Result<bool> {
-    let meta = fs::metadata(path).map_err(|source| RegistryError::File {
-        doing: "look at",
-        path: path.to_owned(),
-        source,
-    })?;
-    Ok(meta.len() == 0)
+/// First bytes of every SQLite database.
+const MAGIC: &[u8] = b"SQLite format 3\0";
+
+/// Bytes that are missing at the end of a database file, by what its header says. Read before SQLite
+/// opens it, which takes a file that is cut short for a smaller database, and writes into it.
+/// Source: the database header of SQLite's file format.
+pub(super) fn missing_bytes(path: &Path) -> Result<u64> {
+    let failed = |source| RegistryError::File { doing: "read", path: path.to_owned(), source };
+    let file = File::open(path).map_err(failed)?;
+    let len = file.metadata().map_err(failed)?.len();
+    if len == 0 {
+        return Err(RegistryError::Empty(path.to_owned()));
+    }
+    let mut header = Vec::with_capacity(HEADER);
+    file.take(HEADER as u64).read_to_end(&mut header).map_err(failed)?;
+    if header.len() < HEADER || !header.starts_with(MAGIC) {
+        return Err(RegistryError::Damaged(format!("{} is no database", path.display())));
+    }
+    let number = |at: usize| {
+        let bytes = header.get(at..).and_then(|rest| rest.first_chunk());
+        bytes.copied().map_or(0, u32::from_be_bytes)
+    };
+    let page_bytes = match number(16) >> 16 {
+        1 => 65_536,
+        bytes => u64::from(bytes),
+    };
+    // The count of pages holds if it was written at the last change.
+    let pages = if number(24) == number(92) { u64::from(number(28)) } else { 0 };
+    Ok((pages * page_bytes).saturating_sub(len))
 }
+
+/// Length of a database's header, in bytes.
+const HEADER: usize = 100;
 
 /// Everything in the folder that others can reach.
 pub(super) fn loose(dir: &Path) -> Vec<RegistryError> {

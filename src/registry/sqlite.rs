@@ -1,5 +1,6 @@
 //! The database file: how it is opened, and its schema.
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,35 @@ fn steps() -> Vec<M<'static>> {
 
 fn version(connection: &Connection) -> Result<i64> {
     Ok(connection.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Takes what the write-ahead log holds into the database. `false`: others read or write, and some
+/// of it had to be left.
+pub(super) fn take_in_log(connection: &Connection) -> Result<bool> {
+    let answer = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let (busy, pages, taken): (bool, i64, i64) =
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], answer)?;
+    Ok(!busy && pages == taken)
+}
+
+/// By kind and name: the text of everything in the schema.
+fn schema(connection: &Connection) -> Result<BTreeMap<(String, String), String>> {
+    let sql = "SELECT type, name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite_%'";
+    let mut statement = connection.prepare(sql)?;
+    let rows = statement.query_map([], |row| Ok(((row.get(0)?, row.get(1)?), row.get(2)?)))?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// What of the schema is not as this version makes it, in words.
+pub(super) fn changed_schema(connection: &Connection) -> Result<Vec<String>> {
+    let mut fresh = Connection::open_in_memory()?;
+    Migrations::new(steps()).to_latest(&mut fresh)?;
+    let (wanted, found) = (schema(&fresh)?, schema(connection)?);
+    let missing = wanted.iter().filter(|(name, _)| !found.contains_key(*name));
+    let missing = missing.map(|((kind, name), _)| format!("the {kind} {name} is missing"));
+    let other = found.iter().filter(|(name, sql)| wanted.get(*name) != Some(*sql));
+    let other = other.map(|((kind, name), _)| format!("the {kind} {name} is not leakwarden's"));
+    Ok(missing.chain(other).collect())
 }
 
 /// Whether there is no schema at all: only `init` makes one.

@@ -30,6 +30,7 @@ fn changed_missing_and_reordered_rows_are_found() {
         ("UPDATE audit SET reason = 'because' WHERE seq = 5", "row 5 was changed"),
         ("DELETE FROM audit WHERE seq = 4", "row 4 is missing"),
         ("DELETE FROM audit WHERE seq < 3", "row 1 is missing"),
+        ("DELETE FROM audit", "emptied"),
         (
             "UPDATE audit SET seq = 99 WHERE seq = 4; UPDATE audit SET seq = 4 WHERE seq = 5;
              UPDATE audit SET seq = 5 WHERE seq = 99",
@@ -47,6 +48,7 @@ fn changed_missing_and_reordered_rows_are_found() {
         assert!(answer.out.contains("NOT whole"), "{}", answer.out);
         let answer = world.run(&["registry", "check"]).expect(1);
         assert!(answer.out.contains(fault), "{sql}: {}", answer.out);
+        assert!(answer.out.contains("the trigger audit_is_append_only_d is missing"));
         let json = world.run(&["audit", "verify", "--format", "json"]).expect(1).json();
         assert_eq!(json["whole"], false);
     }

@@ -203,6 +203,9 @@ fn what_is_no_whole_registry_is_refused_and_not_replaced() {
     for (bytes, advice) in [
         (&whole[..whole.len() / 2], "put a backup in their place"),
         (&whole[..5_000], "put a backup in their place"),
+        (&whole[..1], "put a backup in their place"),
+        (&whole[..whole.len() - 100], "the last 100 bytes of"),
+        (&whole[..whole.len() - 4_000], "put a backup in their place"),
         (&zeroed, "put a backup in their place"),
         (&b"this is no database, but long enough to look at it twice"[..], "put a backup"),
         (&[][..], "restore it from its backup"),
@@ -219,6 +222,29 @@ fn what_is_no_whole_registry_is_refused_and_not_replaced() {
     database(&world).pragma_update(None, "user_version", 99).unwrap();
     let answer = world.run(&["key", "list"]).expect(2);
     assert!(answer.err.contains("use a newer one"), "{}", answer.err);
+}
+
+#[test]
+fn what_a_killed_checkpoint_left_in_the_log_is_not_missing() {
+    let world = World::new();
+    let (path, log) = (world.path("registry/registry.db"), world.path("registry/registry.db-wal"));
+    let before = fs::metadata(&path).unwrap().len();
+    let holder = database(&world);
+    let _tables: i64 = holder.query_row("SELECT count(*) FROM keys", [], |row| row.get(0)).unwrap();
+    for number in 0..20 {
+        world.key_of(&format!("o{number}"), &format!("k{number}"), "none", &[]);
+    }
+    let in_log = fs::read(&log).unwrap();
+    holder.query_row("PRAGMA wal_checkpoint(FULL)", [], |_| Ok(())).unwrap();
+    let whole = fs::read(&path).unwrap();
+    assert!(whole.len() as u64 > before + 4_096, "the database has not grown");
+    drop(holder);
+    fs::write(&log, in_log).unwrap();
+    fs::write(&path, &whole[..whole.len() - 4_096]).unwrap();
+    let listed = world.run(&["key", "list"]).expect(0).out;
+    assert_eq!(listed.lines().count(), 20, "{listed}");
+    world.run(&["registry", "check"]).expect(0);
+    assert_eq!(fs::metadata(&path).unwrap().len(), whole.len() as u64);
 }
 
 #[test]
