@@ -246,6 +246,11 @@ fn a_part_of_the_history_is_read_on_demand() {
         assert_eq!(of(&[]), ["k0", "k1", "k2", "k3"]);
         git.git(&["repack", "-q", "-a", "-d"]);
     }
+    // A tag is part of what it is asked for by, and so is one that it points to.
+    let in_tags = ["inner", "outer"].map(|name| git.world.key(name, "none", &[]));
+    git.git(&["tag", "-a", "inner", "-m", &in_tags[0], "HEAD~2"]);
+    git.git(&["tag", "-a", "outer", "-m", &in_tags[1], "inner"]);
+    assert_eq!(of(&["--branch", "outer"]), ["inner", "k0", "outer"]);
     let nothing = git.world.run(&["scan", "--git", "repo", "--since", "HEAD"]).expect(0);
     assert!(nothing.out.contains("nothing is new"), "{}", nothing.out);
     for wrong in [["--since", "nowhere"], ["--branch", "--all"], ["--range", "main"]] {

@@ -166,6 +166,49 @@ fn a_commit_with_a_key_is_refused() {
     assert_eq!(repository.git(&["rev-list", "--count", "HEAD"]).out.trim(), "1");
 }
 
+/// The line between the first backquotes behind a word of a refusal.
+fn way(text: &str, word: &str) -> String {
+    let line = text.lines().find(|line| line.contains(word)).unwrap();
+    line.split('`').nth(1).unwrap().to_owned()
+}
+
+#[test]
+fn the_ways_on_can_be_copied_as_they_stand() {
+    let repository = Repository::bare_of_hooks();
+    let registry = repository.world.path("registry").display().to_string();
+    repository.hook(&["install", "--registry", &registry]).expect(0);
+    let key = repository.world.key("deploy", "disable", &["--like", "ibm"]);
+    repository.write("sub/a b.txt", format!("key = {key}\n"));
+    repository.git(&["add", "."]).expect(0);
+    let sh = |text: &str, folder: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", text]);
+        let mut shell = repository.command(shell);
+        shell.current_dir(repository.world.path(folder)).env_remove("LEAKWARDEN_REGISTRY");
+        shell.env("PATH", path_with_program()).env("EDITOR", "true");
+        answer(shell, b"")
+    };
+    // From a folder within, and with a registry that only the hook knows.
+    let refused = sh("git commit -qm change", "repo/sub").expect(1).both();
+    assert!(refused.contains("deploy@example.com"), "{refused}");
+    repository.write("sub/a b.txt", "fine\n");
+    let added = way(&refused, "take it out");
+    assert!(added.starts_with("git add ") && added.ends_with(" && git commit"), "{added}");
+    sh(&added.replace("git commit", "git commit -qm fine"), "repo/sub").expect(0);
+    let (_, rotate) = refused.split_once("rotate it").unwrap();
+    sh(&way(rotate, "key disable"), "repo/sub").expect(0);
+    assert_eq!(repository.world.verify(&key), "disabled");
+    // The first commit of all has no parent.
+    repository.git(&["checkout", "-q", "--orphan", "new"]).expect(0);
+    repository.write("sub/a b.txt", github_token());
+    repository.force_commit();
+    repository.git(&["init", "-q", "--bare", "../server"]).expect(0);
+    repository.hook(&["install", "pre-push"]).expect(0);
+    let refused = repository.git(&["push", "-q", "../server", "new"]).expect(1).both();
+    assert!(refused.contains("`git rebase -i --root` if it has no parent"), "{refused}");
+    sh("git rebase -i --root", "repo").expect(0);
+}
+
 #[test]
 fn the_index_counts_not_the_work_tree() {
     let repository = Repository::new();

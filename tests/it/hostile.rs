@@ -215,6 +215,53 @@ fn nothing_is_fetched_from_a_promisor() {
     }
 }
 
+/// As before git 2.44, which does not know that nothing is to be fetched.
+#[test]
+fn an_older_git_fetches_nothing_either() {
+    let trap = Trap::new();
+    let git = &trap.git;
+    git.write("gone.txt", "left with the remote\n");
+    git.commit("second");
+    let id = git.git(&["rev-parse", "HEAD:gone.txt"]);
+    git.write("gone.txt", "another text\n");
+    git.git(&["add", "."]);
+    fs::remove_file(git.world.path(&format!("repo/.git/objects/{}/{}", &id[..2], &id[2..])))
+        .unwrap();
+    for (name, value) in [
+        ("core.repositoryFormatVersion", "1"),
+        ("extensions.partialClone", "origin"),
+        ("remote.origin.promisor", "true"),
+        ("protocol.ext.allow", "always"),
+        ("remote.origin.url", &format!("ext::{} %S", trap.program)),
+    ] {
+        git.git(&["config", "--file", ".git/config", name, value]);
+    }
+    let path = std::env::var("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|dir| dir.join("git")).find(|git| git.is_file());
+    let old =
+        format!("#!/bin/sh\nunset GIT_NO_LAZY_FETCH\nexec {} \"$@\"\n", real.unwrap().display());
+    let old = git.world.write("old/git", old);
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{path}", old.parent().unwrap().display());
+    for arguments in [
+        &["scan", "--git", "."][..],
+        &["scan", "--git", ".", "--staged"],
+        &["scan", "--git", ".", "--branch", "HEAD"],
+        &["hook", "pre-commit"],
+    ] {
+        let mut command = git.world.command(arguments);
+        command.env("PATH", &path).current_dir(git.world.path("repo"));
+        let answer = answer(command, b"");
+        assert_ne!(answer.code, 0, "{arguments:?}: {}", answer.both());
+        trap.is_quiet(&arguments.join(" "));
+    }
+    // Left to itself, this git would have run it.
+    let mut command = Command::new(&old);
+    command.current_dir(git.world.path("repo")).args(["cat-file", "-p", &id]);
+    let _failed = answer(command, b"");
+    assert!(exists(&git.world.path("canary")));
+}
+
 #[test]
 fn the_environment_leads_to_no_other_repository() {
     let trap = Trap::new();

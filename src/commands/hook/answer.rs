@@ -5,7 +5,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::super::{Exit, output, scan};
-use crate::cli::{Report as Arguments, ReportFormat, Server};
+use crate::cli::{RegistryArg, Report as Arguments, ReportFormat, Server};
 use crate::finding::{Finding, Report};
 use crate::source::push;
 use crate::text::{grouped, plural};
@@ -68,7 +68,7 @@ pub(super) fn give(
         Exit::Found => {
             let count = plural(report.findings.len() as u64, "key");
             lines.push(format!("leakwarden: {} refused, {count} in it", refused.what()));
-            lines.extend(ways_on(&report.findings, refused));
+            lines.extend(ways_on(&report.findings, refused, &arguments.registry));
         }
         Exit::Incomplete if open => {
             lines.push("leakwarden: NOT ALL CHECKED, let in (--fail-open)".to_owned());
@@ -135,7 +135,7 @@ fn summary(report: &Report, read: &Read) -> String {
 }
 
 /// What can be done now, each with its line to copy.
-fn ways_on(findings: &[Finding], refused: Refused) -> Vec<String> {
+fn ways_on(findings: &[Finding], refused: Refused, registry: &RegistryArg) -> Vec<String> {
     let mut lines = vec![match refused {
         Refused::Commit => {
             let files = files(findings);
@@ -150,7 +150,7 @@ fn ways_on(findings: &[Finding], refused: Refused) -> Vec<String> {
         Refused::Received => "it has left your machine",
         _ => "if it ever left this machine",
     };
-    lines.push(format!("  rotate it:       {left}: {}", rotate(findings)));
+    lines.push(format!("  rotate it:       {left}: {}", rotate(findings, registry)));
     lines.push(match refused {
         Refused::Commit => {
             "  it is no key:    `git commit --no-verify` commits without this check".to_owned()
@@ -166,15 +166,27 @@ fn ways_on(findings: &[Finding], refused: Refused) -> Vec<String> {
     lines
 }
 
-fn rotate(findings: &[Finding]) -> String {
+fn rotate(findings: &[Finding], registry: &RegistryArg) -> String {
     let ids = distinct(findings.iter().filter_map(|finding| finding.key.as_ref().map(|k| &*k.id)));
-    let issuers = distinct(
-        findings.iter().filter(|finding| finding.key.is_none()).map(|finding| &*finding.provider),
-    );
+    // What only a filter knows has no issuer that a rule could name.
+    let of_filter = |finding: &Finding| finding.key.is_none() && finding.rule == "filter";
+    let foreign = |finding: &&Finding| finding.key.is_none() && !of_filter(finding);
+    let issuers = distinct(findings.iter().filter(foreign).map(|finding| &*finding.provider));
+    // What the environment says, the next command finds by itself.
+    let given = registry.registry.as_ref().filter(|dir| {
+        std::env::var_os("LEAKWARDEN_REGISTRY").is_none_or(|known| known != dir.as_os_str())
+    });
+    let option = given.map_or_else(String::new, |dir| {
+        format!(" --registry {}", super::script::word(&dir.to_string_lossy()))
+    });
     let mut ways: Vec<String> = ids
         .iter()
-        .map(|id| format!("make a new one, then `leakwarden key disable {id}`"))
+        .map(|id| format!("make a new one, then `leakwarden key disable {id}{option}`"))
         .collect();
+    if findings.iter().any(of_filter) {
+        let whose = "make a new one, and tell who keeps your organisation's registry of keys";
+        ways.push(whose.to_owned());
+    }
     if !issuers.is_empty() {
         ways.push(format!("make a new one and revoke this one at {}", issuers.join(", ")));
     }
@@ -187,8 +199,8 @@ fn take_out_of_commits(findings: &[Finding]) -> String {
     match commits.as_slice() {
         [] => "  take it out:     rename the ref or make the tag anew without it".to_owned(),
         [one] => format!(
-            "  take it out:     the last commit: `git commit --amend`; else `git rebase -i {one}^`, \
-             mark {one} as `edit`"
+            "  take it out:     the last commit: `git commit --amend`; else `git rebase -i {one}^` \
+             (`git rebase -i --root` if it has no parent), mark {one} as `edit`"
         ),
         all => format!(
             "  take it out:     `git rebase -i` over {}; a later commit does not take it out",
@@ -205,7 +217,10 @@ fn files(findings: &[Finding]) -> String {
     if !typed || files.len() > FILES_SHOWN {
         return " FILE…".to_owned();
     }
-    files.iter().map(|file| format!(" {}", super::script::word(file))).collect()
+    // git runs hooks at the top of the work tree, wherever it was called.
+    let elsewhere = std::env::var_os("GIT_PREFIX").is_some_and(|prefix| !prefix.is_empty());
+    let top = if elsewhere { ":/" } else { "" };
+    files.iter().map(|file| format!(" {}", super::script::word(&format!("{top}{file}")))).collect()
 }
 
 fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {

@@ -11,6 +11,7 @@ use super::install::read;
 use super::place::{self, Place, Whose};
 use super::script;
 use crate::cli::{HookName, ListFormat};
+use crate::source::git;
 
 /// Where a hook manager puts what it found, and whether it still calls it.
 const MOVED_ASIDE: [(&str, bool); 2] = [(".legacy", true), (".old", false)];
@@ -34,10 +35,7 @@ pub(super) fn run(global: bool, format: ListFormat) -> anyhow::Result<Exit> {
     let place = if global { place::global()? } else { place::here()? };
     let found =
         HookName::ALL.iter().map(|name| look(&place, *name)).collect::<anyhow::Result<Vec<_>>>()?;
-    let setting = place.setting.as_ref().map(|setting| {
-        let (scope, origin) = (&setting.scope, &setting.origin);
-        format!("core.hooksPath ({scope}, {origin}) sends git to {}", place.looks.display())
-    });
+    let setting = if global { elsewhere_here(&place) } else { setting_of(&place) };
     match format {
         ListFormat::Text => output::print(&text(&found, setting.as_deref()))?,
         ListFormat::Json => output::json(&document(&found, &place, setting.as_deref()))?,
@@ -45,6 +43,24 @@ pub(super) fn run(global: bool, format: ListFormat) -> anyhow::Result<Exit> {
     let dead = found.iter().any(|found| found.state == State::Dead);
     let any = found.iter().any(|found| found.state == State::Installed);
     Ok(if any && !dead { Exit::Clean } else { Exit::Found })
+}
+
+fn setting_of(place: &Place) -> Option<String> {
+    place.setting.as_ref().map(|setting| {
+        let (scope, origin) = (&setting.scope, &setting.origin);
+        format!("core.hooksPath ({scope}, {origin}) sends git to {}", place.looks.display())
+    })
+}
+
+/// What keeps the hooks of all repositories from running in this one, if anything does.
+fn elsewhere_here(global: &Place) -> Option<String> {
+    let here = place::here().ok().filter(|here| !same(&here.looks, &global.looks))?;
+    Some(format!("not run in this repository: {}", setting_of(&here)?))
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    let plain = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    plain(one) == plain(other)
 }
 
 fn look(place: &Place, name: HookName) -> anyhow::Result<Found> {
@@ -83,6 +99,14 @@ fn look(place: &Place, name: HookName) -> anyhow::Result<Found> {
             let why = "shadowed: git does not look there any more, see core.hooksPath below";
             return Ok(found(State::Dead, &shadowed, why.to_owned()));
         }
+    }
+    // Nor where it is installed for all repositories.
+    if place.whose != Whose::Global
+        && let Some(all) = git::global_hooks().filter(|all| !same(all, &place.looks))
+        && read(&all.join(name.as_str()))?.is_some_and(|text| script::calls(&text, name))
+    {
+        let why = "shadowed: that of all repositories is not run here, see core.hooksPath below";
+        return Ok(found(State::Dead, &all.join(name.as_str()), why.to_owned()));
     }
     Ok(found(State::Absent, &path, String::new()))
 }

@@ -129,7 +129,7 @@ impl History {
                 let why = format!("{why}; the rest was not read (--max-unpacked)");
                 reader.skip(self.repository.folder(), why);
             }
-            if tally.objects == 0 && ids.is_none() {
+            if tally.objects == 0 && ids.is_none() && self.store.is_empty() {
                 let why = "an empty repository: there is nothing to read";
                 reader.skip(self.repository.folder(), why.to_owned());
             }
@@ -169,7 +169,7 @@ impl History {
             Selection::Everything => return Ok(None),
             Selection::Commits { without, of } => {
                 let without = without.as_ref().map(|name| self.repository.commit(name));
-                (vec![self.repository.commit(of)?], Vec::from_iter(without.transpose()?))
+                (vec![self.repository.tag_or_commit(of)?], Vec::from_iter(without.transpose()?))
             }
             Selection::New { of, without, .. } => {
                 let there = |id: &ObjectId| self.store.contains(id);

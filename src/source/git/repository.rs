@@ -146,13 +146,22 @@ impl Repository {
 
     /// The commit behind a name that the user gave, such as a branch.
     pub(super) fn commit(&self, name: &str) -> Result<ObjectId, SourceError> {
+        self.named(name, &format!("{name}^{{commit}}"))
+    }
+
+    /// What such a name itself names: an annotated tag, or else the commit.
+    pub(super) fn tag_or_commit(&self, name: &str) -> Result<ObjectId, SourceError> {
+        self.commit(name)?;
+        self.named(name, name)
+    }
+
+    fn named(&self, name: &str, asked: &str) -> Result<ObjectId, SourceError> {
         let wrong = || {
             let (name, folder) = (crate::text::clean(name.as_bytes()), self.folder().display());
             SourceError::Git(format!("`{name}` is no commit in {folder}; see `git log --all`"))
         };
         let mut command = self.command();
-        command.args(["rev-parse", "--verify", "--quiet", "--end-of-options"]);
-        command.arg(format!("{name}^{{commit}}"));
+        command.args(["rev-parse", "--verify", "--quiet", "--end-of-options", asked]);
         let said = one_line(command, "git rev-parse").map_err(|error| match error {
             SourceError::Idle { .. } => error,
             _ => wrong(),

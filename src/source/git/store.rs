@@ -84,6 +84,11 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Whether there is no object at all, nor anything that may hold some.
+    pub(super) fn is_empty(&self) -> bool {
+        self.packs.is_empty() && self.loose.is_empty() && self.skipped.is_empty()
+    }
+
     /// `room`: bytes of indexes that are held at most.
     pub(super) fn open(objects: &Path, hash: gix_hash::Kind, room: u64) -> Self {
         let mut store = Self {

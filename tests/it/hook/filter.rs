@@ -141,4 +141,5 @@ fn a_hook_goes_by_the_filter() {
     let refused = answer(commit, b"").expect(1);
     assert!(refused.err.contains("a.txt:1:1: probable"), "{}", refused.err);
     assert!(!refused.err.contains("deploy"), "{}", refused.err);
+    assert!(refused.err.contains("tell who keeps your organisation's registry"), "{}", refused.err);
 }

@@ -188,6 +188,15 @@ fn for_all_repositories_and_each_keeps_its_own_hooks() {
     assert!(repository.read("calls").starts_with("refs/heads/main "), "its own hook had its refs");
     let status = repository.hook(&["status"]).expect(0);
     assert!(status.out.contains("for all of your repositories"), "{}", status.out);
+    // A repository that sends git elsewhere.
+    repository.git(&["config", "core.hooksPath", ".x"]).expect(0);
+    let shadowed = repository.hook(&["status"]).expect(1).out;
+    assert!(shadowed.contains("NOT RUN") && shadowed.contains("shadowed"), "{shadowed}");
+    let global = repository.hook(&["status", "--global"]).expect(0).out;
+    assert!(global.contains("not run in this repository: core.hooksPath (local"), "{global}");
+    repository.git(&["config", "--unset", "core.hooksPath"]).expect(0);
+    let global = repository.hook(&["status", "--global"]).expect(0).out;
+    assert!(!global.contains("not run"), "{global}");
     // Beside it, one repository has another registry.
     repository.hook(&["install"]).expect(0);
     assert!(repository.read(HOOK).contains("before-leakwarden"));
