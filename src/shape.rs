@@ -199,10 +199,14 @@ const STRENGTH_MIN_BITS: f32 = 56.0;
 /// million guesses a second for each core, and 2^80 of them take a million cores 380 years.
 pub const EXPORT_MIN_BITS: f32 = 80.0;
 
-/// About how many bits it takes to guess this text, by the entropy of its characters.
+/// About how many bits it takes to guess this text: by the entropy of its characters, or of the steps
+/// from one to the next if there is less in those, as in `abcdefgh` and `abcabcabc`.
 #[must_use]
 pub fn strength_bits(text: &[u8]) -> f32 {
-    crate::text::entropy_bits(text) * f32::from(u16::try_from(text.len()).unwrap_or(0))
+    let steps: Vec<u8> =
+        text.array_windows().map(|[one, next]: &[u8; 2]| next.wrapping_sub(*one)).collect();
+    let bits = crate::text::entropy_bits(text).min(crate::text::entropy_bits(&steps));
+    bits * f32::from(u16::try_from(text.len()).unwrap_or(0))
 }
 
 /// Why a key cannot be registered.

@@ -115,13 +115,13 @@ pub enum Key {
         format: FormatArg,
     },
     /// Lock a key: it cannot be changed or deleted until it is unlocked
-    Lock(KeyArg),
+    Lock(Switched),
     /// Unlock a key
-    Unlock(KeyArg),
+    Unlock(Switched),
     /// Make a key unusable
-    Disable(KeyArg),
+    Disable(Switched),
     /// Make a disabled key usable again
-    Enable(KeyArg),
+    Enable(Switched),
     /// Delete a key for good
     Delete {
         /// Which
@@ -148,6 +148,17 @@ pub struct KeyArg {
     /// How to print
     #[command(flatten)]
     pub format: FormatArg,
+}
+
+/// Which key is switched, by commands that can be taken back.
+#[derive(Debug, Args)]
+pub struct Switched {
+    /// Which
+    #[command(flatten)]
+    pub key: KeyArg,
+    /// Do not ask: nothing is asked anyway, as this can be taken back
+    #[arg(long, short)]
+    pub force: bool,
 }
 
 /// What `create` and `register` say of a key.

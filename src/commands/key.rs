@@ -54,10 +54,10 @@ pub(super) fn run(command: cli::Key) -> anyhow::Result<Exit> {
         cli::Key::Verify { many, no_count, scope, format } => {
             show::verify(Session::open(&scope)?, many, !no_count, format.format)
         }
-        cli::Key::Lock(argument) => change::lock(&argument, true),
-        cli::Key::Unlock(argument) => change::lock(&argument, false),
-        cli::Key::Disable(argument) => change::set_state(&argument, State::Disabled, true),
-        cli::Key::Enable(argument) => change::set_state(&argument, State::Active, true),
+        cli::Key::Lock(switched) => change::lock(&switched.key, true),
+        cli::Key::Unlock(switched) => change::lock(&switched.key, false),
+        cli::Key::Disable(switched) => change::set_state(&switched.key, State::Disabled, true),
+        cli::Key::Enable(switched) => change::set_state(&switched.key, State::Active, true),
         cli::Key::Delete { key, force } => change::set_state(&key, State::Deleted, force),
     }
 }

@@ -271,8 +271,16 @@ impl Tx<'_> {
         check_kind(key.kind, locked, false, LeakAction::None)?;
         self.set(&key, "locked", locked, caller, now)?;
         let action = if locked { "key lock" } else { "key unlock" };
-        let actor = &caller.actor;
-        self.audit(&Entry { actor, action, target: &key.id, reason, ..Entry::at(now) })?;
+        let [before, after] = [!locked, locked].map(|locked| format!("locked={locked}"));
+        self.audit(&Entry {
+            actor: &caller.actor,
+            action,
+            target: &key.id,
+            before: &before,
+            after: &after,
+            reason,
+            ..Entry::at(now)
+        })?;
         Ok(Change::Done)
     }
 
@@ -343,11 +351,18 @@ impl Tx<'_> {
              WHERE id = ?1",
             (&identity.id, to_millis(now)),
         )?;
+        let count = live.len();
+        let after = match keys {
+            _ if live.is_empty() => "deleted".to_owned(),
+            KeysOf::Reassigned(to) => format!("deleted keys_reassigned={count} to={}", to.name),
+            _ => format!("deleted keys_disabled={count}"),
+        };
         self.audit(&Entry {
             actor: &caller.actor,
             action: "identity delete",
             target: &identity.id,
             before: name,
+            after: &after,
             reason,
             ..Entry::at(now)
         })?;

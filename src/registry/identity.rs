@@ -215,7 +215,8 @@ impl Tx<'_> {
     pub fn identity_named(&self, account: &str, text: &str) -> Result<Option<Identity>> {
         // One part for each index: SQLite would look through the whole account for an OR.
         let sql = "SELECT id FROM identities
-                 WHERE id = ?2 AND account_id = ?1 AND deleted_at IS NULL
+                 WHERE id IN (?2, 'user-' || ?2, 'func-' || ?2, 'ServiceId-' || ?2)
+                     AND account_id = ?1 AND deleted_at IS NULL
              UNION ALL SELECT id FROM identities
                  WHERE account_id = ?1 AND email = ?2 AND deleted_at IS NULL
              UNION ALL SELECT id FROM identities

@@ -11,7 +11,7 @@ use super::identity::{Identity, IdentityKind, NewIdentity, address};
 use super::key::{Arrival, Class, KeyKind, LeakAction, kind_prefix};
 use super::words::parts;
 use super::{RegistryError, Result, Tx};
-use crate::clock::to_millis;
+use crate::clock::{rfc3339, to_millis};
 use crate::rule::Checksum;
 use crate::secret::{Digest, Keyring, Secret, random_text};
 use crate::shape::{EXPORT_MIN_BITS, Shape, strength_bits};
@@ -279,8 +279,24 @@ impl Tx<'_> {
             Arrival::Registered => "key register",
             Arrival::Imported => "key import",
         };
-        let (name, owner) = (new.name, &identity.name);
-        let after = format!("name={name} owner={owner} leak_action={}", new.leak_action);
+        let (name, owner, kind, class) = (new.name, &identity.name, new.kind, new.class);
+        let action_then = new.leak_action;
+        let mut after = format!(
+            "name={name} owner={owner} kind={kind} class={class} leak_action={action_then}"
+        );
+        // What most keys have not is told of the others.
+        let more = [
+            ("locked", new.locked.then(|| "true".to_owned())),
+            ("expires_at", new.expires_at.map(rfc3339)),
+            ("homes", Some(new.homes.join(",")).filter(|homes| !homes.is_empty())),
+            ("service", Some(new.service.to_owned()).filter(|service| !service.is_empty())),
+            ("replaces", new.replaces.map(str::to_owned)),
+        ];
+        for (name, value) in more {
+            if let Some(value) = value {
+                after.push_str(&format!(" {name}={value}"));
+            }
+        }
         let actor = &caller.actor;
         self.audit(&Entry { actor, action, target: id, after: &after, ..Entry::at(now) })
     }

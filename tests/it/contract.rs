@@ -142,6 +142,7 @@ macro_rules! every_case_on {
                         a_key_is_found_by_its_digest_in_every_state
                         a_key_comes_once_and_only_if_it_is_fit
                         a_list_shows_what_the_filter_wants_by_name
+                        a_successor_names_the_key_it_replaces
                         a_name_means_one_live_key
                         an_update_with_a_stale_version_is_refused
                         an_update_says_what_was_and_what_is
@@ -168,6 +169,9 @@ macro_rules! every_case_on {
                     }
                     leaks {
                         a_sighting_opens_one_incident_and_is_told_once
+                        what_cannot_be_done_is_told_to_admins
+                        what_was_decided_while_acting_waits_when_only_observing
+                        a_mail_that_may_have_arrived_twice_is_given_up
                         what_nobody_owned_is_remembered_and_raised
                         what_an_import_makes_known_is_held
                         an_end_by_hand_stops_what_is_to_be_done

@@ -393,6 +393,20 @@ fn what_is_missing_or_broken_is_said_and_the_rest_is_read() {
     }
     assert!(skipped.contains("refs/heads/lost"), "{skipped}");
     assert_eq!(summary(&answer)["complete"], false);
+    // Where nothing is found, that is not clean.
+    let git = Git::new();
+    git.write("b.txt", "this one goes\n");
+    git.commit("first");
+    git.write("b.txt", "another\n");
+    git.commit("second");
+    let url = format!("file://{}", git.world.path("repo").display());
+    git.git(&["clone", "-q", "--depth=1", &url, "../shallow"]);
+    git.scan(&[]).expect(0);
+    git.scan_of("shallow", &[]).expect(3);
+    git.scan_of("shallow", &["--allow-shallow"]).expect(0);
+    fs::remove_file(git.world.path(&format!("repo/.git/objects/{}/{}", &gone[..2], &gone[2..])))
+        .unwrap();
+    git.scan(&[]).expect(3);
 }
 
 #[test]

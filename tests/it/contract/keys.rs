@@ -103,6 +103,8 @@ pub fn a_list_shows_what_the_filter_wants_by_name(make: Make) {
     fresh.add(5, &classic).unwrap();
     set(&mut fresh, &a, State::Deleted).unwrap();
     let identity = fresh.known(&a).identity_id;
+    let leaked = fresh.registry.read(|tx| tx.find_key("b", &operator())).unwrap();
+    fresh.registry.write(|tx| tx.note_leak(&leaked, at(5))).unwrap();
     let all = Filter::default;
     for (filter, wanted) in [
         (all(), &["b", "c", "cl", "svc"][..]),
@@ -113,7 +115,7 @@ pub fn a_list_shows_what_the_filter_wants_by_name(make: Make) {
         (Filter { view: Some(View::Classic), ..all() }, &["cl"]),
         (Filter { class: Some(Class::Test), ..all() }, &["c"]),
         (Filter { leak_action: Some(LeakAction::Delete), ..all() }, &["cl"]),
-        (Filter { leaked: true, ..all() }, &[]),
+        (Filter { leaked: true, ..all() }, &["b"]),
         (Filter { expires_before: Some(at(100)), ..all() }, &["b"]),
         (Filter { expires_before: Some(at(99)), ..all() }, &[]),
         (Filter { origin: Some("ibm".into()), with_deleted: true, ..all() }, &["a"]),
@@ -131,6 +133,20 @@ pub fn a_list_shows_what_the_filter_wants_by_name(make: Make) {
     };
     fresh.registry.read(|tx| tx.each_key(&all(), &operator(), at(1), show)).unwrap();
     assert_eq!(shown, 1);
+}
+
+pub fn a_successor_names_the_key_it_replaces(make: Make) {
+    let mut fresh = make();
+    let old = fresh.key(1).id;
+    let next = NewKey { replaces: Some(&old), ..registered("next", "ann@example.com") };
+    let next = fresh.add(2, &next).unwrap().id;
+    assert_eq!(fresh.known(&next).replaces, Some(old.clone()));
+    assert_eq!((fresh.known(&old).replaces, fresh.known(&old).state), (None, State::Active));
+    let rows = fresh.registry.read(|tx| tx.audit_rows(Some(&next), 9, &operator())).unwrap();
+    let told = format!(
+        "name=next owner=ann@example.com kind=user class=live leak_action=disable replaces={old}"
+    );
+    assert_eq!(rows[0].after, told);
 }
 
 pub fn a_name_means_one_live_key(make: Make) {

@@ -88,6 +88,69 @@ pub fn a_sighting_opens_one_incident_and_is_told_once(make: Make) {
     assert!(fresh.registry.read(|tx| tx.due_notices(at(999), 9)).unwrap().is_empty());
 }
 
+pub fn what_cannot_be_done_is_told_to_admins(make: Make) {
+    let mut fresh = make();
+    fresh.key(1);
+    record_first(&mut fresh);
+    let due = fresh.registry.read(|tx| tx.due_actions(at(11), 9)).unwrap();
+    fresh.registry.write(|tx| tx.action_failed(&due[0], "no such executor", at(11))).unwrap();
+    let ids = fresh.registry.read(|tx| tx.incident_ids(false, &operator())).unwrap();
+    let incident = fresh.registry.read(|tx| tx.incident(ids[0])).unwrap();
+    let action = &incident.actions[0];
+    assert_eq!((action.state.as_str(), action.why.as_str()), ("failed", "no such executor"));
+    assert!(fresh.registry.read(|tx| tx.due_actions(at(99), 9)).unwrap().is_empty());
+    let notices = fresh.registry.read(|tx| tx.due_notices(at(99), 9)).unwrap();
+    let failed: Vec<_> = notices.iter().filter(|n| n.kind.as_str() == "failed").collect();
+    assert_eq!(failed.len(), 1);
+    assert_eq!(failed[0].recipient, "admin@example.com");
+}
+
+pub fn what_was_decided_while_acting_waits_when_only_observing(make: Make) {
+    let mut fresh = make();
+    fresh.key(1);
+    record_first(&mut fresh);
+    let due = |fresh: &mut Fresh| fresh.registry.read(|tx| tx.due_actions(at(11), 9)).unwrap();
+    assert_eq!(due(&mut fresh).len(), 1);
+    assert_eq!(fresh.registry.write(|tx| tx.hold_unapproved()).unwrap(), 1);
+    assert_eq!(fresh.registry.write(|tx| tx.hold_unapproved()).unwrap(), 0);
+    assert!(due(&mut fresh).is_empty());
+    let ids = fresh.registry.read(|tx| tx.incident_ids(false, &operator())).unwrap();
+    assert_eq!(fresh.registry.write(|tx| tx.approve(ids[0], &operator(), "", at(11))).unwrap(), 1);
+    // What a person approved stays.
+    assert_eq!(fresh.registry.write(|tx| tx.hold_unapproved()).unwrap(), 0);
+    assert_eq!(due(&mut fresh).len(), 1);
+}
+
+pub fn a_mail_that_may_have_arrived_twice_is_given_up(make: Make) {
+    let mut fresh = make();
+    fresh.key(1);
+    record_first(&mut fresh);
+    let again = || NoticeOutcome::Unknown { why: "cut off".to_owned(), at: at(200) };
+    let first = |fresh: &mut Fresh, when| {
+        let notices = fresh.registry.read(|tx| tx.due_notices(when, 9)).unwrap();
+        notices.into_iter().min_by_key(|notice| notice.id)
+    };
+    let notice = first(&mut fresh, at(199)).unwrap();
+    let exhausted = fresh.registry.write(|tx| tx.notice_exhausted(&notice, at(199))).unwrap();
+    assert!(!exhausted && notice.in_doubt == 0);
+    fresh.registry.write(|tx| tx.notice_in_doubt(&notice)).unwrap();
+    fresh.registry.write(|tx| tx.notice_outcome(&notice, &again(), true, at(199))).unwrap();
+    // Whoever was killed in the middle of the second time has told nobody how it ended.
+    let notice = first(&mut fresh, at(200)).unwrap();
+    assert_eq!((notice.in_doubt, notice.attempts), (1, 1));
+    fresh.registry.write(|tx| tx.notice_in_doubt(&notice)).unwrap();
+    let killed = first(&mut fresh, at(200)).unwrap();
+    assert_eq!((killed.id, killed.in_doubt), (notice.id, 2));
+    assert!(fresh.registry.write(|tx| tx.notice_exhausted(&killed, at(201))).unwrap());
+    assert_ne!(first(&mut fresh, at(999)).map(|other| other.id), Some(notice.id));
+}
+
+/// The first key is seen.
+fn record_first(fresh: &mut Fresh) {
+    let first = seen(fresh, 1, 7);
+    assert_eq!(record(fresh, &[first], &[]), Recorded { opened: 1, added: 0 });
+}
+
 pub fn what_nobody_owned_is_remembered_and_raised(make: Make) {
     let mut fresh = make();
     let sightings = [seen(&fresh, 1, 7), seen(&fresh, 1, 9), seen(&fresh, 2, 8)];
