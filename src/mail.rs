@@ -8,6 +8,7 @@ mod template;
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,7 +247,7 @@ fn write_eml(folder: &Path, notice: &DueNotice, message: &[u8]) -> Attempt {
     let name = format!("{}.eml", notice.message_id.split('@').next().unwrap_or_default());
     let write = || -> std::io::Result<()> {
         if !folder.exists() {
-            fs::create_dir_all(folder)?;
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         file.write_all(message)?;

@@ -122,7 +122,10 @@ pub enum RegistryError {
     )]
     Busy,
     /// Nothing can be written.
-    #[error("cannot write to the registry: {0}; nothing was changed")]
+    #[error(
+        "cannot write to the registry: {0}; nothing was changed. Is its disk full, failing or \
+         read-only? (The write-ahead log is written for reading, too.)"
+    )]
     Unwritable(String),
     /// The pepper was rotated by another process.
     #[error("the pepper of the registry was rotated meanwhile; start again")]

@@ -1,13 +1,14 @@
 //! Imports that name their source.
 
+use leakwarden::secret::to_hex;
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
-use super::world::World;
+use super::world::{World, github_token};
 
 fn key(number: u32) -> String {
     // As a key of IBM Cloud looks like; nobody's.
-    let digits =
-        leakwarden::secret::to_hex(&leakwarden::secret::identity_hash(&[&number.to_le_bytes()]));
+    let digits = to_hex(&leakwarden::secret::identity_hash(&[&number.to_le_bytes()]));
     format!("{}-_zY{}", &digits[..30], &digits[30..40])
 }
 
@@ -175,4 +176,24 @@ fn an_owner_whose_first_line_is_refused_comes_with_the_next_one() {
     let people = world.run(&["identity", "list", "--format", "json"]).expect(0).out;
     assert_eq!(people.matches("\"name\": \"bob@example.com\"").count(), 1, "{people}");
     world.run(&["audit", "verify"]).expect(0);
+}
+
+#[test]
+fn a_digest_comes_with_the_rule_that_its_key_is_of() {
+    let world = World::new();
+    let token = github_token();
+    let hash = to_hex(&Sha256::digest(&token));
+    let line = |rule: &str| {
+        json!({ "name": "ci", "sha256": hash, "rule": rule, "owner": "a@example.com" }).to_string()
+    };
+    for (rule, why) in [("nothing", "there is no such rule"), ("jwt", "of several lengths")] {
+        world.write("keys.jsonl", line(rule));
+        let refused = world.run(&["key", "import", "keys.jsonl"]).expect(3);
+        assert!(refused.err.contains(why), "{}", refused.err);
+    }
+    world.write("keys.jsonl", line("github-pat-classic"));
+    world.run(&["key", "import", "keys.jsonl"]).expect(0);
+    world.write("leak.txt", format!("token={token}"));
+    let found = world.run(&["scan", "leak.txt"]).expect(1);
+    assert!(found.out.contains("registered") && found.out.contains("ci"), "{}", found.out);
 }

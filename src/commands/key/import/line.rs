@@ -1,6 +1,7 @@
 //! One line of an import file: JSON objects, or rows of a CSV table.
 
 use std::io::{BufRead, BufReader, Read};
+use std::sync::LazyLock;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -10,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::clock;
 use crate::registry::key::{Class, KeyKind, LeakAction};
 use crate::registry::{Material, RegistryError, Result};
+use crate::rule::{Facts, RuleSet};
 use crate::secret::{Secret, decode_hex};
 use crate::shape::{Alphabet, KEY_MAX, KEY_MIN, Shape};
 
@@ -24,6 +26,7 @@ pub(super) struct Line {
     key: Option<Zeroizing<String>>,
     sha256: Option<String>,
     shape: Option<String>,
+    rule: Option<String>,
     pub(super) owner: Option<String>,
     kind: Option<String>,
     class: Option<String>,
@@ -39,14 +42,15 @@ pub(super) struct Line {
     pub(super) remote_id: Option<String>,
 }
 
-const FIELDS: &str = "name, key or sha256 with shape, owner, kind, class, service, description, \
+const FIELDS: &str = "name, key or sha256 with shape or rule, owner, kind, class, service, description, \
     leak_action, locked, expires_at, homes, executor, remote_id";
 
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "name",
     "key",
     "sha256",
     "shape",
+    "rule",
     "owner",
     "kind",
     "class",
@@ -102,18 +106,21 @@ impl Line {
     }
 
     pub(super) fn material(&self) -> Result<Material> {
-        match (&self.key, &self.sha256, &self.shape) {
-            (Some(key), None, None) => Ok(Material::Plain(Secret::copy_of(key.as_bytes()))),
-            (None, Some(hex), Some(shape)) => {
-                let mut hash = [0; 32];
-                decode_hex(&hex.to_ascii_lowercase(), &mut hash)
-                    .ok_or_else(|| refusal("sha256: expected 64 hex digits"))?;
+        match (&self.key, &self.sha256, &self.shape, &self.rule) {
+            (Some(key), None, None, None) => Ok(Material::Plain(Secret::copy_of(key.as_bytes()))),
+            (None, Some(hex), Some(shape), None) => {
                 let shape = parse_shape(shape).ok_or_else(|| {
                     refusal("shape: expected `alphabet:length`, such as base64url:44")
                 })?;
-                Ok(Material::Sha256(hash, shape))
+                Ok(Material::Sha256(parse_hash(hex)?, shape))
             }
-            _ => Err(refusal("give either `key`, or `sha256` with `shape` (such as base64url:44)")),
+            (None, Some(hex), None, Some(rule)) => {
+                Ok(Material::Sha256(parse_hash(hex)?, shape_of_rule(rule)?))
+            }
+            _ => Err(refusal(
+                "give either `key`, or `sha256` with `shape` (such as base64url:44) or `rule` \
+                 (such as github-pat-classic)",
+            )),
         }
     }
 
@@ -134,6 +141,7 @@ impl Line {
                 "key" => line.key = Some(Zeroizing::new(cell.to_owned())),
                 "sha256" => line.sha256 = text(),
                 "shape" => line.shape = text(),
+                "rule" => line.rule = text(),
                 "owner" => line.owner = text(),
                 "kind" => line.kind = text(),
                 "class" => line.class = text(),
@@ -154,6 +162,30 @@ impl Line {
             }
         }
         Ok(line)
+    }
+}
+
+fn parse_hash(hex: &str) -> Result<[u8; 32]> {
+    let mut hash = [0; 32];
+    decode_hex(&hex.to_ascii_lowercase(), &mut hash)
+        .ok_or_else(|| refusal("sha256: expected 64 hex digits"))?;
+    Ok(hash)
+}
+
+/// What the keys of a built-in rule look like, if all are of one length.
+fn shape_of_rule(id: &str) -> Result<Shape> {
+    static RULES: LazyLock<RuleSet> = LazyLock::new(RuleSet::builtin);
+    let Some(rule) = RULES.rules().iter().find(|rule| rule.id == id) else {
+        return Err(refusal("rule: there is no such rule; `leakwarden rule list` lists them"));
+    };
+    let Facts { match_min, match_max, alphabet, .. } = rule.facts;
+    let holds = |one: &Alphabet| {
+        *one != Alphabet::Uuid && (0..128u8).all(|b| alphabet >> b & 1 == 0 || one.holds(b))
+    };
+    let len = Some(match_min).filter(|len| *len == match_max && (KEY_MIN..=KEY_MAX).contains(len));
+    match (Alphabet::ALL.iter().copied().find(holds), len) {
+        (Some(alphabet), Some(len)) => Ok(Shape { alphabet, len }),
+        _ => Err(refusal("rule: its keys are of several lengths; give their `shape` instead")),
     }
 }
 
