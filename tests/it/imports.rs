@@ -4,7 +4,7 @@ use leakwarden::secret::to_hex;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::world::{World, github_token};
+use super::world::World;
 
 fn key(number: u32) -> String {
     // As a key of IBM Cloud looks like; nobody's.
@@ -181,19 +181,20 @@ fn an_owner_whose_first_line_is_refused_comes_with_the_next_one() {
 #[test]
 fn a_digest_comes_with_the_rule_that_its_key_is_of() {
     let world = World::new();
-    let token = github_token();
-    let hash = to_hex(&Sha256::digest(&token));
+    let key = format!("AI{}{}", "za", &key(1)[..35]);
+    let hash = to_hex(&Sha256::digest(&key));
     let line = |rule: &str| {
-        json!({ "name": "ci", "sha256": hash, "rule": rule, "owner": "a@example.com" }).to_string()
+        json!({ "name": "maps", "sha256": hash, "rule": rule, "owner": "a@example.com" })
+            .to_string()
     };
     for (rule, why) in [("nothing", "there is no such rule"), ("jwt", "of several lengths")] {
         world.write("keys.jsonl", line(rule));
         let refused = world.run(&["key", "import", "keys.jsonl"]).expect(3);
         assert!(refused.err.contains(why), "{}", refused.err);
     }
-    world.write("keys.jsonl", line("github-pat-classic"));
+    world.write("keys.jsonl", line("google-api-key"));
     world.run(&["key", "import", "keys.jsonl"]).expect(0);
-    world.write("leak.txt", format!("token={token}"));
+    world.write("leak.txt", format!("token={key}"));
     let found = world.run(&["scan", "leak.txt"]).expect(1);
-    assert!(found.out.contains("registered") && found.out.contains("ci"), "{}", found.out);
+    assert!(found.out.contains("registered") && found.out.contains("maps"), "{}", found.out);
 }

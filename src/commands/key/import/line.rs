@@ -119,7 +119,7 @@ impl Line {
             }
             _ => Err(refusal(
                 "give either `key`, or `sha256` with `shape` (such as base64url:44) or `rule` \
-                 (such as github-pat-classic)",
+                 (such as google-api-key)",
             )),
         }
     }
