@@ -221,34 +221,47 @@ struct Below {
     depth: usize,
 }
 
-/// Places of blobs and trees; what no commit has gets no place.
+/// Where `HEAD` has objects, each with its path.
+fn in_head(store: &Store, wanted: &Ids, head: ObjectId) -> HashSet<(ObjectId, Vec<u8>)> {
+    let mut found = HashSet::new();
+    let mut finder = Finder::new(store);
+    let tree = match finder.find(&head) {
+        Ok((Kind::Commit, bytes)) => CommitRefIter::from_bytes(&bytes, store.hash).tree_id().ok(),
+        _ => None,
+    };
+    if let Some(tree) = tree {
+        Search::new(store, wanted).tree(tree, &mut |id, path| {
+            found.insert((id.to_owned(), path.to_vec()));
+        });
+    }
+    found
+}
+
+/// Places of blobs and trees: the first that each had, those in `HEAD`, and what else is met up to
+/// where these are known. What no commit has gets no place.
 pub(super) fn of(store: &Store, wanted: &Ids, head: Option<ObjectId>, limits: &Limits) -> Places {
+    let in_head = head.map(|head| in_head(store, wanted, head)).unwrap_or_default();
+    let mut sought = in_head.clone();
     let mut found: HashMap<(ObjectId, Vec<u8>), Place> = HashMap::new();
     let mut counts: HashMap<ObjectId, usize> = HashMap::new();
     let mut search = Search::new(store, wanted);
     let mut origins = Finder::new(store);
     for (order, commit) in commits(store, limits).into_iter().enumerate() {
+        if sought.is_empty() && counts.len() == wanted.len() {
+            break;
+        }
         let mut origin = None;
         search.tree(commit.tree, &mut |id, path| {
+            let place = (id.to_owned(), path.to_vec());
+            sought.remove(&place);
             let count = counts.entry(id.to_owned()).or_default();
-            if *count < PATHS_MAX && !found.contains_key(&(id.to_owned(), path.to_vec())) {
+            if *count < PATHS_MAX && !found.contains_key(&place) {
                 *count += 1;
                 let origin = origin
                     .get_or_insert_with(|| origin_of(&mut origins, store.hash, &commit.id))
                     .clone();
-                let place = Place { path: path.to_vec(), origin, in_head: Some(false), order };
-                found.insert((id.to_owned(), path.to_vec()), place);
-            }
-        });
-    }
-    let head = head.and_then(|head| match origins.find(&head) {
-        Ok((Kind::Commit, bytes)) => CommitRefIter::from_bytes(&bytes, store.hash).tree_id().ok(),
-        _ => None,
-    });
-    if let Some(tree) = head {
-        Search::new(store, wanted).tree(tree, &mut |id, path| {
-            if let Some(place) = found.get_mut(&(id.to_owned(), path.to_vec())) {
-                place.in_head = Some(true);
+                let in_head = Some(in_head.contains(&place));
+                found.insert(place, Place { path: path.to_vec(), origin, in_head, order });
             }
         });
     }
