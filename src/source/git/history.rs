@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use gix_hash::ObjectId;
@@ -210,6 +211,7 @@ impl History {
                 Selection::New { stream, .. } => Some(stream.clone()),
                 _ => None,
             },
+            submodules: Mutex::default(),
         })
     }
 

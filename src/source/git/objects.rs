@@ -1,9 +1,11 @@
 //! What is read of an object: blobs and messages as text, trees for their names, and of all of them
 //! whether what they point to is there.
 
+use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use gix_hash::{ObjectId, oid};
 use gix_object::{Kind, TreeRefIter};
@@ -31,7 +33,7 @@ pub struct Tally {
     pub objects: u64,
     /// Commits among them.
     pub commits: u64,
-    /// Entries of trees that are commits of other repositories.
+    /// Names in trees under which there are commits of other repositories.
     pub submodules: u64,
 }
 
@@ -42,7 +44,7 @@ impl Tally {
         Self {
             objects: self.objects + other.objects,
             commits: self.commits + other.commits,
-            submodules: self.submodules + other.submodules,
+            submodules: self.submodules.max(other.submodules),
         }
     }
 }
@@ -67,7 +69,23 @@ pub(super) struct Shared<'a> {
     pub(super) salt: u64,
     /// What stands for the repository in what is remembered, if anything is.
     pub(super) stream: Option<String>,
+    /// What stands for the names of submodules that were met.
+    pub(super) submodules: Mutex<BTreeSet<u64>>,
 }
+
+impl Shared<'_> {
+    /// Answers how many there are so far.
+    fn count_submodule(&self, name: &[u8]) -> u64 {
+        let mut met = self.submodules.lock().unwrap_or_else(PoisonError::into_inner);
+        if met.len() < SUBMODULES_MAX {
+            met.insert(mixed(self.salt, name));
+        }
+        met.len() as u64
+    }
+}
+
+/// Submodules that are told apart.
+const SUBMODULES_MAX: usize = 10_000;
 
 /// One thread's reader.
 pub(super) struct Reader<'a, S> {
@@ -110,7 +128,7 @@ impl<'a, S: Sink> Reader<'a, S> {
                 self.sink.whole(&item, entry.filename);
             }
             if entry.mode.is_commit() {
-                self.tally.submodules += 1;
+                self.tally.submodules = self.shared.count_submodule(entry.filename);
             } else {
                 self.wants(entry.oid, id);
             }
