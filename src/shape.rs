@@ -310,14 +310,14 @@ mod tests {
     #[test]
     fn a_key_has_the_narrowest_alphabet() {
         let shape = |key: &str| Shape::of(key.as_bytes()).map(|s| s.alphabet);
-        assert_eq!(shape("0123456789abcdef0123456789ABCDEF"), Ok(Alphabet::Hex));
-        assert_eq!(shape("0123456789abcdefghijklmnopqrstuv"), Ok(Alphabet::Alphanumeric));
-        assert_eq!(shape("01234567-9abc-efgh-jklm-opqrstuv"), Ok(Alphabet::Base64Url));
-        assert_eq!(shape("0123456789abcdef.hijklmnopqrstuv"), Ok(Alphabet::Dotted));
-        assert_eq!(shape("0123456789abcdef+hijklmnopqrst=="), Ok(Alphabet::Base64));
-        assert_eq!(shape("0123456789abcdef!hijklmnopqrst$_"), Ok(Alphabet::Graphic));
-        assert_eq!(shape("01234567-89ab-cdef-0123-456789abcdef"), Ok(Alphabet::Uuid));
-        assert_eq!(shape("01234567-89ab-cdef-01234-56789abcdef"), Ok(Alphabet::Base64Url));
+        assert_eq!(shape("70b3f9e1c4a85d2670E1B9C4A3F85D62"), Ok(Alphabet::Hex));
+        assert_eq!(shape("70b3f9e1c4a85d26gqhkzmvjwtprxnsy"), Ok(Alphabet::Alphanumeric));
+        assert_eq!(shape("70b3f9e1-c4a8-5d2g-qhkz-mvjwtprx"), Ok(Alphabet::Base64Url));
+        assert_eq!(shape("70b3f9e1c4a85d26.qhkzmvjwtprxnsy"), Ok(Alphabet::Dotted));
+        assert_eq!(shape("70b3f9e1c4a85d26+qhkzmvjwtprxn=="), Ok(Alphabet::Base64));
+        assert_eq!(shape("70b3f9e1c4a85d26!qhkzmvjwtprx$_n"), Ok(Alphabet::Graphic));
+        assert_eq!(shape("70b3f9e1-c4a8-5d26-1b9e-c43f85d6207a"), Ok(Alphabet::Uuid));
+        assert_eq!(shape("70b3f9e1-c4a8-5d26-1b9ec-43f85d6207a"), Ok(Alphabet::Base64Url));
     }
 
     #[test]
@@ -347,7 +347,9 @@ mod tests {
         assert_eq!(Shape::of(b""), Err(Unfit::Empty));
         assert_eq!(Shape::of(b"short"), Err(Unfit::Short(5)));
         assert_eq!(Shape::of(b"has a space in it, and more"), Err(Unfit::Characters));
-        assert!(matches!(Shape::of(b"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"), Err(Unfit::Poor(_))));
+        for regular in [&[b'a'; 32][..], b"abcdefghijklmnopqrstuvwxyz", &b"0123456789".repeat(4)] {
+            assert!(matches!(Shape::of(regular), Err(Unfit::Poor(_))), "{regular:?}");
+        }
         assert!(matches!(Shape::of(&[b'x'; 4_000]), Err(Unfit::Long(4_000))));
     }
 
