@@ -31,6 +31,7 @@ mod imports;
 mod journald;
 mod keys;
 mod layers;
+mod life;
 mod mail;
 mod manners;
 mod many;
