@@ -213,10 +213,11 @@ impl Tx<'_> {
 
     /// The identity with this id, address or name, if there is one.
     pub fn identity_named(&self, account: &str, text: &str) -> Result<Option<Identity>> {
-        // One part for each index: SQLite would look through the whole account for an OR.
+        // One part for each index: SQLite would look through the whole account for an OR, and for
+        // several ids, were the account not kept from its indexes by a `+`.
         let sql = "SELECT id FROM identities
                  WHERE id IN (?2, 'user-' || ?2, 'func-' || ?2, 'ServiceId-' || ?2)
-                     AND account_id = ?1 AND deleted_at IS NULL
+                     AND +account_id = ?1 AND deleted_at IS NULL
              UNION ALL SELECT id FROM identities
                  WHERE account_id = ?1 AND email = ?2 AND deleted_at IS NULL
              UNION ALL SELECT id FROM identities
