@@ -2,8 +2,8 @@
 //!
 //! A key is a run of key characters, so runs are found first (`runs`), and prefixes are looked for
 //! only where a run goes on for as long as the shortest key (`prefixes`: by their first bytes, then
-//! aho-corasick). Rules whose keys hold other characters have long literals and an automaton over
-//! the whole text. Keys without a prefix are windows at the edges of runs, of the lengths and
+//! aho-corasick). Rules whose keys hold other characters have long literals, which are looked for
+//! everywhere at the same go (`needles`). Keys without a prefix are windows at the edges of runs, of the lengths and
 //! alphabets that the registry holds (`windows`), or words of the right length near which a keyword
 //! stands (`announced`).
 //!
@@ -13,6 +13,7 @@
 mod announced;
 mod groups;
 mod made;
+mod needles;
 pub mod pieces;
 mod prefixes;
 mod runs;
@@ -30,8 +31,9 @@ use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
 use announced::{Announced, Run, Stretches, WordsSeen};
+use needles::{Needles, Wanted};
 use prefixes::{Prefix, Prefixes};
-use runs::{Classes, Lengths, Marks, Width};
+use runs::{Classes, Lengths, Marks, Sets, Tables, Width};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -77,7 +79,8 @@ struct Automata {
     wide: Option<usize>,
     /// Rules without a literal, for whole stretches of runs.
     announced: Announced,
-    anything: Automaton,
+    /// Literals of all other rules.
+    needles: Needles,
     /// Rules whose matches all hold a byte that is rare elsewhere ([`crate::rule::Facts::required_byte`]): their
     /// literals are looked for in lines that hold it, before it.
     before: Vec<(u8, Automaton)>,
@@ -89,7 +92,7 @@ struct Automata {
 /// is looked for in the whole text.
 const RUN_MIN: usize = 16;
 
-/// Few, long literals that are looked for in the whole text.
+/// Literals that are looked for in a part of a text.
 struct Automaton {
     literals: Option<AhoCorasick>,
     /// By needle: who wants it. One that begins with another answers for that too: every start gets
@@ -115,13 +118,12 @@ pub struct MatcherError(#[from] aho_corasick::BuildError);
 impl Matcher {
     /// Builds the automata; no pattern is compiled before its literal is seen.
     pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Result<Self, MatcherError> {
-        let (mut runs, mut anything) = (Vec::new(), Vec::new());
+        let (mut runs, mut needles) = (Vec::new(), Vec::new());
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
         let (mut narrow, mut wide) = (None, None);
         let literal = rules.rules().iter().enumerate().filter(|(_, rule)| !rule.is_announced());
         for (index, rule) in literal {
-            let offset = rule.offsets.iter().copied().max().unwrap_or_default();
-            let rest = rule.facts.match_min.saturating_sub(offset);
+            let rest = run_of(rule);
             let (shortest, least) = match rule.facts.within {
                 Within::Runs => (&mut narrow, RUN_MIN),
                 Within::WideRuns => (&mut wide, WIDE_MIN),
@@ -132,24 +134,31 @@ impl Matcher {
                 runs.push((index, rule));
             } else if let Some(byte) = rule.facts.required_byte {
                 before.entry(byte).or_default().push((index, rule));
+                needles.push(Wanted::Byte(byte));
             } else {
-                anything.push((index, rule));
+                let literals = rule.prefixes.iter().map(|prefix| prefix.to_string());
+                needles.extend(literals.map(|literal| Wanted::Literal(literal, index)));
             }
         }
         let (prefixes, owners) = grouped(&literals(&runs));
-        let counts = |owner: &Owner| rules.rules().get(owner.rule).is_none_or(counts_anywhere);
-        let anywhere = owners.iter().map(|owners: &Vec<Owner>| owners.iter().any(counts));
-        let prefixes = prefixes.into_iter().zip(anywhere);
-        let prefixes = prefixes.map(|(text, anywhere)| Prefix { text, anywhere }).collect();
+        let wanted_by = |owners: &Vec<Owner>, counts: fn(&Rule) -> bool| {
+            let rules = owners.iter().filter_map(|owner| rules.rules().get(owner.rule));
+            rules.map(counts).collect::<Vec<_>>()
+        };
+        let prefixes = prefixes.into_iter().zip(&owners).map(|(text, owners)| Prefix {
+            text,
+            anywhere: wanted_by(owners, counts_anywhere).contains(&true),
+            is_long: !wanted_by(owners, |rule| run_of(rule) >= runs::LENGTH_MAX).contains(&false),
+        });
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
             words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
-            prefixes: Prefixes::of_keys(prefixes),
+            prefixes: Prefixes::of_keys(prefixes.collect()),
             owners,
             narrow,
             wide,
             announced: Announced::new(&rules),
-            anything: Automaton::new(&anything)?,
+            needles: Needles::new(needles),
             before: before
                 .into_iter()
                 .map(|(byte, rules)| Ok((byte, Automaton::new(&rules)?)))
@@ -179,12 +188,18 @@ impl Matcher {
     }
 
     /// Appends every hit that starts within `starts`, in no particular order. What lies before
-    /// `starts` is context, what lies behind is where hits may end.
-    pub fn find(&self, text: &[u8], starts: Range<usize>, known: &Known<'_>, out: &mut Vec<Hit>) {
+    /// `starts` is context, what lies behind is where hits may end. Answers how many newlines lie
+    /// within `starts`.
+    pub fn find(
+        &self,
+        text: &[u8],
+        starts: Range<usize>,
+        known: &Known<'_>,
+        out: &mut Vec<Hit>,
+    ) -> u64 {
         if starts.is_empty() {
-            return;
+            return 0;
         }
-        let automata = &*self.automata;
         let mut search = Search {
             matcher: self,
             text,
@@ -193,15 +208,12 @@ impl Matcher {
             out,
             stretches: Vec::new(),
             words: WordsSeen::default(),
-            words_near: false,
+            words_near: None,
+            announced: Vec::new(),
+            before: Vec::new(),
             memory: Memory::default(),
         };
-        search.runs();
-        let whole = search.starts.start.saturating_sub(1)..text.len();
-        automata.anything.each(text, whole, &mut |at, rule| search.check(at, rule));
-        for (byte, automaton) in &automata.before {
-            search.before(*byte, automaton);
-        }
+        search.runs()
     }
 
     /// Replaces every key in a foreign string by its hint and cleans the rest.
@@ -233,8 +245,14 @@ fn counts_anywhere(rule: &Rule) -> bool {
     rule.left != Left::Boundary || rule.offsets.iter().any(|offset| *offset != 0)
 }
 
+/// How many bytes a rule asks for from its literal on.
+fn run_of(rule: &Rule) -> usize {
+    let offset = rule.offsets.iter().copied().max().unwrap_or_default();
+    rule.facts.match_min.saturating_sub(offset)
+}
+
 /// Found instead of the longer literals that hold it: one short needle is faster to look for.
-const SHARED_NEEDLES: [&str; 2] = ["://", "-----BEGIN "];
+const SHARED_NEEDLE: &str = "://";
 
 /// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with.
 fn grouped<T: Clone>(wanted: &[(&str, T)]) -> (Vec<String>, Vec<Vec<T>>) {
@@ -272,9 +290,8 @@ impl Automaton {
     fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
         let mut wanted = literals(rules);
         for (needle, owner) in &mut wanted {
-            let shared = SHARED_NEEDLES.iter().find_map(|s| Some((*s, needle.find(s)?)));
-            if let Some((shared, offset)) = shared {
-                *needle = shared;
+            if let Some(offset) = needle.find(SHARED_NEEDLE) {
+                *needle = SHARED_NEEDLE;
                 owner.offset = offset;
             }
         }
@@ -310,8 +327,10 @@ impl Automaton {
     }
 }
 
-/// Of 64 blocks, so many are full of runs as base64 is.
+/// Of 64 blocks, so many are full of runs as base64 is: words are looked for first.
 const MANY_BLOCKS: usize = 32;
+/// From so many runs on, words are looked for near all of them at once.
+const MANY_RUNS: usize = 6;
 
 /// One call of [`Matcher::find`].
 struct Search<'a> {
@@ -321,19 +340,25 @@ struct Search<'a> {
     known: &'a Known<'a>,
     out: &'a mut Vec<Hit>,
     stretches: Stretches<'a>,
-    /// Where words stand that announce keys; and whether one is near where is looked now.
+    /// Where words stand that announce keys; and whether one is near where is looked now, if that is
+    /// known.
     words: WordsSeen,
-    words_near: bool,
+    words_near: Option<bool>,
+    /// Runs that may hold keys that are announced.
+    announced: Vec<(Width, Run)>,
+    /// By byte of [`Automata::before`]: up to where lines were searched before it.
+    before: Vec<usize>,
     memory: Memory,
 }
 
 impl Search<'_> {
-    /// Looks for prefixes and for registered keys in runs.
-    fn runs(&mut self) {
+    /// Looks for all there is. Answers how many newlines lie within `starts`.
+    fn runs(&mut self) -> u64 {
         let (automata, shapes) = (&*self.matcher.automata, &self.matcher.shapes);
+        let text = self.text;
         // What begins before `starts` begins in its first byte's run, if it matters at all.
         let first = self.starts.start.saturating_sub(1);
-        let last = self.text.len().min(self.starts.end + automata.offset);
+        let last = text.len().min(self.starts.end + automata.offset);
         let wanted = |rules: Option<usize>, announced: Option<usize>, stretch| {
             let all = rules.into_iter().chain(announced).chain(shapes.shortest(stretch));
             all.min().map(|length| length.min(runs::LENGTH_MAX))
@@ -342,13 +367,27 @@ impl Search<'_> {
             wanted(automata.narrow, automata.announced.shortest(Width::Narrow), Stretch::Run),
             wanted(automata.wide, automata.announced.shortest(Width::Wide), Stretch::WideRun),
         ];
-        let tables = (&automata.classes, &automata.prefixes.firsts);
-        runs::each(self.text, first..last, tables, lengths, self);
+        let tables = Tables {
+            classes: &automata.classes,
+            firsts: &automata.prefixes.firsts,
+            needles: &automata.needles.sets,
+        };
+        self.before = vec![first; automata.before.len()];
+        let newlines = runs::each(text, first..last, tables, lengths, self);
+        let seen = text.len().min(runs::behind(first..last));
+        // A byte behind all starts may belong to a match that starts before.
+        for (index, (byte, _)) in automata.before.iter().enumerate() {
+            for at in memchr::memchr_iter(*byte, text.get(seen..).unwrap_or_default()) {
+                self.before(index, seen + at);
+            }
+        }
         let words = [wanted(None, None, Stretch::Word), None];
         if words != [None; 2] {
-            let tables = (&automata.words, &automata.prefixes.firsts);
-            runs::each(self.text, first..last, tables, words, &mut Words(self));
+            let tables = Tables { classes: &automata.words, needles: &Sets::default(), ..tables };
+            runs::each(text, first..last, tables, words, &mut Words(self));
         }
+        let others = [first..self.starts.start, self.starts.end..seen];
+        newlines - others.map(|part| newlines_in(text, part)).iter().sum::<u64>()
     }
 
     /// Checks one rule at one literal, at each of its offsets: which of them lie within `starts`
@@ -394,18 +433,32 @@ impl Search<'_> {
         }
     }
 
-    /// Looks for literals before each byte of that value, in its line: every literal whose match
-    /// can hold the byte stands before the first one that follows it.
-    fn before(&mut self, byte: u8, automaton: &Automaton) {
+    /// Looks for literals before a byte of [`Automata::before`], in its line: every literal whose
+    /// match can hold the byte stands before the first one that follows it.
+    fn before(&mut self, index: usize, at: usize) {
+        let Some((_, automaton)) = self.matcher.automata.before.get(index) else { return };
+        let Some(done) = self.before.get_mut(index) else { return };
         let text = self.text;
-        let mut done = self.starts.start.saturating_sub(1);
-        for at in memchr::memchr_iter(byte, text) {
-            let from = done.max(at.saturating_sub(MATCH_MAX)).min(at);
-            let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
-            let from = line.map_or(from, |newline| from + newline + 1);
-            automaton.each(text, from..at, &mut |at, rule| self.check(at, rule));
-            done = at;
+        let from = (*done).max(at.saturating_sub(MATCH_MAX)).min(at);
+        *done = at;
+        let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
+        let from = line.map_or(from, |newline| from + newline + 1);
+        automaton.each(text, from..at, &mut |at, rule| self.check(at, rule));
+    }
+
+    /// Checks what words announce in runs.
+    fn check_announced(&mut self) {
+        let (text, automata) = (self.text, &*self.matcher.automata);
+        let runs = std::mem::take(&mut self.announced);
+        let mut stretches = std::mem::take(&mut self.stretches);
+        for (width, run) in &runs {
+            automata.announced.each(text, *width, run, &mut stretches, &mut |start, rule| {
+                self.announced(start, rule);
+            });
         }
+        self.stretches = stretches;
+        self.announced = runs;
+        self.announced.clear();
     }
 
     /// Looks for registered keys at the edges of a stretch.
@@ -438,6 +491,22 @@ impl Search<'_> {
 }
 
 impl runs::Found for Search<'_> {
+    fn needles(&mut self, at: usize, bits: u64) {
+        let (text, automata) = (self.text, &*self.matcher.automata);
+        let mut rest = bits;
+        while rest != 0 {
+            let place = at + rest.trailing_zeros() as usize;
+            rest &= rest - 1;
+            automata.needles.each(text, place, &mut |found| match found {
+                needles::Found::Literal(literal, rule) => self.check(literal, rule),
+                needles::Found::Byte(byte) => {
+                    let index = automata.before.iter().position(|(other, _)| *other == byte);
+                    index.into_iter().for_each(|index| self.before(index, place));
+                }
+            });
+        }
+    }
+
     fn starts(&mut self, at: usize, bits: u64) {
         let automata = &*self.matcher.automata;
         automata.prefixes.each(self.text, at, bits, &mut |literal, prefix| {
@@ -450,26 +519,41 @@ impl runs::Found for Search<'_> {
     fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths {
         let announced = &self.matcher.automata.announced;
         // Of few runs, each is looked at: that costs less than to look for words first.
-        self.words_near =
-            blocks < MANY_BLOCKS || announced.is_near(self.text, places, &mut self.words);
+        self.words_near = (blocks >= MANY_BLOCKS)
+            .then(|| announced.is_near(self.text, places, &mut self.words));
+        let maybe_near = self.words_near != Some(false);
         [Width::Narrow, Width::Wide].map(|width| {
-            let announced = announced.shortest(width).filter(|_| self.words_near);
+            let announced = announced.shortest(width).filter(|_| maybe_near);
             announced.into_iter().chain(self.matcher.shapes.shortest(stretch_of(width))).min()
         })
     }
 
     fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
+        self.shapes(stretch_of(width), run.clone());
         let run = Run { span: run, marks };
-        if self.words_near {
-            let mut stretches = std::mem::take(&mut self.stretches);
-            let (text, automata) = (self.text, &*self.matcher.automata);
-            automata.announced.each(text, width, &run, &mut stretches, &mut |start, rule| {
-                self.announced(start, rule);
-            });
-            self.stretches = stretches;
+        if self.words_near != Some(false) && self.matcher.automata.announced.may_hold(width, &run) {
+            self.announced.push((width, run));
         }
-        self.shapes(stretch_of(width), run.span);
     }
+
+    fn told(&mut self, places: Range<usize>) {
+        if self.announced.is_empty() {
+            return;
+        }
+        let announced = &self.matcher.automata.announced;
+        let is_near = self.words_near.unwrap_or_else(|| {
+            self.announced.len() < MANY_RUNS
+                || announced.is_near(self.text, places, &mut self.words)
+        });
+        if is_near {
+            self.check_announced();
+        }
+        self.announced.clear();
+    }
+}
+
+fn newlines_in(text: &[u8], part: Range<usize>) -> u64 {
+    memchr::memchr_iter(b'\n', text.get(part).unwrap_or_default()).count() as u64
 }
 
 fn stretch_of(width: Width) -> Stretch {
@@ -483,6 +567,8 @@ fn stretch_of(width: Width) -> Stretch {
 struct Words<'a, 'b>(&'a mut Search<'b>);
 
 impl runs::Found for Words<'_, '_> {
+    fn needles(&mut self, _at: usize, _bits: u64) {}
+
     fn starts(&mut self, _at: usize, _bits: u64) {}
 
     fn whole(&mut self, _places: Range<usize>, _blocks: usize) -> Lengths {
@@ -492,4 +578,6 @@ impl runs::Found for Words<'_, '_> {
     fn run(&mut self, _width: Width, run: Range<usize>, _marks: Option<Marks>) {
         self.0.shapes(Stretch::Word, run);
     }
+
+    fn told(&mut self, _places: Range<usize>) {}
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::prefixes::Prefixes;
-use super::runs::{self, Marks, Width};
+use super::runs::{self, Marks, Width, beginning};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
 /// Alphabets that are told apart at one look; what more there are is looked at one by one.
@@ -62,8 +62,8 @@ pub(super) struct Announced {
     words: Vec<(String, Owner)>,
     /// How far before a key its words may begin, and behind it, at most.
     reach: (usize, usize),
-    /// All words, and what all ids begin with; made when first asked.
-    any: OnceLock<[Prefixes; 2]>,
+    /// All of them; made when first asked.
+    any: OnceLock<Look>,
     ids: Vec<Id>,
     /// By length of a stretch; made when first asked.
     looks: [OnceLock<Look>; LOOKS],
@@ -92,7 +92,7 @@ struct Owner {
     literal: Option<String>,
 }
 
-/// What is looked for near stretches of one length.
+/// What is looked for near stretches.
 struct Look {
     before: usize,
     after: usize,
@@ -153,33 +153,25 @@ impl Announced {
         let unseen = seen.to.max(from)..to;
         if !unseen.is_empty() {
             seen.to = to;
-            let [words, ids] = self.any.get_or_init(|| self.all_words());
-            let mut look = |words: &Prefixes, counts: &dyn Fn(usize) -> bool| {
-                runs::each_first(text, unseen.clone(), &words.firsts, &mut |at, bits| {
-                    words.each(text, at, bits, &mut |place, _| {
-                        if counts(place) {
-                            seen.last = seen.last.max(place + 1);
-                        }
-                    });
+            let all = self.any.get_or_init(|| self.look_for(|_| true));
+            runs::each_first(text, unseen, &all.words.firsts, &mut |at, bits| {
+                all.words.each(text, at, bits, &mut |place, word| {
+                    let here = text.get(place..).unwrap_or_default();
+                    let counts = |o: &Owner| o.literal.is_none() || self.may_be_id(here);
+                    if all.owners.get(word).into_iter().flatten().any(counts) {
+                        seen.last = seen.last.max(place + 1);
+                    }
                 });
-            };
-            look(words, &|_| true);
-            look(ids, &|place| self.may_be_id(text.get(place..).unwrap_or_default()));
+            });
         }
         seen.last > from
     }
 
-    /// The words, upper and lower case alike; and what ids begin with.
-    fn all_words(&self) -> [Prefixes; 2] {
-        let words = self.words.iter().filter(|(_, owner)| owner.literal.is_none());
-        let ids = self.ids.iter().map(|(literal, ..)| literal.clone());
-        let all = [words.map(|(word, _)| word.clone()).collect::<Vec<_>>(), ids.collect()];
-        let [words, ids] = all.map(|mut texts| {
-            texts.sort_unstable();
-            texts.dedup();
-            texts
-        });
-        [Prefixes::of_words(words, true), Prefixes::of_words(ids, false)]
+    /// Whether there is anything in a run that may be announced: names in source text are nearly all
+    /// without a digit.
+    pub(super) fn may_hold(&self, width: Width, run: &Run) -> bool {
+        self.shortest(width).is_some_and(|shortest| shortest <= run.span.len())
+            && run.marks.is_none_or(|marks| marks.has_digit)
     }
 
     fn may_be_id(&self, text: &[u8]) -> bool {
@@ -190,24 +182,36 @@ impl Announced {
         })
     }
 
+    /// What is looked for near stretches of one length.
     fn look(&self, length: usize) -> Option<&Look> {
-        let make = || {
-            let all = [&self.narrow, &self.wide].into_iter().flat_map(|groups| &groups.groups);
-            let members = all.flat_map(|group| &group.rules);
-            let members: Vec<&Member> = members.filter(|m| has(m.lengths, length)).collect();
-            let wanted = |owner: &Owner| members.iter().any(|member| member.rule == owner.rule);
-            let words = self.words.iter().filter(|(_, owner)| wanted(owner));
-            let words: Vec<(&str, Owner)> =
-                words.map(|(word, owner)| (word.as_str(), owner.clone())).collect();
-            let (texts, owners) = super::grouped(&words);
-            Look {
-                before: members.iter().map(|member| member.before).max().unwrap_or_default(),
-                after: members.iter().map(|member| member.after).max().unwrap_or_default(),
-                words: Prefixes::of_words(texts, true),
-                owners,
-            }
-        };
+        let make = || self.look_for(|member| has(member.lengths, length));
         Some(self.looks.get(length)?.get_or_init(make))
+    }
+
+    /// The words of some rules.
+    fn look_for(&self, counts: impl Fn(&Member) -> bool) -> Look {
+        let all = [&self.narrow, &self.wide].into_iter().flat_map(|groups| &groups.groups);
+        let members = all.flat_map(|group| &group.rules);
+        let members: Vec<&Member> = members.filter(|member| counts(member)).collect();
+        let wanted = |owner: &Owner| members.iter().any(|member| member.rule == owner.rule);
+        let words = self.words.iter().filter(|(_, owner)| wanted(owner));
+        let words: Vec<(&str, Owner)> =
+            words.map(|(word, owner)| (word.as_str(), owner.clone())).collect();
+        let mut beginnings = [Vec::new(), Vec::new()];
+        let [any_case, exact] = &mut beginnings;
+        for (word, owner) in &words {
+            match &owner.literal {
+                Some(literal) => exact.push(beginning(literal.as_bytes(), false)),
+                None => any_case.push(beginning(word.as_bytes(), true)),
+            }
+        }
+        let (texts, owners) = super::grouped(&words);
+        Look {
+            before: members.iter().map(|member| member.before).max().unwrap_or_default(),
+            after: members.iter().map(|member| member.after).max().unwrap_or_default(),
+            words: Prefixes::of_words(texts, beginnings),
+            owners,
+        }
     }
 
     fn groups(&self, width: Width) -> &Groups {
@@ -325,10 +329,6 @@ impl Groups {
     /// Calls with each maximal stretch of a group's alphabet that is as long as one of its matches.
     fn each<'a>(&'a self, text: &[u8], run: &Run, found: &mut dyn FnMut(&'a Group, Range<usize>)) {
         let span = run.span.clone();
-        // Names in source text are nearly all without a digit.
-        if run.marks.is_some_and(|marks| !marks.has_digit) {
-            return;
-        }
         let escaped = after_escape(text, span.start);
         if run.marks.is_some_and(|marks| marks.joints == 0) && !escaped {
             if has(self.any_length, span.len()) {

@@ -14,8 +14,8 @@ use crate::matcher::{Candidate, Hit, Matcher, SPAN_MAX};
 use crate::secret::Secret;
 use crate::source::CONTEXT_MAX;
 
-/// Bytes of a piece: it fits the cache of a core.
-const PIECE_BYTES: u64 = 256 * 1024;
+/// Bytes of a piece: the more at once, the faster they are read.
+const PIECE_BYTES: u64 = 1 << 20;
 /// Pieces that may wait for one before them.
 const WAITING_MAX: u64 = 64;
 
@@ -157,12 +157,12 @@ fn look(
     let text = buffer.get(..filled).unwrap_or_default();
     let starts = before.min(filled)..length(end - from)?.min(filled);
     let mut hits = Vec::new();
-    matcher.find(text, starts.clone(), known, &mut hits);
+    let newlines = matcher.find(text, starts.clone(), known, &mut hits);
     hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
     let own = text.get(starts.clone()).unwrap_or_default();
     let mut piece = Piece {
         bytes: own.len() as u64,
-        newlines: memchr::memchr_iter(b'\n', own).count() as u64,
+        newlines,
         line_start: memchr::memrchr(b'\n', own).map(|at| start + at as u64 + 1),
         end,
         ..Piece::default()

@@ -1,10 +1,9 @@
 //! Prefixes of keys, looked for only at places from which a run of key characters goes on.
 //!
-//! The run finder has looked at four bytes of each place already ([`Firsts`]). Of what it lets pass
-//! (one place in sixty of random text), three bytes are hashed into a bitmap; what that lets pass
-//! (one in some hundreds) is asked of the aho-corasick automaton, anchored there.
+//! The run finder has looked at four bytes of each place already ([`Firsts`]). What it lets pass is
+//! hashed into a bitmap; what that lets pass is asked of the aho-corasick automaton, anchored there.
 
-use super::runs::{FIRST, Firsts, SETS};
+use super::runs::{Beginning, Firsts, SETS, Sets, TABLES, beginning, divide};
 use crate::rule::is_wide_byte;
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -12,6 +11,8 @@ use std::sync::OnceLock;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
 
 const BITS: usize = 1 << 16;
+/// Texts of three bytes that may have any fourth byte: more of them fill the bitmap.
+const SHORT_MAX: usize = 48;
 
 /// What can follow in a run.
 fn member() -> impl Iterator<Item = u8> {
@@ -30,15 +31,17 @@ struct Gate {
 impl Gate {
     fn new(prefixes: &[String], any_case: bool) -> Self {
         let fold = if any_case { 0x2020_2020 } else { 0 };
-        // The fourth byte counts where all have one.
-        let all_have = prefixes.iter().all(|prefix| prefix.len() > 3);
-        let shift = if all_have { 0 } else { u8::BITS };
+        // The fourth byte counts where nearly all have one.
+        let short = prefixes.iter().filter(|prefix| prefix.len() == 3).count();
+        let counts = short <= SHORT_MAX && prefixes.iter().all(|prefix| prefix.len() >= 3);
+        let shift = if counts { 0 } else { u8::BITS };
         let mut gate = Self { bits: Box::new([0; BITS / 64]), fold, shift };
         for prefix in prefixes {
             match *prefix.as_bytes() {
                 [] => {}
                 [a] => member().for_each(|b| member().for_each(|c| gate.add([a, b, c, 0]))),
                 [a, b] => member().for_each(|c| gate.add([a, b, c, 0])),
+                [a, b, c] if shift == 0 => (0..=u8::MAX).for_each(|d| gate.add([a, b, c, d])),
                 [a, b, c] => gate.add([a, b, c, 0]),
                 [a, b, c, d, ..] => gate.add([a, b, c, d]),
             }
@@ -73,73 +76,27 @@ impl Gate {
     }
 }
 
-/// By position: which low halves a set of prefixes has there, and which high halves.
-type Set = [(u16, u16); FIRST];
-
-/// How many of the key characters pass each position, and so, multiplied, how much of random text.
-fn passing(halves: &Set, alphabet: &[u16; 8]) -> u32 {
-    let share = |(lows, highs): &(u16, u16)| -> u32 {
-        let rows = alphabet.iter().enumerate().filter(|(high, _)| highs >> high & 1 == 1);
-        rows.map(|(_, row)| (row & lows).count_ones()).sum()
-    };
-    halves.iter().map(share).product()
-}
-
-/// Divides prefixes into sets, each next one to where it lets the fewest places more pass, among
-/// those that are given with it.
-fn firsts(prefixes: &[(&str, Range<usize>)], any_case: bool) -> Firsts {
-    // By high half: the low halves of key characters.
-    let alphabet: [u16; 8] = std::array::from_fn(|high| {
-        (0..16)
-            .filter(|low| u8::try_from(high << 4 | low).is_ok_and(is_wide_byte))
-            .fold(0, |lows, low| lows | 1 << low)
-    });
-    let with = |mut halves: Set, first: &[u8]| {
-        for (at, (lows, highs)) in halves.iter_mut().enumerate() {
-            match first.get(at) {
-                Some(byte) => {
-                    *lows |= 1 << (byte & 15);
-                    *highs |= 1 << (byte >> 4);
-                    if any_case && byte.is_ascii_alphabetic() {
-                        *highs |= 1 << ((byte ^ 0x20) >> 4);
-                    }
-                }
-                None => (*lows, *highs) = (u16::MAX, 0xff),
-            }
-        }
-        halves
-    };
-    let first = |(text, among): &(&str, Range<usize>)| {
-        (among.start, among.end, text.bytes().take(FIRST).collect::<Vec<u8>>())
-    };
-    let mut beginnings: Vec<_> = prefixes.iter().map(first).collect();
-    beginnings.sort_unstable();
-    beginnings.dedup();
-    let mut sets = [(Set::default(), 0); 2 * SETS];
-    for (start, end, first) in beginnings {
-        let grown = sets.get_mut(start..end).into_iter().flatten().map(|set| {
-            let halves = with(set.0, &first);
-            let cost = passing(&halves, &alphabet);
-            (cost - set.1, (halves, cost), set)
-        });
-        if let Some((_, grown, set)) = grown.min_by_key(|(more, ..)| *more) {
-            *set = grown;
-        }
-    }
-    let mut firsts = Firsts::new();
-    for (table, sets) in firsts.tables.iter_mut().zip(sets.as_chunks::<SETS>().0) {
-        for (bit, (set, _)) in sets.iter().enumerate() {
-            for (position, (lows, highs)) in table.iter_mut().zip(set) {
-                for (entries, halves) in [(&mut position.low, lows), (&mut position.high, highs)] {
-                    let entries = entries.iter_mut().enumerate();
-                    for (_, entry) in entries.filter(|(half, _)| halves >> half & 1 == 1) {
-                        *entry |= 1 << bit;
-                    }
+/// Puts groups of beginnings into the sets that are theirs, which count anywhere or not.
+fn firsts(groups: impl IntoIterator<Item = (Vec<Beginning>, Range<usize>, bool)>) -> Firsts {
+    let mut tables: [Sets; TABLES] = std::array::from_fn(|_| Sets::default());
+    let mut anywhere = [0; TABLES];
+    for (mut beginnings, sets, counts_anywhere) in groups {
+        beginnings.sort_unstable();
+        beginnings.dedup();
+        if counts_anywhere {
+            for set in sets.clone() {
+                if let Some(anywhere) = anywhere.get_mut(set / SETS) {
+                    *anywhere |= 1 << (set % SETS);
                 }
             }
         }
+        for (beginning, set) in beginnings.iter().zip(divide(&beginnings, sets)) {
+            if let Some(table) = tables.get_mut(set / SETS) {
+                table.add(set % SETS, beginning);
+            }
+        }
     }
-    firsts
+    Firsts::new(tables, anywhere)
 }
 
 /// The beginning of keys.
@@ -148,6 +105,8 @@ pub(super) struct Prefix {
     pub(super) text: String,
     /// Whether it counts in the middle of a word, for any of its rules.
     pub(super) anywhere: bool,
+    /// Whether all its rules ask for a run of [`super::runs::LENGTH_MAX`] bytes or more.
+    pub(super) is_long: bool,
 }
 
 /// Texts that are looked for together.
@@ -165,16 +124,25 @@ pub(super) struct Prefixes {
 impl Prefixes {
     /// For [`super::runs::each`]. The index of a prefix is that in `prefixes`.
     pub(super) fn of_keys(prefixes: Vec<Prefix>) -> Self {
-        let sets = |anywhere| if anywhere { 0..SETS } else { SETS..2 * SETS };
-        let all: Vec<_> = prefixes.iter().map(|p| (&*p.text, sets(p.anywhere))).collect();
-        let firsts = firsts(&all, false);
-        Self::new(firsts, prefixes.into_iter().map(|prefix| prefix.text).collect(), false)
+        let of = |is_long: bool, anywhere: bool| -> Vec<Beginning> {
+            let wanted = prefixes.iter().filter(|p| (p.is_long, p.anywhere) == (is_long, anywhere));
+            wanted.map(|prefix| beginning(prefix.text.as_bytes(), false)).collect()
+        };
+        let groups = [
+            (of(false, true), 0..6, true),
+            (of(false, false), 6..SETS, false),
+            (of(true, true), SETS..2 * SETS, true),
+            (of(true, false), 2 * SETS..3 * SETS, false),
+        ];
+        let texts = prefixes.into_iter().map(|prefix| prefix.text).collect();
+        Self::new(firsts(groups), texts, false)
     }
 
-    /// For [`super::runs::each_first`]. `any_case`: capitals and small letters alike.
-    pub(super) fn of_words(words: Vec<String>, any_case: bool) -> Self {
-        let all: Vec<_> = words.iter().map(|word| (&**word, 0..2 * SETS)).collect();
-        Self::new(firsts(&all, any_case), words, any_case)
+    /// For [`super::runs::each_first`]: words, capitals and small letters alike, in small letters; how
+    /// they may begin, and how those may of which only some are meant.
+    pub(super) fn of_words(words: Vec<String>, [any_case, exact]: [Vec<Beginning>; 2]) -> Self {
+        let groups = [(any_case, 0..2 * SETS, true), (exact, 2 * SETS..3 * SETS, true)];
+        Self::new(firsts(groups), words, true)
     }
 
     fn new(firsts: Firsts, prefixes: Vec<String>, any_case: bool) -> Self {
@@ -256,7 +224,8 @@ mod tests {
             let bits = if text.len() < 64 { bits & ((1 << (text.len() - 2)) - 1) } else { bits };
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
-            let ours = Prefixes::of_words(prefixes.to_vec(), false);
+            let prefix = |text: &String| Prefix { text: text.clone(), anywhere: true, is_long: false };
+            let ours = Prefixes::of_keys(prefixes.iter().map(prefix).collect());
             ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
             let naive = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)

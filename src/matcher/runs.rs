@@ -9,6 +9,7 @@
 //! time; all are tested against a naive one.
 
 mod blocks;
+mod sets;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
@@ -16,7 +17,9 @@ mod x86;
 
 use std::ops::{Range, RangeInclusive};
 
-use blocks::{Row, blocks, padded};
+use blocks::{Kernels, Row, blocks, chunk};
+
+pub(super) use sets::{Beginning, FIRST, SETS, Sets, beginning, divide, frequency};
 
 const BLOCK: usize = 64;
 
@@ -36,9 +39,18 @@ pub(super) struct Classes {
     letters: u8,
     /// Of these, those of digits alone.
     digits: u8,
-    /// By whole byte: bit 0 for the narrow class, bit 1 for the wide one.
-    whole: [u8; 256],
+    /// By whole byte: [`NARROW`], [`WIDE`], [`LETTER`], [`DIGIT`].
+    whole: [u8; 128],
 }
+
+/// In [`Classes::whole`]: of the narrow class.
+const NARROW: u8 = 1;
+/// Of the wide class.
+const WIDE: u8 = 2;
+/// A letter or digit of either.
+const LETTER: u8 = 4;
+/// A digit of either.
+const DIGIT: u8 = 8;
 
 /// Whether bytes are of the narrow class, and whether they are letters or digits.
 type Kind = (bool, bool);
@@ -55,7 +67,7 @@ impl Classes {
     /// eight bits: enough for the classes that are used (a test looks at every byte).
     pub(super) fn new(narrow: fn(u8) -> bool, wide: fn(u8) -> bool) -> Self {
         let mut classes =
-            Self { low: [0; 16], high: [0; 16], narrow: 0, letters: 0, digits: 0, whole: [0; 256] };
+            Self { low: [0; 16], high: [0; 16], narrow: 0, letters: 0, digits: 0, whole: [0; 128] };
         let mut groups: Vec<(Kind, u16)> = Vec::new();
         for kind in [(true, true), (true, false), (false, true), (false, false)] {
             for high in 2..8u8 {
@@ -96,9 +108,12 @@ impl Classes {
         for (entry, _) in self.low.iter_mut().zip(0..).filter(|(_, at)| lows >> at & 1 == 1) {
             *entry |= bit;
         }
-        for (entry, byte) in self.whole.iter_mut().zip(0u8..=255) {
+        let is_digit = is_letters && high == b'0' >> 4;
+        let kinds = [(is_narrow, NARROW), (is_letters, LETTER), (is_digit, DIGIT)];
+        let bits = kinds.iter().filter(|(is, _)| *is).fold(WIDE, |bits, (_, bit)| bits | bit);
+        for (entry, byte) in self.whole.iter_mut().zip(0u8..) {
             if byte >> 4 == high && lows >> (byte & 15) & 1 == 1 {
-                *entry |= if is_narrow { 3 } else { 2 };
+                *entry |= bits;
             }
         }
     }
@@ -109,44 +124,41 @@ impl Classes {
     }
 
     fn holds(&self, width: Width, byte: u8) -> bool {
-        let bit = if width == Width::Narrow { 1 } else { 2 };
+        let bit = if width == Width::Narrow { NARROW } else { WIDE };
         self.bits(byte) & bit != 0
     }
 }
 
-/// Bytes at the start of a prefix that are looked at.
-pub(super) const FIRST: usize = 4;
-/// Sets in one of the tables: a bit each.
-pub(super) const SETS: usize = 8;
+/// Tables of [`Firsts`].
+pub(super) const TABLES: usize = 3;
 
-/// The first bytes of prefixes, in eight sets: a place passes if, for one of the sets, each of its
-/// four bytes has a low half and a high half that a prefix of the set has there.
-pub(super) type Sets = [Halves; FIRST];
-
-/// What one byte of a place says.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Halves {
-    /// By low half of the byte: the sets.
-    pub(super) low: [u8; 16],
-    /// By high half.
-    pub(super) high: [u8; 16],
-}
-
-/// The first bytes of prefixes.
+/// Which prefixes may stand at a place, by its first bytes: in the first table those that ask for less
+/// than [`LENGTH_MAX`] bytes of a run, in the others those that ask for so many.
 pub(super) struct Firsts {
-    /// Of prefixes that count anywhere, and of those that count only where a word may begin.
-    pub(super) tables: [Sets; 2],
+    pub(super) tables: [Sets; TABLES],
+    /// By table, the sets that count anywhere; the others count only where a word may begin.
+    pub(super) anywhere: [u8; TABLES],
     /// See [`word_bytes`].
     words: Classes,
 }
 
 impl Firsts {
-    /// In which no prefix is yet.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(tables: [Sets; TABLES], anywhere: [u8; TABLES]) -> Self {
         let words =
             Classes::new(word_bytes, |byte| word_bytes(byte) || matches!(byte, b'\\' | b'%'));
-        Self { tables: [Sets::default(); 2], words }
+        Self { tables, anywhere, words }
     }
+}
+
+/// What is looked for at once.
+#[derive(Clone, Copy)]
+pub(super) struct Tables<'a> {
+    /// Of runs.
+    pub(super) classes: &'a Classes,
+    /// In runs.
+    pub(super) firsts: &'a Firsts,
+    /// Wherever they stand.
+    pub(super) needles: &'a Sets,
 }
 
 /// Letters and digits, behind which no word begins, but `m`: an escape that colours ends in it. The
@@ -163,7 +175,7 @@ const ESCAPES: RangeInclusive<u32> = 2..=6;
 /// block, and for the block.
 #[inline]
 fn word_starts([before, now]: [[u64; 2]; 2]) -> u64 {
-    let [earlier, escapes] = [before, now].map(|[word, any]| any & !word);
+    let (earlier, escapes) = (before[1] & !before[0], now[1] & !now[0]);
     let near = ESCAPES.fold(0, |near, far| near | escapes << far | earlier >> (u64::BITS - far));
     !(now[0] << 1 | before[0] >> 63) | near
 }
@@ -171,26 +183,41 @@ fn word_starts([before, now]: [[u64; 2]; 2]) -> u64 {
 /// The bytes of a block, and those that its last place needs.
 type Window = [u8; BLOCK + FIRST - 1];
 
-/// The places of a block that pass, by either table.
-fn portable_firsts(window: &Window, firsts: &Firsts) -> [u64; 2] {
-    let half = |table: &[u8; 16], half: u8| table.get(usize::from(half)).copied();
-    firsts.tables.each_ref().map(|table| {
-        window.array_windows::<FIRST>().rev().fold(0, |bits, bytes| {
-            let sets =
-                bytes.iter().zip(table).fold(u8::MAX, |sets, (byte, Halves { low, high })| {
-                    let [low, high] = [half(low, byte & 15), half(high, byte >> 4)];
-                    sets & low.unwrap_or_default() & high.unwrap_or_default()
-                });
-            bits << 1 | u64::from(sets != 0)
-        })
-    })
+/// What a window holds, a bit for each place of its block.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Look {
+    narrow: u64,
+    wide: u64,
+    /// Where one of [`Tables::needles`] may stand.
+    needles: u64,
+    newlines: u64,
+}
+
+/// By table of [`Firsts`], the places that pass by a set that counts anywhere, and by another.
+type Passing = [[u64; 2]; TABLES];
+
+fn portable_firsts(window: &Window, firsts: &Firsts) -> Passing {
+    let mut passing = Passing::default();
+    for (passing, (table, anywhere)) in
+        passing.iter_mut().zip(firsts.tables.iter().zip(firsts.anywhere))
+    {
+        *passing = window.array_windows::<FIRST>().rev().fold([0; 2], |[any, begun], bytes| {
+            let sets = table.of(bytes);
+            let [here, words] = [sets & anywhere, sets & !anywhere].map(|s| u64::from(s != 0));
+            [any << 1 | here, begun << 1 | words]
+        });
+    }
+    passing
 }
 
 /// By class: runs of so many bytes (1 to [`LENGTH_MAX`]) or more; `None`: none.
 pub(super) type Lengths = [Option<usize>; 2];
 
-/// Takes what is found, block after block.
+/// Takes what is found, batch after batch of blocks.
 pub(super) trait Found {
+    /// A bit for each of the 64 bytes from `at` on at which a needle may stand; never 0. Told in
+    /// order.
+    fn needles(&mut self, at: usize, bits: u64);
     /// A bit for each of the 64 bytes from `at` on from which a run of the wanted length goes on to
     /// the right, whatever its class, and which pass [`Firsts`]; never 0.
     fn starts(&mut self, at: usize, bits: u64);
@@ -201,6 +228,8 @@ pub(super) trait Found {
     /// A maximal run that is long enough to be told as a whole; its marks, if it is short enough to
     /// be seen at one look.
     fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>);
+    /// All runs that begin in the places that [`Self::whole`] was asked for are told.
+    fn told(&mut self, places: Range<usize>);
 }
 
 /// What is seen of a run at one look.
@@ -213,26 +242,27 @@ pub(super) struct Marks {
 }
 
 /// Looks at the blocks of 64 bytes that hold `places`; runs may go on behind them. A run that begins
-/// before the first place is taken to begin there.
+/// before the first place is taken to begin there. Answers how many newlines these blocks hold.
 pub(super) fn each<F: Found>(
     text: &[u8],
     places: Range<usize>,
-    tables: (&Classes, &Firsts),
+    tables: Tables<'_>,
     wanted: Lengths,
     found: &mut F,
-) {
+) -> u64 {
     #[cfg(target_arch = "x86_64")]
     {
-        if has_avx2() && std::arch::is_x86_feature_detected!("avx512bw") {
+        if has_avx512() {
             #[expect(unsafe_code, reason = "the features were detected")]
-            // SAFETY: the processor has AVX-512 BW, AVX2, BMI1 and BMI2, as was just asked.
+            // SAFETY: the processor has AVX-512 BW and VBMI, AVX2, BMI1, BMI2 and POPCNT, as was
+            // just asked.
             unsafe {
                 return x86::each_avx512(text, places, tables, wanted, found);
             }
         }
         if has_avx2() {
             #[expect(unsafe_code, reason = "the features were detected")]
-            // SAFETY: the processor has AVX2, BMI1 and BMI2, as was just asked.
+            // SAFETY: the processor has AVX2, BMI1, BMI2 and POPCNT, as was just asked.
             unsafe {
                 return x86::each_avx2(text, places, tables, wanted, found);
             }
@@ -245,7 +275,12 @@ pub(super) fn each<F: Found>(
             }
         }
     }
-    portable_blocks(text, places, tables, wanted, found);
+    portable_blocks(text, places, tables, wanted, found)
+}
+
+/// Up to where [`each`] looks for these places.
+pub(super) fn behind(places: Range<usize>) -> usize {
+    places.start + places.len().next_multiple_of(BLOCK)
 }
 
 /// Calls with the places of `range` that pass by either table, a bit each, 64 at a time.
@@ -257,9 +292,9 @@ pub(super) fn each_first(
 ) {
     #[cfg(target_arch = "x86_64")]
     {
-        if has_avx2() && std::arch::is_x86_feature_detected!("avx512bw") {
+        if has_avx512() {
             #[expect(unsafe_code, reason = "the features were detected")]
-            // SAFETY: the processor has AVX-512 BW and AVX2, as was just asked.
+            // SAFETY: the processor has AVX-512 BW and VBMI, and AVX2, as was just asked.
             return unsafe { x86::each_first_avx512(text, range, firsts, found) };
         }
         if has_avx2() {
@@ -277,48 +312,45 @@ pub(super) fn each_first(
 fn firsts_of(
     text: &[u8],
     range: Range<usize>,
-    pass: impl Fn(&Window) -> [u64; 2],
+    pass: impl Fn(&Window) -> Passing,
     found: &mut dyn FnMut(usize, u64),
 ) {
-    for at in range.clone().step_by(BLOCK) {
+    let mut at = range.start;
+    while at < range.end {
         let rest = text.get(at..).unwrap_or_default();
-        let [one, other] = rest.first_chunk().map_or_else(|| pass(&padded(rest)), &pass);
-        let passed = one | other;
+        let [[a, b], [c, d], [e, f]] = pass(chunk(rest, &mut [0; BLOCK + FIRST - 1]));
+        let passed = a | b | c | d | e | f;
         let within = u64::MAX >> (BLOCK - (range.end - at).min(BLOCK));
         if passed & within != 0 {
             found(at, passed & within);
         }
+        at += BLOCK;
     }
-}
-
-/// How many newlines there are.
-pub(super) fn newlines(text: &[u8]) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx512bw")
-        && std::arch::is_x86_feature_detected!("popcnt")
-    {
-        #[expect(unsafe_code, reason = "the features were detected")]
-        // SAFETY: the processor has AVX-512 BW and POPCNT, as was just asked.
-        return unsafe { x86::newlines_avx512(text) };
-    }
-    memchr::memchr_iter(b'\n', text).count() as u64
 }
 
 fn portable_blocks<F: Found>(
     text: &[u8],
     places: Range<usize>,
-    (classes, firsts): (&Classes, &Firsts),
+    tables: Tables<'_>,
     wanted: Lengths,
     found: &mut F,
-) {
-    let kernels = (
-        |b: &_| portable(b, classes),
-        Row::look,
-        |b: &_| portable_letters(b),
-        |b: &_| portable(b, &firsts.words),
-        |w: &_| portable_firsts(w, firsts),
-    );
-    blocks(text, places, classes, wanted, kernels, found);
+) -> u64 {
+    let kernels = Kernels {
+        look: |window: &_| portable_look(window, tables),
+        rows: Row::look,
+        letters: |block: &_| portable_letters(block),
+        words: |block: &_| portable(block, &tables.firsts.words),
+        pass: |window: &_| portable_firsts(window, tables.firsts),
+    };
+    blocks(text, places, (tables.classes, wanted), &kernels, found)
+}
+
+/// AVX-512 with its table look-ups of 128 bytes, and what came before it.
+#[cfg(target_arch = "x86_64")]
+fn has_avx512() -> bool {
+    has_avx2()
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512vbmi")
 }
 
 /// AVX2, and the shifts that came with it.
@@ -327,6 +359,7 @@ fn has_avx2() -> bool {
     std::arch::is_x86_feature_detected!("avx2")
         && std::arch::is_x86_feature_detected!("bmi1")
         && std::arch::is_x86_feature_detected!("bmi2")
+        && std::arch::is_x86_feature_detected!("popcnt")
 }
 
 /// The letters and digits of a block, and its digits.
@@ -340,7 +373,20 @@ fn portable_letters(block: &[u8; BLOCK]) -> [u64; 2] {
 /// The bitmaps of a block, a byte at a time.
 fn portable(block: &[u8; BLOCK], classes: &Classes) -> [u64; 2] {
     block.iter().rev().fold([0, 0], |[narrow, wide], &byte| {
-        let bits = u64::from(classes.bits(byte));
-        [narrow << 1 | bits & 1, wide << 1 | bits >> 1]
+        let [n, w] = [NARROW, WIDE].map(|bit| u64::from(classes.bits(byte) & bit != 0));
+        [narrow << 1 | n, wide << 1 | w]
+    })
+}
+
+fn portable_look(window: &Window, tables: Tables<'_>) -> Look {
+    window.array_windows::<FIRST>().rev().fold(Look::default(), |look, bytes| {
+        let byte = bytes.first().copied().unwrap_or_default();
+        let class = |bit| u64::from(tables.classes.bits(byte) & bit != 0);
+        Look {
+            narrow: look.narrow << 1 | class(NARROW),
+            wide: look.wide << 1 | class(WIDE),
+            needles: look.needles << 1 | u64::from(tables.needles.of(bytes) != 0),
+            newlines: look.newlines << 1 | u64::from(byte == b'\n'),
+        }
     })
 }

@@ -4,16 +4,17 @@ use std::ops::Range;
 
 use super::groups::Groups;
 use super::made;
-use super::runs::newlines;
 use crate::matcher::{Hit, Known, Matcher, SPAN_MAX};
 use crate::rule::{Confidence, RuleSet};
 use crate::secret::Secret;
 use crate::source::{CONTEXT_MAX, Made, Mark, Position, marker};
 
-/// How much is read at once, in bytes.
-const READ_BYTES: usize = 256 * 1024;
+/// How much is read at once, in bytes: the more at once, the faster.
+const READ_BYTES: usize = 1 << 20;
 /// How much at first: most files are small, and memory that is not touched costs nothing.
 const FIRST_BYTES: usize = 16 * 1024;
+/// How many times as much is read next.
+const GROWTH: usize = 8;
 
 /// A hit, cut out of its stream.
 #[derive(Debug)]
@@ -56,10 +57,8 @@ pub struct Scanner {
     base: u64,
     /// Starts before this place of the buffer are decided.
     decided: usize,
-    /// Newlines before the buffer's byte `counted`.
+    /// Newlines before the buffer's byte `decided`.
     lines: u64,
-    /// Up to where newlines are counted; nothing before it is ever reported.
-    counted: usize,
     /// Offset in the stream at which the line of the buffer's first byte begins.
     line_start: u64,
     groups: Groups,
@@ -82,7 +81,6 @@ impl Scanner {
             base: 0,
             decided: 0,
             lines: 0,
-            counted: 0,
             line_start: 0,
             groups: Groups::default(),
             hits: Vec::new(),
@@ -95,14 +93,14 @@ impl Scanner {
         self.base = from.offset.saturating_sub(context as u64);
         self.decided = context;
         self.lines = from.lines;
-        self.counted = context;
         self.line_start = self.base;
         self.groups = Groups::default();
     }
 
     /// Where the next bytes are to be read to.
     pub fn space(&mut self) -> &mut [u8] {
-        let wanted = self.len + if self.buffer.is_empty() { FIRST_BYTES } else { READ_BYTES };
+        let next = (self.buffer.len() * GROWTH).clamp(FIRST_BYTES, READ_BYTES);
+        let wanted = self.len + next;
         if self.buffer.len() < wanted {
             self.buffer.resize(wanted, 0);
         }
@@ -111,11 +109,13 @@ impl Scanner {
 
     /// Puts bytes into the buffer that are not read from anywhere.
     pub(super) fn load(&mut self, text: &[u8]) {
-        for part in text.chunks(READ_BYTES) {
-            for (to, from) in self.space().iter_mut().zip(part) {
-                *to = *from;
-            }
+        let mut rest = text;
+        while !rest.is_empty() {
+            let space = self.space();
+            let (part, later) = rest.split_at(space.len().min(rest.len()));
+            space.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
             self.len += part.len();
+            rest = later;
         }
     }
 
@@ -162,7 +162,9 @@ impl Scanner {
         let mut hits = std::mem::take(&mut self.hits);
         match from {
             Some(from) => made::find(text, from, matcher, known, &mut hits),
-            None => matcher.find(text, 0..text.len(), known, &mut hits),
+            None => {
+                matcher.find(text, 0..text.len(), known, &mut hits);
+            }
         }
         let marks = hits.iter().map(made::mark).collect();
         let place = Place { lines: 0, counted: 0, line: base, seen: 0 };
@@ -201,8 +203,9 @@ impl Scanner {
         self.buffer.get(..self.len).unwrap_or_default()
     }
 
+    /// Of a place that is not decided yet.
     fn lines_before(&self, at: usize) -> u64 {
-        self.lines + newlines(self.text().get(self.counted..at).unwrap_or_default())
+        self.lines + newlines(self.text().get(self.decided..at).unwrap_or_default())
     }
 
     fn position(&self, at: usize) -> Position {
@@ -226,9 +229,11 @@ impl Scanner {
             return;
         }
         let mut hits = std::mem::take(&mut self.hits);
-        matcher.find(self.text(), self.decided..upto, known, &mut hits);
+        let starts = self.decided..upto;
+        let newlines = matcher.find(self.text(), starts.clone(), known, &mut hits);
         let place =
-            Place { lines: self.lines, counted: self.counted, line: self.line_start, seen: 0 };
+            Place { lines: self.lines, counted: starts.start, line: self.line_start, seen: 0 };
+        self.lines += newlines;
         let text = self.buffer.get(..self.len).unwrap_or_default();
         let groups = &mut self.groups;
         each_cut((text, self.base), place, &mut hits, &mut |candidate| groups.push(candidate));
@@ -240,8 +245,6 @@ impl Scanner {
     /// Drops what no later hit can depend on.
     fn slide(&mut self) {
         let drop = self.decided.saturating_sub(CONTEXT_MAX);
-        self.lines = self.lines_before(drop);
-        self.counted = self.counted.saturating_sub(drop);
         let dropped = self.text().get(..drop).unwrap_or_default();
         if let Some(last) = memchr::memrchr(b'\n', dropped) {
             self.line_start = self.base + last as u64 + 1;
@@ -302,6 +305,10 @@ impl Place {
         }
         self.seen = to;
     }
+}
+
+fn newlines(text: &[u8]) -> u64 {
+    memchr::memchr_iter(b'\n', text).count() as u64
 }
 
 impl Drop for Scanner {

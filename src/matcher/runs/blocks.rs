@@ -3,56 +3,66 @@
 
 use std::ops::Range;
 
-use super::{BLOCK, Classes, Found, LENGTH_MAX, Lengths, Marks, Width, Window, word_starts};
+use super::{
+    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Look, Marks, Passing, Width, Window,
+    word_starts,
+};
 
 /// Blocks that are looked at together: in loops without a branch, for which of them hold a run is
 /// hard to predict.
 pub(super) const BATCH: usize = 64;
 
-/// The kernels are inlined into the loop: bitmaps of a block by class, [`Row::look`], letters and
-/// digits of a block, its bitmaps by [`super::Firsts::words`], and the places at which a prefix may stand.
+/// What is done to a block by the means of the processor. Closures, so that they are inlined into
+/// the loop and compiled with the features of its caller.
+pub(super) struct Kernels<L, R, T, W, P> {
+    pub(super) look: L,
+    /// [`Row::look`].
+    pub(super) rows: R,
+    /// Letters and digits of a block, and its digits.
+    pub(super) letters: T,
+    /// The bitmaps of a block by [`super::Firsts::words`].
+    pub(super) words: W,
+    pub(super) pass: P,
+}
+
+/// What of each batch is remembered by rows: narrow runs of the wanted length, wide ones, and long
+/// narrow ones.
+const ROWS: usize = 3;
+
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-pub(super) fn blocks<F: Found>(
+pub(super) fn blocks<F: Found, L, R, T, W, P>(
     text: &[u8],
     places: Range<usize>,
-    classes: &Classes,
-    wanted: Lengths,
-    (bitmaps, in_row, letters, words, pass): (
-        impl Fn(&[u8; BLOCK]) -> [u64; 2],
-        impl Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
-        impl Fn(&[u8; BLOCK]) -> [u64; 2],
-        impl Fn(&[u8; BLOCK]) -> [u64; 2],
-        impl Fn(&Window) -> [u64; 2],
-    ),
+    (classes, wanted): (&Classes, Lengths),
+    kernels: &Kernels<L, R, T, W, P>,
     found: &mut F,
-) {
-    let rest = text.get(places.start..).unwrap_or_default();
+) -> u64
+where
+    L: Fn(&Window) -> Look,
+    R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
+    T: Fn(&[u8; BLOCK]) -> [u64; 2],
+    W: Fn(&[u8; BLOCK]) -> [u64; 2],
+    P: Fn(&Window) -> Passing,
+{
     let count = places.len().div_ceil(BLOCK);
-    let (whole, tail) = rest.as_chunks::<BLOCK>();
-    let last = padded(tail);
-    let rows = wanted.map(|length| length.map(Row::of));
+    let rest = text.get(places.start..).unwrap_or_default();
+    let [narrow, wide] = wanted.map(|length| length.map(Row::of));
+    let rows = [narrow, wide, narrow.map(|_| Row::of(LENGTH_MAX))];
     let mut batch = Batch::default();
-    batch.put(0, whole.first().or(Some(&last)).map(&bitmaps).unwrap_or_default());
+    batch.fill(rest, 0, 0..1, &kernels.look);
     for first in (0..count).step_by(BATCH) {
         let size = BATCH.min(count - first);
-        match whole.get(first + 1..=first + size) {
-            Some(blocks) => {
-                blocks.iter().zip(1..).for_each(|(block, slot)| batch.put(slot, bitmaps(block)));
-            }
-            None => (1..=size).for_each(|slot| {
-                let index = first + slot;
-                let block = whole.get(index).or((index == whole.len()).then_some(&last));
-                batch.put(slot, block.map(&bitmaps).unwrap_or_default());
-            }),
+        batch.fill(rest, first, 1..size + 1, &kernels.look);
+        let at = |slot: usize| places.start + (first + slot) * BLOCK;
+        for slot in batch.needles(size) {
+            found.needles(at(slot), batch.needles_of(slot));
         }
-        let (kept, kept_count) = batch.look(rows, size, &in_row);
-        let kept = kept.get(..kept_count).unwrap_or_default();
-        let at = |slot: &u8| places.start + (first + usize::from(*slot)) * BLOCK;
+        let kept = batch.kept(rows, size, &kernels.rows);
         let mut passing = [(0, 0); BATCH];
         let mut passed = 0;
         for slot in kept {
-            let bits = prefixes(text, at(slot), &words, &pass) & batch.starts(*slot);
+            let bits = prefixes(text, at(slot), batch.starts(slot), kernels);
             if let Some(place) = passing.get_mut(passed) {
                 *place = (at(slot), bits);
             }
@@ -61,41 +71,81 @@ pub(super) fn blocks<F: Found>(
         for (at, bits) in passing.iter().take(passed) {
             found.starts(*at, *bits);
         }
-        let whole = match (kept.first(), kept.last()) {
-            (Some(one), Some(last)) => {
-                let end = batch.reach(*last, at(last), text.len());
-                found.whole(at(one)..end, kept.len())
-            }
-            _ => [None; 2],
-        };
-        if whole != [None; 2] {
-            for slot in kept {
-                let letters = |at: usize| {
-                    let rest = text.get(at..).unwrap_or_default();
-                    rest.first_chunk().map_or_else(|| letters(&padded(rest)), &letters)
-                };
-                let text = (text, at(slot), places.start);
-                batch.runs(*slot, text, (classes, wanted, whole), letters, found);
+        if let (Some(one), Some(last)) = (kept.first(), kept.last()) {
+            let within = at(one)..batch.reach(last, at(last), text.len());
+            let whole = found.whole(within.clone(), kept.len());
+            if whole != [None; 2] {
+                for slot in kept {
+                    let text = (text, at(slot), places.start);
+                    batch.runs(slot, text, (classes, wanted, whole), &kernels.letters, found);
+                }
+                found.told(within);
             }
         }
-        batch.put(0, batch.bits(size));
+        batch.carry(size);
+    }
+    batch.newlines
+}
+
+/// Slots of a batch, a bit each.
+#[derive(Clone, Copy)]
+struct Slots(u64);
+
+impl Iterator for Slots {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let slot = self.first();
+        self.0 &= self.0.wrapping_sub(1);
+        slot
     }
 }
 
-/// The places of the block at `at` at which a prefix may stand, whatever the runs are.
+impl Slots {
+    #[inline]
+    fn first(self) -> Option<usize> {
+        (self.0 != 0).then_some(self.0.trailing_zeros() as usize)
+    }
+
+    fn last(self) -> Option<usize> {
+        self.0.checked_ilog2().map(|slot| slot as usize)
+    }
+
+    fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+}
+
+/// The places of the block at `at` at which a prefix may stand, of those from which a run goes on:
+/// one of the wanted length, or a long one.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn prefixes(
+fn prefixes<L, R, T, W, P>(
     text: &[u8],
     at: usize,
-    words: &impl Fn(&[u8; BLOCK]) -> [u64; 2],
-    pass: &impl Fn(&Window) -> [u64; 2],
-) -> u64 {
+    starts: [u64; 2],
+    Kernels { words, pass, .. }: &Kernels<L, R, T, W, P>,
+) -> u64
+where
+    W: Fn(&[u8; BLOCK]) -> [u64; 2],
+    P: Fn(&Window) -> Passing,
+{
     let (before, rest) = text.split_at_checked(at).unwrap_or_default();
-    let [anywhere, begun] = rest.first_chunk().map_or_else(|| pass(&padded(rest)), pass);
-    let now = rest.first_chunk().map_or_else(|| words(&padded(rest)), words);
-    let before = before.last_chunk().map_or_else(|| words(&padded_left(before)), words);
-    anywhere | begun & word_starts([before, now])
+    let (mut short_of, mut left) = ([0; BLOCK + FIRST - 1], [0; BLOCK]);
+    let window = chunk(rest, &mut short_of);
+    let [[any_short, short], [any_long, long], [also_any, also_long]] = pass(window);
+    let now = words(window.first_chunk().unwrap_or(&[0; BLOCK]));
+    let before = words(match before.last_chunk() {
+        Some(block) => block,
+        None => {
+            left.iter_mut().rev().zip(before.iter().rev()).for_each(|(to, from)| *to = *from);
+            &left
+        }
+    });
+    let begins = word_starts([before, now]);
+    let (any_long, long) = (any_long | also_any, long | also_long);
+    (any_short | short & begins) & starts[0] | (any_long | long & begins) & starts[1]
 }
 
 /// So many bytes in a row: five steps AND a bitmap with itself, each shifted by as many as are known
@@ -134,67 +184,136 @@ impl Row {
 struct Batch {
     /// By class: what is a member.
     bits: [[u64; BATCH + 1]; 2],
-    /// By class: from where runs go on.
-    rows: [[u64; BATCH]; 2],
+    needles: [u64; BATCH + 1],
+    /// From where runs go on.
+    rows: [[u64; BATCH]; ROWS],
+    /// Of all blocks before the last one.
+    newlines: u64,
+    /// Of that one.
+    newlines_behind: u64,
 }
 
 impl Default for Batch {
     fn default() -> Self {
-        Self { bits: [[0; BATCH + 1]; 2], rows: [[0; BATCH]; 2] }
+        Self {
+            bits: [[0; BATCH + 1]; 2],
+            needles: [0; BATCH + 1],
+            rows: [[0; BATCH]; ROWS],
+            newlines: 0,
+            newlines_behind: 0,
+        }
     }
 }
 
 impl Batch {
+    /// Looks at blocks of a text: those for the slots `to`, counted from the block `first`.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn put(&mut self, slot: usize, bits: [u64; 2]) {
-        for (lane, bits) in self.bits.iter_mut().zip(bits) {
-            if let Some(place) = lane.get_mut(slot) {
-                *place = bits;
+    fn fill(
+        &mut self,
+        text: &[u8],
+        first: usize,
+        to: Range<usize>,
+        look: &impl Fn(&Window) -> Look,
+    ) {
+        let start = (first + to.start) * BLOCK;
+        let end = (first + to.end) * BLOCK + FIRST - 1;
+        let mut last = self.newlines_behind;
+        let mut lines = self.newlines;
+        let mut put = |slot: usize, seen: Look| {
+            lines += last;
+            last = u64::from(seen.newlines.count_ones());
+            let [narrow, wide] = &mut self.bits;
+            if let Some(place) = narrow.get_mut(slot) {
+                *place = seen.narrow;
+            }
+            if let Some(place) = wide.get_mut(slot) {
+                *place = seen.wide;
+            }
+            if let Some(place) = self.needles.get_mut(slot) {
+                *place = seen.needles;
+            }
+        };
+        match text.get(start..end) {
+            Some(blocks) => {
+                let mut rest = blocks;
+                for slot in to {
+                    let Some(window) = rest.first_chunk() else { break };
+                    put(slot, look(window));
+                    rest = rest.get(BLOCK..).unwrap_or_default();
+                }
+            }
+            None => {
+                for slot in to {
+                    let rest = text.get((first + slot) * BLOCK..).unwrap_or_default();
+                    put(slot, look(chunk(rest, &mut [0; BLOCK + FIRST - 1])));
+                }
+            }
+        }
+        (self.newlines, self.newlines_behind) = (lines, last);
+    }
+
+    /// Takes the block behind this batch as the first of the next one.
+    fn carry(&mut self, size: usize) {
+        let [narrow, wide] = &mut self.bits;
+        for lane in [narrow, wide, &mut self.needles] {
+            let behind = lane.get(size).copied().unwrap_or_default();
+            if let Some(first) = lane.first_mut() {
+                *first = behind;
             }
         }
     }
 
     fn bits(&self, slot: usize) -> [u64; 2] {
-        [0, 1].map(|class: usize| of(&self.bits, class, slot))
+        [of(&self.bits, 0, slot), of(&self.bits, 1, slot)]
     }
 
-    /// From where in a block runs of either class go on.
-    fn starts(&self, slot: u8) -> u64 {
-        of(&self.rows, 0, usize::from(slot)) | of(&self.rows, 1, usize::from(slot))
+    /// The first of so many blocks in which a needle may stand.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+    fn needles(&self, size: usize) -> Slots {
+        let (needles, _) = self.needles.split_first_chunk::<BATCH>().unwrap_or((&[0; BATCH], &[]));
+        slots(needles, size)
+    }
+
+    fn needles_of(&self, slot: usize) -> u64 {
+        self.needles.get(slot).copied().unwrap_or_default()
+    }
+
+    /// From where in a block runs of the wanted lengths go on, and long ones.
+    fn starts(&self, slot: usize) -> [u64; 2] {
+        let [narrow, wide] = [of(&self.rows, 0, slot), of(&self.rows, 1, slot)];
+        [narrow | wide, of(&self.rows, 2, slot) | wide]
     }
 
     /// Up to where runs go that begin in a block or before it.
-    fn reach(&self, slot: u8, at: usize, end: usize) -> usize {
-        let next = self.bits(usize::from(slot) + 1);
+    fn reach(&self, slot: usize, at: usize, end: usize) -> usize {
+        let next = self.bits(slot + 1);
         let is_all = next.contains(&u64::MAX);
         if is_all { end } else { end.min(at + 2 * BLOCK) }
     }
 
-    /// The first of so many blocks, in order, from which runs go on; and how many these are.
+    /// The first of so many blocks from which runs go on.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn look(
+    fn kept(
         &mut self,
-        rows: [Option<Row>; 2],
+        wanted: [Option<Row>; ROWS],
         size: usize,
-        in_row: &impl Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
-    ) -> ([u8; BATCH], usize) {
-        for (row, (bits, rows)) in rows.into_iter().zip(self.bits.iter().zip(&mut self.rows)) {
-            if let Some(row) = row {
-                in_row(row, bits, rows);
-            }
+        look: &impl Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
+    ) -> Slots {
+        let [narrow, wide] = &self.bits;
+        let [narrow_rows, wide_rows, long_rows] = &mut self.rows;
+        if let [Some(row), _, Some(long)] = wanted {
+            look(row, narrow, narrow_rows);
+            look(long, narrow, long_rows);
         }
-        let mut kept = [0; BATCH];
-        let mut count = 0;
-        let [narrow, wide] = &self.rows;
-        for ((slot, narrow), wide) in (0..).zip(narrow).zip(wide).take(size) {
-            if let Some(place) = kept.get_mut(count) {
-                *place = slot;
-            }
-            count += usize::from(narrow | wide != 0);
+        if let [_, Some(row), _] = wanted {
+            look(row, wide, wide_rows);
         }
-        (kept, count)
+        let mut either = *narrow_rows;
+        either.iter_mut().zip(wide_rows).for_each(|(either, wide)| *either |= *wide);
+        slots(&either, size)
     }
 
     #[inline(always)]
@@ -203,18 +322,23 @@ impl Batch {
     /// `from` is taken to begin there.
     fn runs<F: Found>(
         &self,
-        slot: u8,
+        slot: usize,
         (text, at, from): (&[u8], usize, usize),
         (classes, lengths, whole): (&Classes, Lengths, Lengths),
-        letters: impl Fn(usize) -> [u64; 2],
+        letters: &impl Fn(&[u8; BLOCK]) -> [u64; 2],
         found: &mut F,
     ) {
-        let slot = usize::from(slot);
+        let letters = |at: usize| {
+            letters(chunk(text.get(at..).unwrap_or_default(), &mut [0; BLOCK]))
+        };
         for (class, width) in [Width::Narrow, Width::Wide].into_iter().enumerate() {
-            let [length, whole] = [lengths, whole].map(|of| of.get(class).copied().flatten());
-            let (Some(length), Some(shortest)) = (length, whole) else { continue };
+            let (Some(Some(length)), Some(Some(shortest))) = (lengths.get(class), whole.get(class))
+            else {
+                continue;
+            };
+            let (length, shortest) = (*length, *shortest);
             let starts = of(&self.rows, class, slot);
-            let [now, next] = [slot, slot + 1].map(|slot| of(&self.bits, class, slot));
+            let (now, next) = (of(&self.bits, class, slot), of(&self.bits, class, slot + 1));
             let before = text.get(from..at).and_then(|before| before.last());
             let carry = u64::from(before.is_some_and(|byte| classes.holds(width, *byte)));
             let mut first = starts & !(now << 1 | carry);
@@ -257,19 +381,27 @@ fn marks(run: Range<usize>, letters: &impl Fn(usize) -> [u64; 2]) -> Option<Mark
     })
 }
 
-fn of<const N: usize>(lanes: &[[u64; N]; 2], class: usize, slot: usize) -> u64 {
+/// Those of the first so many words that are not 0.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+fn slots(words: &[u64; BATCH], size: usize) -> Slots {
+    let all = words.iter().rev().fold(0, |slots, word| slots << 1 | u64::from(*word != 0));
+    Slots(all & u64::MAX >> (BATCH - size))
+}
+
+fn of<const N: usize, const M: usize>(lanes: &[[u64; N]; M], class: usize, slot: usize) -> u64 {
     lanes.get(class).and_then(|lane| lane.get(slot)).copied().unwrap_or_default()
 }
 
-pub(super) fn padded<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut padded = [0; N];
-    padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-    padded
-}
-
-/// The last bytes, at the end.
-fn padded_left<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    let mut padded = [0; N];
-    padded.iter_mut().rev().zip(bytes.iter().rev()).for_each(|(to, from)| *to = *from);
-    padded
+/// The first bytes of a text; where there are fewer, with zeros behind them.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+pub(super) fn chunk<'a, const N: usize>(text: &'a [u8], padded: &'a mut [u8; N]) -> &'a [u8; N] {
+    match text.first_chunk() {
+        Some(chunk) => chunk,
+        None => {
+            padded.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+            padded
+        }
+    }
 }

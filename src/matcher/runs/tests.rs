@@ -1,21 +1,31 @@
+use super::sets::BYTES;
 use super::*;
 use crate::rule::{is_run_byte, is_wide_byte};
 
-/// Places from which a run goes on, and runs: what [`Found`] is told.
+/// What [`Found`] is told, and the count of newlines.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
     /// What is asked for as a whole, and where it was told to be.
     whole: Lengths,
     within: Range<usize>,
+    needles: Vec<usize>,
     starts: Vec<usize>,
     narrow: Vec<(Range<usize>, Option<Marks>)>,
     wide: Vec<(Range<usize>, Option<Marks>)>,
+    newlines: u64,
+}
+
+fn places(at: usize, bits: u64) -> impl Iterator<Item = usize> {
+    assert_ne!(bits, 0);
+    (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| at + bit)
 }
 
 impl Found for Seen {
+    fn needles(&mut self, at: usize, bits: u64) {
+        self.needles.extend(places(at, bits));
+    }
     fn starts(&mut self, at: usize, bits: u64) {
-        assert_ne!(bits, 0);
-        self.starts.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
+        self.starts.extend(places(at, bits));
     }
     fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths {
         assert!((1..=blocks::BATCH).contains(&blocks));
@@ -28,33 +38,43 @@ impl Found for Seen {
         let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
         runs.push((run, marks));
     }
-}
-
-/// `ab`, `abc_` and `k+`, which count where a word begins, and `xyz.`, which counts anywhere.
-fn firsts() -> Firsts {
-    let mut firsts = Firsts::new();
-    for (table, set, prefix) in [(1, 0, "ab"), (1, 0, "abc_"), (1, 3, "k+"), (0, 7, "xyz.")] {
-        for at in 0..FIRST {
-            let bytes = match prefix.as_bytes().get(at) {
-                Some(byte) => *byte..=*byte,
-                None => 0..=127,
-            };
-            for byte in bytes {
-                firsts.tables[table][at].low[usize::from(byte & 15)] |= 1 << set;
-                firsts.tables[table][at].high[usize::from(byte >> 4)] |= 1 << set;
-            }
-        }
+    fn told(&mut self, places: Range<usize>) {
+        assert_eq!(self.within, places);
     }
-    firsts
 }
 
-/// By which sets of a table a place passes.
-fn sets(text: &[u8], at: usize, table: &Sets) -> u8 {
-    let sets = table.iter().enumerate().map(|(position, halves)| {
-        let byte = text.get(at + position).copied().unwrap_or_default();
-        halves.low[usize::from(byte & 15)] & halves.high[usize::from(byte >> 4)]
+/// In the first table `xyz.`, which counts anywhere, and `k+` and `ab`, which count where a word
+/// begins; in the others `kk`, anywhere, and `abc_` and `n`.
+fn firsts() -> Firsts {
+    let mut tables: [Sets; TABLES] = std::array::from_fn(|_| Sets::default());
+    for (table, set, prefix) in
+        [(0, 7, "xyz."), (0, 3, "k+"), (0, 0, "ab"), (1, 1, "kk"), (2, 0, "abc_"), (1, 0, "n")]
+    {
+        tables[table].add(set, &beginning(prefix.as_bytes(), false));
+    }
+    Firsts::new(tables, [0x80, 0x02, 0])
+}
+
+/// `Mn` in any case, `.+` and `2`.
+fn needles() -> Sets {
+    let mut sets = Sets::default();
+    for (set, needle, any_case) in [(0, "Mn", true), (3, ".+", false), (3, "2", false)] {
+        sets.add(set, &beginning(needle.as_bytes(), any_case));
+    }
+    sets
+}
+
+/// By which sets of a table a place passes, and by which it may: bytes of 0x80 or more may count as
+/// others, and halves of bytes may be those of different ones.
+fn sets(text: &[u8], at: usize, table: &Sets) -> [u8; 2] {
+    let byte = |position| text.get(at + position).copied().unwrap_or_default();
+    let exact = table.of(&std::array::from_fn(byte));
+    let loose = table.exact.iter().zip(&table.halves).enumerate().map(|(position, (exact, halves))| {
+        let byte = byte(position);
+        let by_halves = halves.low[usize::from(byte & 15)] & halves.high[usize::from(byte >> 4)];
+        exact[usize::from(byte) % BYTES] | by_halves
     });
-    sets.fold(u8::MAX, |all, sets| all & sets)
+    [exact, loose.fold(u8::MAX, |all, sets| all & sets)]
 }
 
 /// Whether a word may begin there: this one may say yes too often.
@@ -64,34 +84,53 @@ fn begins(text: &[u8], at: usize) -> bool {
     at == 0 || !word_bytes(text[at - 1]) || (2..=6).any(escape)
 }
 
-/// Whether a place passes.
-fn passes(text: &[u8], at: usize, firsts: &Firsts) -> bool {
-    let [anywhere, begun] = firsts.tables.each_ref().map(|table| sets(text, at, table) != 0);
-    anywhere || begun && begins(text, at)
+/// Whether a place passes, and whether it may; of long runs, or of all.
+fn passes(text: &[u8], at: usize, firsts: &Firsts, is_long: bool) -> [bool; 2] {
+    let mut passing = [false; 2];
+    for (table, anywhere) in firsts.tables.iter().zip(firsts.anywhere).take(if is_long { TABLES } else { 1 })
+    {
+        let sets = sets(text, at, table);
+        let counted = if begins(text, at) { u8::MAX } else { anywhere };
+        for (passing, sets) in passing.iter_mut().zip(sets) {
+            *passing |= sets & counted != 0;
+        }
+    }
+    passing
 }
 
-/// A byte at a time.
+/// A byte at a time: what is to be told, and what may be.
 fn naive(
     text: &[u8],
     places: Range<usize>,
-    firsts: &Firsts,
+    (firsts, needles): (&Firsts, &Sets),
     (lengths, whole): (Lengths, Lengths),
-) -> Seen {
+) -> [Seen; 2] {
     let mut seen = Seen { whole, ..Seen::default() };
+    let mut may = Seen::default();
     let classes: [fn(u8) -> bool; 2] = [is_run_byte, is_wide_byte];
     let after =
         |at: usize, class: usize| text[at..].iter().take_while(|b| classes[class](**b)).count();
     // Whole blocks are looked at: up to 63 places more may be told.
-    let last = (places.start + places.len().div_ceil(BLOCK) * BLOCK).min(text.len());
+    let last = behind(places.clone()).min(text.len());
+    seen.newlines = text[places.start..last].iter().filter(|byte| **byte == b'\n').count() as u64;
     for at in places.start..last {
-        let long = |class: usize| lengths[class].is_some_and(|length| after(at, class) >= length);
-        if (long(0) || long(1)) && passes(text, at, firsts) {
-            seen.starts.push(at);
+        let long = |class: usize, length: Option<usize>| {
+            length.is_some_and(|length| after(at, class) >= length)
+        };
+        let wide = long(1, lengths[1]);
+        let is_long = wide || long(0, lengths[0].map(|_| LENGTH_MAX));
+        let [pass, may_pass] = passes(text, at, firsts, is_long);
+        let [needle, may_be] = sets(text, at, needles).map(|sets| sets != 0);
+        let starts = long(0, lengths[0]) || wide;
+        for (seen, starts, needle) in
+            [(&mut seen, starts && pass, needle), (&mut may, starts && may_pass, may_be)]
+        {
+            seen.starts.extend(starts.then_some(at));
+            seen.needles.extend(needle.then_some(at));
         }
         for class in 0..2 {
             let begins = at == places.start || !classes[class](text[at - 1]);
-            let told = whole[class].is_some_and(|whole| after(at, class) >= whole);
-            if told && long(class) && begins {
+            if long(class, whole[class]) && long(class, lengths[class]) && begins {
                 let runs = if class == 0 { &mut seen.narrow } else { &mut seen.wide };
                 let run = at..at + after(at, class);
                 let joints = text[run.clone()].iter().rev().fold(0u128, |joints, byte| {
@@ -103,61 +142,107 @@ fn naive(
             }
         }
     }
-    seen
+    [seen, may]
 }
 
-type Each = fn(&[u8], Range<usize>, (&Classes, &Firsts), Lengths, &mut Seen);
+type Each = fn(&[u8], Range<usize>, Tables<'_>, Lengths, &mut Seen) -> u64;
+type EachFirst = fn(&[u8], Range<usize>, &Firsts, &mut dyn FnMut(usize, u64));
 
-/// Every implementation this machine can run.
-fn all() -> Vec<(&'static str, Each)> {
-    let mut all: Vec<(&'static str, Each)> = vec![("portable", portable_blocks), ("chosen", each)];
+/// Every implementation this machine can run. The first one lets nothing pass that it need not.
+fn all() -> Vec<(&'static str, Each, EachFirst)> {
+    let portable_first: EachFirst = |text, range, firsts, found| {
+        firsts_of(text, range, |window| portable_firsts(window, firsts), found);
+    };
+    let mut all: Vec<(&'static str, Each, EachFirst)> =
+        vec![("portable", portable_blocks, portable_first), ("chosen", each, each_first)];
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("ssse3") {
             #[expect(unsafe_code, reason = "the feature was detected")]
-            all.push(("ssse3", |text, places, tables, wanted, seen| {
+            let each: Each = |text, places, tables, wanted, seen| {
                 // SAFETY: the processor has SSSE3, as was just asked.
                 unsafe { x86::each_ssse3(text, places, tables, wanted, seen) }
-            }));
-        }
-        if has_avx2() && std::arch::is_x86_feature_detected!("avx512bw") {
-            #[expect(unsafe_code, reason = "the features were detected")]
-            all.push(("avx512", |text, places, tables, wanted, seen| {
-                // SAFETY: the processor has AVX-512 BW, AVX2, BMI1 and BMI2, as was just asked.
-                unsafe { x86::each_avx512(text, places, tables, wanted, seen) }
-            }));
+            };
+            all.push(("ssse3", each, portable_first));
         }
         if has_avx2() {
             #[expect(unsafe_code, reason = "the features were detected")]
-            all.push(("avx2", |text, places, tables, wanted, seen| {
-                // SAFETY: the processor has AVX2, BMI1 and BMI2, as was just asked.
+            let each: Each = |text, places, tables, wanted, seen| {
+                // SAFETY: the processor has AVX2, BMI1, BMI2 and POPCNT, as was just asked.
                 unsafe { x86::each_avx2(text, places, tables, wanted, seen) }
-            }));
+            };
+            #[expect(unsafe_code, reason = "the features were detected")]
+            let first: EachFirst = |text, range, firsts, found| {
+                // SAFETY: the same.
+                unsafe { x86::each_first_avx2(text, range, firsts, found) }
+            };
+            all.push(("avx2", each, first));
+        }
+        if has_avx512() {
+            #[expect(unsafe_code, reason = "the features were detected")]
+            let each: Each = |text, places, tables, wanted, seen| {
+                // SAFETY: the processor has AVX-512 BW and VBMI and what comes with AVX2, as was
+                // just asked.
+                unsafe { x86::each_avx512(text, places, tables, wanted, seen) }
+            };
+            #[expect(unsafe_code, reason = "the features were detected")]
+            let first: EachFirst = |text, range, firsts, found| {
+                // SAFETY: the same.
+                unsafe { x86::each_first_avx512(text, range, firsts, found) }
+            };
+            all.push(("avx512", each, first));
         }
     }
     all
 }
 
+/// Whether one list holds the other; both ascend.
+fn holds(one: &[usize], other: &[usize]) -> bool {
+    other.iter().all(|at| one.binary_search(at).is_ok())
+}
+
+fn check_firsts(text: &[u8], range: Range<usize>, firsts: &Firsts) {
+    let by = |which: usize| -> Vec<usize> {
+        let passes = |at: &usize| firsts.tables.iter().any(|t| sets(text, *at, t)[which] != 0);
+        range.clone().filter(passes).collect()
+    };
+    let (exact, loose) = (by(0), by(1));
+    for (name, _, each_first) in all() {
+        let mut told = Vec::new();
+        each_first(text, range.clone(), firsts, &mut |at, bits| told.extend(places(at, bits)));
+        assert!(holds(&told, &exact) && holds(&loose, &told), "{name}: {told:?}, not {exact:?}");
+        assert!(name != "portable" || told == exact);
+    }
+}
+
 fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
     let classes = Classes::new(is_run_byte, is_wide_byte);
-    let mut firsts_alone = Vec::new();
-    each_first(text, places.clone(), &firsts(), &mut |at, bits| {
-        firsts_alone.extend((0..64).filter(|bit| bits >> bit & 1 == 1).map(|bit| at + bit));
-    });
-    let firsts_here = |at: &usize| firsts().tables.iter().any(|table| sets(text, *at, table) != 0);
-    let expected: Vec<usize> = places.clone().filter(firsts_here).collect();
-    assert_eq!(firsts_alone, expected);
+    check_firsts(text, places.clone(), &firsts());
     // Some prefixes, and any.
-    let ascii = std::array::from_fn(|half| u8::from(half < 8));
-    let any = [Halves { low: [1; 16], high: ascii }; FIRST];
-    let with = |tables| Firsts { tables, ..Firsts::new() };
-    for firsts in [firsts(), with([Sets::default(), any]), with([any, Sets::default()])] {
-        let expected = naive(text, places.clone(), &firsts, wanted);
-        for (name, each) in all() {
+    let mut any = Sets::default();
+    any.add(0, &[u128::MAX; FIRST]);
+    let none = Sets::default;
+    let any_begun = Firsts::new([any.clone(), none(), none()], [0; TABLES]);
+    let anywhere = Firsts::new([none(), any, none()], [0, 1, 0]);
+    for firsts in [firsts(), any_begun, anywhere] {
+        let needles = needles();
+        let [expected, may] = naive(text, places.clone(), (&firsts, &needles), wanted);
+        let tables = Tables { classes: &classes, firsts: &firsts, needles: &needles };
+        for (name, each, _) in all() {
             let mut seen = Seen { whole: wanted.1, ..Seen::default() };
-            each(text, places.clone(), (&classes, &firsts), wanted.0, &mut seen);
+            seen.newlines = each(text, places.clone(), tables, wanted.0, &mut seen);
+            let what = || format!("{name}, {} bytes, {places:?}, {wanted:?}", text.len());
+            for (told, exact, loose) in [
+                (&mut seen.starts, &expected.starts, &may.starts),
+                (&mut seen.needles, &expected.needles, &may.needles),
+            ] {
+                assert!(holds(told, exact), "{}: {told:?}, not all of {exact:?}", what());
+                assert!(holds(loose, told), "{}: {told:?}, more than {loose:?}", what());
+                assert!(name != "portable" || told == exact, "{}", what());
+                told.clone_from(exact);
+            }
             seen.within = expected.within.clone();
-            assert_eq!(seen, expected, "{name}, {} bytes, {places:?}, {wanted:?}", text.len());
+            assert_eq!(seen, expected, "{}", what());
         }
     }
 }
@@ -174,7 +259,8 @@ fn every_byte_is_classed_as_it_should() {
     }
     let classes = Classes::new(|b| b.is_ascii_graphic(), |b| b.is_ascii_graphic());
     for byte in 0..=u8::MAX {
-        assert_eq!(classes.bits(byte), if byte.is_ascii_graphic() { 3 } else { 0 });
+        let both = classes.bits(byte) & (NARROW | WIDE);
+        assert_eq!(both, if byte.is_ascii_graphic() { NARROW | WIDE } else { 0 });
     }
 }
 
@@ -186,6 +272,8 @@ fn every_length_and_every_alignment() {
                 b' '
             } else if at % 31 == 30 {
                 b'/'
+            } else if at % 67 == 66 {
+                b'\n'
             } else {
                 b'k'
             }
@@ -200,17 +288,6 @@ fn every_length_and_every_alignment() {
         check(&text, 0..text.len(), both(wanted));
         check(&[b'k'; 300], 7..300, both(wanted));
         check(&text, 0..text.len(), ([None, Some(wanted)], [None, Some(wanted + 9)]));
-    }
-}
-
-#[test]
-fn newlines_are_counted() {
-    let text: Vec<u8> = (0..700u32).map(|at| if at * at % 7 == 1 { b'\n' } else { 0x8a }).collect();
-    for start in 0..65 {
-        for end in start..text.len() {
-            let expected = text[start..end].iter().filter(|byte| **byte == b'\n').count() as u64;
-            assert_eq!(newlines(&text[start..end]), expected);
-        }
     }
 }
 

@@ -4,40 +4,238 @@
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi32_si128, _mm_loadu_si128,
     _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16,
-    _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_loadu_si256,
-    _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16,
-    _mm512_and_si512, _mm512_broadcast_i32x4, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512,
-    _mm512_or_si512, _mm512_set1_epi8, _mm512_shuffle_epi8, _mm512_slli_epi64, _mm512_srl_epi64,
-    _mm512_srli_epi16, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask,
+    _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
+    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8,
+    _mm256_srli_epi16, _mm512_and_si512, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512,
+    _mm512_maskz_permutex2var_epi8, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_set1_epi8,
+    _mm512_slli_epi64, _mm512_srl_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
+    _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
 };
 use std::ops::Range;
 
-use super::blocks::{BATCH, Row};
-use super::{BLOCK, Classes, FIRST, Firsts, Found, Halves, Lengths, Window, blocks, firsts_of};
+use super::blocks::{BATCH, Kernels, Row};
+use super::sets::{Halves, Sets};
+use super::{
+    BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Look, NARROW, Passing, TABLES, Tables,
+    WIDE, Window, blocks, firsts_of,
+};
 
 fn load(half: &[u8; 16]) -> __m128i {
     // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
     unsafe { _mm_loadu_si128(half.as_ptr().cast()) }
 }
 
-#[target_feature(enable = "avx2,bmi1,bmi2")]
+/// A table of 128 bytes in two registers, by the low seven bits of each byte.
+#[derive(Clone, Copy)]
+struct Table512(__m512i, __m512i);
+
+impl Table512 {
+    #[target_feature(enable = "avx512bw,avx512vbmi")]
+    #[inline]
+    fn of(table: &[u8; 128]) -> Self {
+        // SAFETY: two unaligned loads of 64 bytes each, from the 128 bytes of the array.
+        unsafe {
+            let at = table.as_ptr();
+            Self(_mm512_loadu_si512(at.cast()), _mm512_loadu_si512(at.add(BLOCK).cast()))
+        }
+    }
+
+    /// What the table says of each byte; of bytes of 0x80 or more, of another one.
+    #[target_feature(enable = "avx512bw,avx512vbmi")]
+    #[inline]
+    fn get(&self, bytes: __m512i) -> __m512i {
+        _mm512_permutex2var_epi8(self.0, bytes, self.1)
+    }
+
+    /// The same; of bytes of 0x80 or more, 0.
+    #[target_feature(enable = "avx512bw,avx512vbmi")]
+    #[inline]
+    fn get_ascii(&self, bytes: __m512i) -> __m512i {
+        let ascii = _mm512_testn_epi8_mask(bytes, _mm512_set1_epi8(i8::MIN));
+        _mm512_maskz_permutex2var_epi8(ascii, self.0, bytes, self.1)
+    }
+}
+
+#[target_feature(enable = "avx512bw")]
+#[inline]
+fn load512(block: &[u8; BLOCK]) -> __m512i {
+    // SAFETY: an unaligned load of the 64 bytes of the block.
+    unsafe { _mm512_loadu_si512(block.as_ptr().cast()) }
+}
+
+/// The places of a window's block that lie in such sets; each needs `FIRST` bytes.
+#[target_feature(enable = "avx512bw,avx512vbmi")]
+#[inline]
+fn sets512(window: &Window, tables: &[Table512; FIRST]) -> __m512i {
+    let at = window.as_ptr();
+    // SAFETY: 64 bytes each from the bytes 0 to 3 of the 67 bytes of the window.
+    let (a, b, c, d) = unsafe {
+        (
+            _mm512_loadu_si512(at.cast()),
+            _mm512_loadu_si512(at.add(1).cast()),
+            _mm512_loadu_si512(at.add(2).cast()),
+            _mm512_loadu_si512(at.add(3).cast()),
+        )
+    };
+    // A byte of 0x80 or more counts as another one: yes may be wrong.
+    let [by_a, by_b, by_c, by_d] = tables;
+    let (one, other) = (
+        _mm512_and_si512(by_a.get(a), by_b.get(b)),
+        _mm512_and_si512(by_c.get(c), by_d.get(d)),
+    );
+    _mm512_and_si512(one, other)
+}
+
+/// [`Firsts`] in registers.
+struct Firsts512 {
+    tables: [[Table512; FIRST]; TABLES],
+    /// By table: the sets that count anywhere, and the others.
+    masks: [[__m512i; 2]; TABLES],
+}
+
+impl Firsts512 {
+    #[target_feature(enable = "avx512bw,avx512vbmi")]
+    #[inline]
+    fn of(firsts: &Firsts) -> Self {
+        let bits = |bits: u8| _mm512_set1_epi8(bits.cast_signed());
+        Self {
+            tables: firsts.tables.each_ref().map(|sets| tables512(sets)),
+            masks: firsts.anywhere.map(|sets| [bits(sets), bits(!sets)]),
+        }
+    }
+
+    #[target_feature(enable = "avx512bw,avx512vbmi")]
+    #[inline]
+    fn pass(&self, window: &Window) -> Passing {
+        let both = |sets, [anywhere, begun]: [__m512i; 2]| {
+            [_mm512_test_epi8_mask(sets, anywhere), _mm512_test_epi8_mask(sets, begun)]
+        };
+        let [short, long, others] = &self.tables;
+        let [of_short, of_long, of_others] = self.masks;
+        [
+            both(sets512(window, short), of_short),
+            both(sets512(window, long), of_long),
+            both(sets512(window, others), of_others),
+        ]
+    }
+}
+
+#[target_feature(enable = "avx512bw,avx512vbmi")]
+#[inline]
+fn tables512(sets: &Sets) -> [Table512; FIRST] {
+    sets.exact.each_ref().map(|table| Table512::of(table))
+}
+
+#[target_feature(enable = "avx512bw,avx512vbmi,avx2,bmi1,bmi2,popcnt")]
+pub(super) fn each_avx512<F: Found>(
+    text: &[u8],
+    places: Range<usize>,
+    tables: Tables<'_>,
+    wanted: Lengths,
+    found: &mut F,
+) -> u64 {
+    let of_class = Table512::of(&tables.classes.whole);
+    let of_words = Table512::of(&tables.firsts.words.whole);
+    let of_needles = tables512(tables.needles);
+    let firsts = Firsts512::of(tables.firsts);
+    let [narrow, wide, letter, digit] =
+        [NARROW, WIDE, LETTER, DIGIT].map(|bit| _mm512_set1_epi8(bit.cast_signed()));
+    let newline = _mm512_set1_epi8(b'\n'.cast_signed());
+    let look = |window: &Window| {
+        // SAFETY: an unaligned load of the first 64 of the 67 bytes of the window.
+        let bytes = unsafe { _mm512_loadu_si512(window.as_ptr().cast()) };
+        let class = of_class.get_ascii(bytes);
+        let needles = sets512(window, &of_needles);
+        Look {
+            narrow: _mm512_test_epi8_mask(class, narrow),
+            wide: _mm512_test_epi8_mask(class, wide),
+            needles: _mm512_test_epi8_mask(needles, needles),
+            newlines: _mm512_cmpeq_epi8_mask(bytes, newline),
+        }
+    };
+    let kernels = Kernels {
+        look,
+        rows: |row: Row, bits: &_, rows: &mut _| rows512(row, bits, rows),
+        letters: |block: &_| {
+            let class = of_class.get_ascii(load512(block));
+            [_mm512_test_epi8_mask(class, letter), _mm512_test_epi8_mask(class, digit)]
+        },
+        words: |block: &_| {
+            let class = of_words.get_ascii(load512(block));
+            [_mm512_test_epi8_mask(class, narrow), _mm512_test_epi8_mask(class, wide)]
+        },
+        pass: |window: &_| firsts.pass(window),
+    };
+    blocks(text, places, (tables.classes, wanted), &kernels, found)
+}
+
+/// [`Row::look`], eight bitmaps at once.
+#[target_feature(enable = "avx512bw,avx2")]
+#[inline]
+fn rows512(row: Row, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]) {
+    let [a, b, c, d, e] = row.0;
+    let by = |shift: u32| _mm_cvtsi32_si128(shift.cast_signed());
+    let (a, b, c, d, e) = (by(a), by(b), by(c), by(d), by(e));
+    let and = |bits, by| _mm512_and_si512(bits, _mm512_srl_epi64(bits, by));
+    let so_many = |bits| and(and(and(and(and(bits, a), b), c), d), e);
+    let (later, (rows, _)) = (bits.get(1..).unwrap_or_default(), rows.as_chunks_mut::<8>());
+    let pairs = bits.as_chunks::<8>().0.iter().zip(later.as_chunks::<8>().0);
+    for (row, (now, next)) in rows.iter_mut().zip(pairs) {
+        // SAFETY: unaligned loads of the 64 bytes of each array.
+        let (now, next) = unsafe {
+            (_mm512_loadu_si512(now.as_ptr().cast()), _mm512_loadu_si512(next.as_ptr().cast()))
+        };
+        let (first, second) = (_mm512_srli_epi64::<32>(now), _mm512_slli_epi64::<32>(next));
+        let over = _mm512_slli_epi64::<32>(so_many(_mm512_or_si512(first, second)));
+        let all = _mm512_or_si512(so_many(now), over);
+        // SAFETY: an unaligned store into the 64 bytes of the array.
+        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), all) };
+    }
+}
+
+/// [`super::each_first`].
+#[target_feature(enable = "avx512bw,avx512vbmi,avx2,bmi1,bmi2,popcnt")]
+pub(super) fn each_first_avx512(
+    text: &[u8],
+    range: Range<usize>,
+    firsts: &Firsts,
+    found: &mut dyn FnMut(usize, u64),
+) {
+    let firsts = Firsts512::of(firsts);
+    firsts_of(text, range, |window| firsts.pass(window), found);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 pub(super) fn each_avx2<F: Found>(
     text: &[u8],
     places: Range<usize>,
-    (classes, firsts): (&Classes, &Firsts),
+    tables: Tables<'_>,
     wanted: Lengths,
     found: &mut F,
-) {
-    let (of_class, of_words) = (Classes256::of(classes), Classes256::of(&firsts.words));
-    let firsts = Firsts256::of(firsts);
-    let kernels = (
-        |block: &_| of_class.bitmaps(block),
-        Row::look,
-        |block: &_| of_class.letters(block),
-        |block: &_| of_words.bitmaps(block),
-        |window: &_| firsts.pass(window),
-    );
-    blocks(text, places, classes, wanted, kernels, found);
+) -> u64 {
+    let of_class = Classes256::of(tables.classes);
+    let of_words = Classes256::of(&tables.firsts.words);
+    let firsts = Firsts256::of(tables.firsts);
+    let of_needles = halves256(tables.needles);
+    let newline = _mm256_set1_epi8(b'\n'.cast_signed());
+    let look = |window: &Window| {
+        let block = window.first_chunk().unwrap_or(&[0; BLOCK]);
+        let [narrow, wide] = of_class.bitmaps(block);
+        Look {
+            narrow,
+            wide,
+            needles: bits256([0, 32].map(|from| sets256(window, from, &of_needles))),
+            newlines: bits256(load256(block).map(|bytes| _mm256_cmpeq_epi8(bytes, newline))),
+        }
+    };
+    let kernels = Kernels {
+        look,
+        rows: Row::look,
+        letters: |block: &_| of_class.letters(block),
+        words: |block: &_| of_words.bitmaps(block),
+        pass: |window: &_| firsts.pass(window),
+    };
+    blocks(text, places, (tables.classes, wanted), &kernels, found)
 }
 
 /// [`Classes`], each table twice in a register.
@@ -81,18 +279,25 @@ impl Classes256 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn shared(&self, block: &[u8; BLOCK]) -> [__m256i; 2] {
-        let nibble = _mm256_set1_epi8(15);
-        let at = block.as_ptr().cast::<__m256i>();
-        // SAFETY: two unaligned loads of 32 bytes each, from the 64 bytes of the block.
-        let halves = unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] };
-        halves.map(|bytes| {
-            // The low index needs no mask: with its top bit set the byte is no member anyway, and
-            // the answer is 0 then.
-            let by_low = _mm256_shuffle_epi8(self.low, bytes);
-            let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-            _mm256_and_si256(by_low, _mm256_shuffle_epi8(self.high, upper))
-        })
+        load256(block).map(|bytes| by_halves256((self.low, self.high), bytes))
     }
+}
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn load256(block: &[u8; BLOCK]) -> [__m256i; 2] {
+    let at = block.as_ptr().cast::<__m256i>();
+    // SAFETY: two unaligned loads of 32 bytes each, from the 64 bytes of the block.
+    unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] }
+}
+
+/// What the tables of both halves of each byte say. The low index needs no mask: with its top bit
+/// set the byte is no member anyway, and the answer is 0 then.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn by_halves256((low, high): (__m256i, __m256i), bytes: __m256i) -> __m256i {
+    let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15));
+    _mm256_and_si256(_mm256_shuffle_epi8(low, bytes), _mm256_shuffle_epi8(high, upper))
 }
 
 /// A bit for each byte that is not 0.
@@ -106,55 +311,67 @@ fn bits256(halves: [__m256i; 2]) -> u64 {
     first | second << 32
 }
 
-/// [`Firsts`], each table twice in a register.
-struct Firsts256([[(__m256i, __m256i); FIRST]; 2]);
+/// [`Sets`] by halves of bytes, each table twice in a register.
+type Halves256 = [(__m256i, __m256i); FIRST];
+
+#[target_feature(enable = "avx2")]
+#[inline]
+fn halves256(sets: &Sets) -> Halves256 {
+    sets.halves.map(|Halves { low, high }| {
+        (_mm256_broadcastsi128_si256(load(&low)), _mm256_broadcastsi128_si256(load(&high)))
+    })
+}
+
+/// The sets of the 32 places of a window from `from` (0 or 32) on.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sets256(window: &Window, from: usize, tables: &Halves256) -> __m256i {
+    let mut sets = _mm256_set1_epi8(-1);
+    for (position, table) in tables.iter().enumerate() {
+        // SAFETY: 32 bytes from the byte `from` (0 or 32) + `position` (0 to 3) of the 67 bytes of
+        // the window.
+        let bytes =
+            unsafe { _mm256_loadu_si256(window.as_ptr().add(from + position).cast::<__m256i>()) };
+        sets = _mm256_and_si256(sets, by_halves256(*table, bytes));
+    }
+    sets
+}
+
+/// [`Firsts`] in registers.
+struct Firsts256 {
+    tables: [Halves256; TABLES],
+    /// By table: the sets that count anywhere, and the others.
+    masks: [[__m256i; 2]; TABLES],
+}
 
 impl Firsts256 {
     #[target_feature(enable = "avx2")]
     #[inline]
     fn of(firsts: &Firsts) -> Self {
-        let twice = |table: &[u8; 16]| _mm256_broadcastsi128_si256(load(table));
-        Self(halves(firsts, twice))
+        let bits = |bits: u8| _mm256_set1_epi8(bits.cast_signed());
+        Self {
+            tables: firsts.tables.each_ref().map(|sets| halves256(sets)),
+            masks: firsts.anywhere.map(|sets| [bits(sets), bits(!sets)]),
+        }
     }
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn pass(&self, window: &Window) -> [u64; 2] {
-        let nibble = _mm256_set1_epi8(15);
-        let half = |from: usize| {
-            let mut sets = [_mm256_set1_epi8(-1); 2];
-            for position in 0..FIRST {
-                // SAFETY: 32 bytes from the byte `from` (0 or 32) + `position` (0 to 3) of the
-                // 67 bytes of the window.
-                let bytes = unsafe {
-                    _mm256_loadu_si256(window.as_ptr().add(from + position).cast::<__m256i>())
-                };
-                let upper = _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), nibble);
-                for (sets, tables) in sets.iter_mut().zip(&self.0) {
-                    let Some((low, high)) = tables.get(position) else { continue };
-                    // A byte of 0x80 or more is in no prefix: 0, whatever its low half.
-                    let by_low = _mm256_shuffle_epi8(*low, bytes);
-                    let by_high = _mm256_shuffle_epi8(*high, upper);
-                    *sets = _mm256_and_si256(*sets, _mm256_and_si256(by_low, by_high));
-                }
-            }
-            sets
-        };
-        let ([first, begun], [second, later]) = (half(0), half(32));
-        [bits256([first, second]), bits256([begun, later])]
+    fn pass(&self, window: &Window) -> Passing {
+        let mut passing = Passing::default();
+        for (passing, (tables, masks)) in
+            passing.iter_mut().zip(self.tables.iter().zip(&self.masks))
+        {
+            let sets = [0, 32].map(|from| sets256(window, from, tables));
+            *passing =
+                masks.map(|mask| bits256(sets.map(|sets| _mm256_and_si256(sets, mask))));
+        }
+        passing
     }
 }
 
-/// Each table of [`Firsts`] as a register, low halves and high ones.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn halves<R>(firsts: &Firsts, register: impl Fn(&[u8; 16]) -> R) -> [[(R, R); FIRST]; 2] {
-    let both = |Halves { low, high }: &Halves| (register(low), register(high));
-    firsts.tables.each_ref().map(|table| table.each_ref().map(both))
-}
-
 /// [`super::each_first`].
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 pub(super) fn each_first_avx2(
     text: &[u8],
     range: Range<usize>,
@@ -165,176 +382,102 @@ pub(super) fn each_first_avx2(
     firsts_of(text, range, |window| firsts.pass(window), found);
 }
 
-/// [`super::each_first`].
-#[target_feature(enable = "avx512bw,avx2")]
-pub(super) fn each_first_avx512(
-    text: &[u8],
-    range: Range<usize>,
-    firsts: &Firsts,
-    found: &mut dyn FnMut(usize, u64),
-) {
-    let firsts = Firsts512::of(firsts);
-    firsts_of(text, range, |window| firsts.pass(window), found);
+/// What the tables of both halves of each byte say.
+#[target_feature(enable = "ssse3")]
+#[inline]
+fn by_halves128((low, high): (__m128i, __m128i), bytes: __m128i) -> __m128i {
+    let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), _mm_set1_epi8(15));
+    _mm_and_si128(_mm_shuffle_epi8(low, bytes), _mm_shuffle_epi8(high, upper))
 }
 
-/// [`Firsts`], each table four times in a register.
-struct Firsts512([[(__m512i, __m512i); FIRST]; 2]);
-
-impl Firsts512 {
-    #[target_feature(enable = "avx512bw,avx2")]
-    #[inline]
-    fn of(firsts: &Firsts) -> Self {
-        let four_times = |table: &[u8; 16]| _mm512_broadcast_i32x4(load(table));
-        Self(halves(firsts, four_times))
-    }
-
-    #[target_feature(enable = "avx512bw,avx2")]
-    #[inline]
-    fn pass(&self, window: &Window) -> [u64; 2] {
-        let nibble = _mm512_set1_epi8(15);
-        let mut sets = [_mm512_set1_epi8(-1); 2];
-        for position in 0..FIRST {
-            // SAFETY: 64 bytes from the byte `position` (0 to 3) of the 67 bytes of the window.
-            let bytes = unsafe { _mm512_loadu_si512(window.as_ptr().add(position).cast()) };
-            let upper = _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
-            for (sets, tables) in sets.iter_mut().zip(&self.0) {
-                let Some((low, high)) = tables.get(position) else { continue };
-                let by_low = _mm512_shuffle_epi8(*low, bytes);
-                let by_high = _mm512_shuffle_epi8(*high, upper);
-                *sets = _mm512_and_si512(*sets, _mm512_and_si512(by_low, by_high));
-            }
-        }
-        sets.map(|sets| _mm512_test_epi8_mask(sets, sets))
-    }
+/// A bit for each byte that is not 0.
+#[target_feature(enable = "ssse3")]
+#[inline]
+fn bits128(bytes: __m128i) -> u64 {
+    let others = _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_setzero_si128()));
+    u64::from(!others.cast_unsigned() & 0xffff)
 }
 
-#[target_feature(enable = "avx512bw,avx2,bmi1,bmi2")]
-pub(super) fn each_avx512<F: Found>(
-    text: &[u8],
-    places: Range<usize>,
-    (classes, firsts): (&Classes, &Firsts),
-    wanted: Lengths,
-    found: &mut F,
-) {
-    let table = |table: &[u8; 16]| _mm512_broadcast_i32x4(load(table));
-    let nibble = _mm512_set1_epi8(15);
-    let upper = |bytes| _mm512_and_si512(_mm512_srli_epi16::<4>(bytes), nibble);
-    let groups = |classes: &Classes| {
-        let (low, high) = (table(&classes.low), table(&classes.high));
-        move |block: &[u8; BLOCK]| {
-            // SAFETY: an unaligned load of the 64 bytes of the block.
-            let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-            let by_low = _mm512_shuffle_epi8(low, bytes);
-            _mm512_and_si512(by_low, _mm512_shuffle_epi8(high, upper(bytes)))
-        }
-    };
-    let bitmaps = |classes: &Classes| {
-        let narrow = _mm512_set1_epi8(classes.narrow.cast_signed());
-        let groups = groups(classes);
-        move |block: &[u8; BLOCK]| {
-            let shared = groups(block);
-            [_mm512_test_epi8_mask(shared, narrow), _mm512_test_epi8_mask(shared, shared)]
-        }
-    };
-    let of_class = groups(classes);
-    let [letter, digit] =
-        [classes.letters, classes.digits].map(|groups| _mm512_set1_epi8(groups.cast_signed()));
-    let letters = |block: &[u8; BLOCK]| {
-        let groups = of_class(block);
-        [_mm512_test_epi8_mask(groups, letter), _mm512_test_epi8_mask(groups, digit)]
-    };
-    let firsts_512 = Firsts512::of(firsts);
-    let pass = |window: &Window| firsts_512.pass(window);
-    let in_row = |row: Row, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]| {
-        let shifts = row.0.map(|shift| _mm_cvtsi32_si128(shift.cast_signed()));
-        let so_many = |bits| {
-            shifts.iter().fold(bits, |bits, by| _mm512_and_si512(bits, _mm512_srl_epi64(bits, *by)))
-        };
-        let (later, (rows, _)) = (bits.get(1..).unwrap_or_default(), rows.as_chunks_mut::<8>());
-        let pairs = bits.as_chunks::<8>().0.iter().zip(later.as_chunks::<8>().0);
-        for (row, (now, next)) in rows.iter_mut().zip(pairs) {
-            // SAFETY: unaligned loads of the 64 bytes of each array.
-            let (now, next) = unsafe {
-                (_mm512_loadu_si512(now.as_ptr().cast()), _mm512_loadu_si512(next.as_ptr().cast()))
-            };
-            let (first, second) = (_mm512_srli_epi64::<32>(now), _mm512_slli_epi64::<32>(next));
-            let over = _mm512_slli_epi64::<32>(so_many(_mm512_or_si512(first, second)));
-            let all = _mm512_or_si512(so_many(now), over);
-            // SAFETY: an unaligned store into the 64 bytes of the array.
-            unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), all) };
-        }
-    };
-    let kernels = (bitmaps(classes), in_row, letters, bitmaps(&firsts.words), pass);
-    blocks(text, places, classes, wanted, kernels, found);
+/// [`Sets`] by halves of bytes.
+type Halves128 = [(__m128i, __m128i); FIRST];
+
+fn halves128(sets: &Sets) -> Halves128 {
+    sets.halves.map(|Halves { low, high }| (load(&low), load(&high)))
 }
 
-#[target_feature(enable = "avx512bw,popcnt")]
-pub(super) fn newlines_avx512(text: &[u8]) -> u64 {
-    let newline = _mm512_set1_epi8(b'\n'.cast_signed());
-    let (blocks, rest) = text.as_chunks::<BLOCK>();
-    let whole = blocks.iter().fold(0, |count, block| {
-        // SAFETY: an unaligned load of the 64 bytes of the block.
-        let bytes = unsafe { _mm512_loadu_si512(block.as_ptr().cast()) };
-        count + u64::from(_mm512_cmpeq_epi8_mask(bytes, newline).count_ones())
-    });
-    whole + rest.iter().map(|byte| u64::from(*byte == b'\n')).sum::<u64>()
+/// The places of a window's block that lie in some of the sets, for each of two choices of them.
+#[target_feature(enable = "ssse3")]
+#[inline]
+fn sets128(window: &Window, tables: &Halves128, choices: [u8; 2]) -> [u64; 2] {
+    let choices = choices.map(|choice| _mm_set1_epi8(choice.cast_signed()));
+    (0..BLOCK).step_by(16).rev().fold([0, 0], |all, from| {
+        let mut sets = _mm_set1_epi8(-1);
+        for (position, table) in tables.iter().enumerate() {
+            // SAFETY: 16 bytes from the byte `from` (at most 48) + `position` (0 to 3) of the 67
+            // bytes of the window.
+            let bytes =
+                unsafe { _mm_loadu_si128(window.as_ptr().add(from + position).cast::<__m128i>()) };
+            sets = _mm_and_si128(sets, by_halves128(*table, bytes));
+        }
+        let [one, other] = choices.map(|choice| bits128(_mm_and_si128(sets, choice)));
+        let [ones, others] = all;
+        [ones << 16 | one, others << 16 | other]
+    })
 }
 
 #[target_feature(enable = "ssse3")]
 pub(super) fn each_ssse3<F: Found>(
     text: &[u8],
     places: Range<usize>,
-    (classes, firsts): (&Classes, &Firsts),
+    tables: Tables<'_>,
     wanted: Lengths,
     found: &mut F,
-) {
-    let (nibble, zero) = (_mm_set1_epi8(15), _mm_setzero_si128());
-    let others = |shared: __m128i| -> u64 {
-        let others = _mm_movemask_epi8(_mm_cmpeq_epi8(shared, zero));
-        u64::from(!others.cast_unsigned() & 0xffff)
+) -> u64 {
+    let quarters = |block: &[u8; BLOCK], look: &dyn Fn(&[u8; 16]) -> u64| {
+        block.as_chunks::<16>().0.iter().rev().fold(0, |all, part| all << 16 | look(part))
     };
-    // The bitmap of some of the groups, and that of all.
-    let bitmaps = |classes: &Classes, some: u8| {
-        let (low, high) = (load(&classes.low), load(&classes.high));
-        let some = _mm_set1_epi8(some.cast_signed());
+    // The bitmap of some of the groups, and that of others.
+    let bitmaps = |classes: &Classes, choices: [u8; 2]| {
+        let both = (load(&classes.low), load(&classes.high));
+        let choices = choices.map(|choice| _mm_set1_epi8(choice.cast_signed()));
         move |block: &[u8; BLOCK]| {
-            let (quarters, _) = block.as_chunks::<16>();
-            quarters.iter().rev().fold([0, 0], |[in_some, in_any], part| {
-                let bytes = load(part);
-                let by_low = _mm_shuffle_epi8(low, bytes);
-                let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
-                let shared = _mm_and_si128(by_low, _mm_shuffle_epi8(high, upper));
-                let here = others(_mm_and_si128(shared, some));
-                [in_some << 16 | here, in_any << 16 | others(shared)]
+            choices.map(|choice| {
+                quarters(block, &|part| {
+                    bits128(_mm_and_si128(by_halves128(both, load(part)), choice))
+                })
             })
         }
     };
-    let (of_letters, of_digits) =
-        (bitmaps(classes, classes.letters), bitmaps(classes, classes.digits));
-    let letters = |block: &[u8; BLOCK]| [of_letters(block)[0], of_digits(block)[0]];
-    let tables = halves(firsts, load);
-    let pass = |window: &Window| {
-        (0..BLOCK).step_by(16).rev().fold([0, 0], |[anywhere, begun], from| {
-            let mut sets = [_mm_set1_epi8(-1); 2];
-            for position in 0..FIRST {
-                // SAFETY: 16 bytes from the byte `from` (at most 48) + `position` (0 to 3) of
-                // the 67 bytes of the window.
-                let bytes = unsafe {
-                    _mm_loadu_si128(window.as_ptr().add(from + position).cast::<__m128i>())
-                };
-                let upper = _mm_and_si128(_mm_srli_epi16::<4>(bytes), nibble);
-                for (sets, tables) in sets.iter_mut().zip(&tables) {
-                    let Some((low, high)) = tables.get(position) else { continue };
-                    let by_low = _mm_shuffle_epi8(*low, bytes);
-                    let by_high = _mm_shuffle_epi8(*high, upper);
-                    *sets = _mm_and_si128(*sets, _mm_and_si128(by_low, by_high));
-                }
-            }
-            let [here, words] = sets.map(others);
-            [anywhere << 16 | here, begun << 16 | words]
-        })
+    let of_class = bitmaps(tables.classes, [tables.classes.narrow, u8::MAX]);
+    let letters = bitmaps(tables.classes, [tables.classes.letters, tables.classes.digits]);
+    let of_needles = halves128(tables.needles);
+    let newline = _mm_set1_epi8(b'\n'.cast_signed());
+    let of_firsts = tables.firsts.tables.each_ref().map(halves128);
+    let look = |window: &Window| {
+        let block = window.first_chunk().unwrap_or(&[0; BLOCK]);
+        let [narrow, wide] = of_class(block);
+        Look {
+            narrow,
+            wide,
+            needles: sets128(window, &of_needles, [u8::MAX, 0])[0],
+            newlines: quarters(block, &|part| bits128(_mm_cmpeq_epi8(load(part), newline))),
+        }
     };
-    let words = bitmaps(&firsts.words, firsts.words.narrow);
-    let kernels = (bitmaps(classes, classes.narrow), Row::look, letters, words, pass);
-    blocks(text, places, classes, wanted, kernels, found);
+    let pass = |window: &Window| {
+        let mut passing = Passing::default();
+        for (passing, (table, anywhere)) in
+            passing.iter_mut().zip(of_firsts.iter().zip(tables.firsts.anywhere))
+        {
+            *passing = sets128(window, table, [anywhere, !anywhere]);
+        }
+        passing
+    };
+    let kernels = Kernels {
+        look,
+        rows: Row::look,
+        letters,
+        words: bitmaps(&tables.firsts.words, [tables.firsts.words.narrow, u8::MAX]),
+        pass,
+    };
+    blocks(text, places, (tables.classes, wanted), &kernels, found)
 }

@@ -1,0 +1,227 @@
+//! Texts told apart from others by their first bytes.
+
+use std::ops::Range;
+
+/// Bytes at the start of a text that are looked at.
+pub(in crate::matcher) const FIRST: usize = 4;
+/// Sets in one table: a bit each.
+pub(in crate::matcher) const SETS: usize = 8;
+/// The bytes that texts consist of: ASCII.
+pub(super) const BYTES: usize = 128;
+
+/// What the first bytes of a text may be: by position, a bit for each ASCII byte.
+pub(in crate::matcher) type Beginning = [u128; FIRST];
+
+/// Eight sets of beginnings: a place passes if, for one of the sets, each of its four bytes is one
+/// that some beginning of the set has there. Yes may be wrong, no never is.
+#[derive(Clone, Debug)]
+pub(in crate::matcher) struct Sets {
+    /// By position and byte: the sets.
+    pub(super) exact: [[u8; BYTES]; FIRST],
+    /// The same by halves of the byte, which lets more pass.
+    pub(super) halves: [Halves; FIRST],
+}
+
+/// What one byte of a place says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Halves {
+    /// By low half of the byte: the sets.
+    pub(super) low: [u8; 16],
+    /// By high half.
+    pub(super) high: [u8; 16],
+}
+
+impl Default for Sets {
+    fn default() -> Self {
+        Self { exact: [[0; BYTES]; FIRST], halves: [Halves::default(); FIRST] }
+    }
+}
+
+impl Sets {
+    pub(in crate::matcher) fn add(&mut self, set: usize, beginning: &Beginning) {
+        let bit = 1 << set;
+        for ((exact, halves), bytes) in self.exact.iter_mut().zip(&mut self.halves).zip(beginning) {
+            if *bytes == u128::MAX {
+                exact.iter_mut().for_each(|entry| *entry |= bit);
+                halves.low.iter_mut().for_each(|entry| *entry |= bit);
+                halves.high.iter_mut().take(BYTES / 16).for_each(|entry| *entry |= bit);
+                continue;
+            }
+            let mut rest = *bytes;
+            while rest != 0 {
+                let byte = rest.trailing_zeros() as usize;
+                rest &= rest - 1;
+                let entries = [
+                    exact.get_mut(byte),
+                    halves.low.get_mut(byte & 15),
+                    halves.high.get_mut(byte >> 4),
+                ];
+                entries.into_iter().flatten().for_each(|entry| *entry |= bit);
+            }
+        }
+    }
+
+    /// The sets that let these bytes pass.
+    pub(in crate::matcher) fn of(&self, bytes: &[u8; FIRST]) -> u8 {
+        bytes.iter().zip(&self.exact).fold(u8::MAX, |sets, (byte, exact)| {
+            sets & exact.get(usize::from(*byte)).copied().unwrap_or_default()
+        })
+    }
+}
+
+/// The beginning of a text; `any_case`: capitals and small letters alike.
+pub(in crate::matcher) fn beginning(text: &[u8], any_case: bool) -> Beginning {
+    let both = |byte: u8| match any_case {
+        true => 1 << byte.to_ascii_lowercase() | 1 << byte.to_ascii_uppercase(),
+        false => 1 << byte,
+    };
+    std::array::from_fn(|at| match text.get(at) {
+        Some(byte) if byte.is_ascii() => both(*byte),
+        Some(_) => 0,
+        None => u128::MAX,
+    })
+}
+
+/// By byte: about how often it is met in logs and source text.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+static FREQUENCIES: [u16; BYTES] = {
+    let mut all = [0; BYTES];
+    let mut byte = 0u8;
+    while byte < 128 {
+        all[byte as usize] = match byte {
+            b' ' => 24,
+            b'e' | b't' | b'a' | b'o' | b'i' | b'n' | b's' | b'r' => 12,
+            b'a'..=b'z' => 5,
+            b'0' | b'1' | b'2' => 6,
+            b'3'..=b'9' | b'_' | b'-' | b'.' | b'/' | b'"' | b':' => 4,
+            b'A'..=b'Z' | b'=' | b',' | b'(' | b')' => 2,
+            _ => 1,
+        };
+        byte += 1;
+    }
+    all
+};
+
+/// See [`FREQUENCIES`].
+pub(in crate::matcher) fn frequency(byte: u8) -> u64 {
+    FREQUENCIES.get(usize::from(byte)).copied().unwrap_or(1).into()
+}
+
+/// The same of several bytes together.
+fn frequencies(mut bytes: u128) -> u64 {
+    let mut all = 0;
+    while bytes != 0 {
+        all += frequency(u8::try_from(bytes.trailing_zeros()).unwrap_or_default());
+        bytes &= bytes - 1;
+    }
+    all
+}
+
+/// Beginnings that are in one set, and by position about how often one of its bytes is met.
+#[derive(Clone, Copy, Debug, Default)]
+struct Made {
+    bytes: Beginning,
+    shares: [u64; FIRST],
+}
+
+impl Made {
+    fn with(&self, other: &Self) -> Self {
+        let mut made = *self;
+        let others = other.bytes.iter().zip(&other.shares);
+        for ((bytes, share), (new, all)) in made.bytes.iter_mut().zip(&mut made.shares).zip(others)
+        {
+            *share = match *bytes & new {
+                0 => *share + all,
+                both if both == *new => *share,
+                both if both == *bytes => *all,
+                both => *share + frequencies(new & !both),
+            };
+            *bytes |= new;
+        }
+        made
+    }
+
+    fn of(bytes: Beginning) -> Self {
+        Self { bytes, shares: bytes.map(frequencies) }
+    }
+
+    /// About how often a text passes.
+    fn share(&self) -> u64 {
+        self.shares.iter().product()
+    }
+
+    fn more_with(&self, new: &Self) -> u64 {
+        self.with(new).share().saturating_sub(self.share())
+    }
+}
+
+/// Puts those together that differ in one position only: they let no more pass together than
+/// alone. Answers which of the beginnings that are left each of them is in.
+fn joined(beginnings: &[Beginning]) -> (Vec<Made>, Vec<usize>) {
+    let mut all: Vec<Made> = Vec::new();
+    let mut within = Vec::with_capacity(beginnings.len());
+    for new in beginnings {
+        let differ = |one: &Made| one.bytes.iter().zip(new).filter(|(one, new)| one != new).count();
+        let like = all.iter_mut().enumerate().rev().take(2).find(|(_, one)| differ(one) <= 1);
+        within.push(match like {
+            Some((index, one)) => {
+                *one = one.with(&Made::of(*new));
+                index
+            }
+            None => {
+                all.push(Made::of(*new));
+                all.len() - 1
+            }
+        });
+    }
+    (all, within)
+}
+
+/// How often beginnings are put into better sets than they are in.
+const ROUNDS: usize = 2;
+
+/// Divides beginnings into so many sets that let as few places pass as is easily had: the sets are
+/// begun with beginnings that are unlike, and each other one is put where it adds least. Answers the
+/// set of each.
+pub(in crate::matcher) fn divide(beginnings: &[Beginning], sets: Range<usize>) -> Vec<usize> {
+    let (all, within) = joined(beginnings);
+    let mut made: Vec<Made> = Vec::new();
+    // How far each one is from all sets.
+    let mut unlike = vec![u64::MAX; all.len()];
+    while made.len() < sets.len() {
+        let farthest = unlike.iter().zip(&all).max_by_key(|(far, _)| **far);
+        let Some((_, new)) = farthest.filter(|(far, _)| **far > 0) else { break };
+        for (far, one) in unlike.iter_mut().zip(&all) {
+            *far = (*far).min(new.more_with(one));
+        }
+        made.push(*new);
+    }
+    let put = |made: &mut [Made], new: &Made| {
+        let nearest = made.iter_mut().enumerate().min_by_key(|(_, set)| set.more_with(new));
+        nearest.map_or(0, |(index, set)| {
+            *set = set.with(new);
+            index
+        })
+    };
+    let mut chosen: Vec<usize> = Vec::with_capacity(all.len());
+    for new in &all {
+        chosen.push(put(&mut made, new));
+    }
+    for _ in 0..ROUNDS {
+        for (at, new) in all.iter().enumerate() {
+            let own = chosen.get(at).copied().unwrap_or_default();
+            let others = all.iter().zip(&chosen).enumerate();
+            let rest = others.filter(|(other, (_, set))| *other != at && **set == own);
+            let rest = rest.fold(Made::default(), |set, (_, (one, _))| set.with(one));
+            if let Some(set) = made.get_mut(own) {
+                *set = rest;
+            }
+            let better = put(&mut made, new);
+            if let Some(set) = chosen.get_mut(at) {
+                *set = better;
+            }
+        }
+    }
+    let set_of = |at: &usize| sets.start + chosen.get(*at).copied().unwrap_or_default();
+    within.iter().map(set_of).collect()
+}
