@@ -11,6 +11,7 @@
 //! and [`SPAN_MAX`] after it. [`Scanner`] rests on that to find the same in any split of a stream.
 
 mod announced;
+mod buffer;
 mod groups;
 mod made;
 mod needles;

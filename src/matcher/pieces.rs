@@ -7,8 +7,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use zeroize::Zeroizing;
-
+use super::buffer::Buffer;
 use super::groups::Groups;
 use crate::matcher::{Candidate, Hit, Matcher, SPAN_MAX};
 use crate::secret::Secret;
@@ -16,6 +15,7 @@ use crate::source::CONTEXT_MAX;
 
 /// Bytes of a piece: the more at once, the faster they are read.
 const PIECE_BYTES: u64 = 1 << 20;
+const PAGE_BYTES: u64 = 4_096;
 /// Pieces that may wait for one before them.
 const WAITING_MAX: u64 = 64;
 
@@ -91,7 +91,7 @@ pub fn scan(
     });
     let (moved, taken) = (Condvar::new(), AtomicU64::new(0));
     let work = || {
-        let mut buffer = Zeroizing::new(Vec::new());
+        let mut buffer = Buffer::default();
         loop {
             let number = taken.fetch_add(1, Ordering::Relaxed);
             let start = number * PIECE_BYTES;
@@ -134,28 +134,26 @@ fn look(
     (start, end): (u64, u64),
     size: u64,
     read: &ReadAt<'_>,
-    buffer: &mut Vec<u8>,
+    buffer: &mut Buffer,
 ) -> io::Result<Piece> {
-    let from = start.saturating_sub(CONTEXT_MAX as u64);
+    // Pages are read as a whole.
+    let from = start.saturating_sub(CONTEXT_MAX as u64) & !(PAGE_BYTES - 1);
     let upto = size.min(end + SPAN_MAX as u64 + 1);
     let length = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
     let (before, wanted) = (length(start - from)?, length(upto - from)?);
-    if buffer.len() < wanted {
-        buffer.resize(wanted, 0);
-    }
-    let mut filled = 0;
-    while filled < wanted {
-        let space = buffer.get_mut(filled..wanted).unwrap_or_default();
-        match read(from + filled as u64, space) {
+    buffer.clear();
+    while buffer.len() < wanted {
+        let filled = buffer.len();
+        match read(from + filled as u64, buffer.space(wanted - filled)) {
             // Cut short since its size was asked for.
             Ok(0) => break,
-            Ok(count) => filled += count,
+            Ok(count) => buffer.filled(count),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    let text = buffer.get(..filled).unwrap_or_default();
-    let starts = before.min(filled)..length(end - from)?.min(filled);
+    let text = buffer.text();
+    let starts = before.min(text.len())..length(end - from)?.min(text.len());
     let mut hits = Vec::new();
     let newlines = matcher.find(text, starts.clone(), known, &mut hits);
     hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::buffer::Buffer;
 use super::groups::Groups;
 use super::made;
 use crate::matcher::{Hit, Known, Matcher, SPAN_MAX};
@@ -50,9 +51,7 @@ impl Candidate {
 /// Reads one stream through a sliding buffer. Every start of a hit falls into exactly one
 /// *decided* stretch, and a hit is decided only once all the text it depends on is there.
 pub struct Scanner {
-    buffer: Vec<u8>,
-    /// Bytes of the buffer that hold text.
-    len: usize,
+    buffer: Buffer,
     /// Offset in the stream of the first byte of the buffer.
     base: u64,
     /// Starts before this place of the buffer are decided.
@@ -76,8 +75,7 @@ impl Scanner {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            buffer: Vec::new(),
-            len: 0,
+            buffer: Buffer::default(),
             base: 0,
             decided: 0,
             lines: 0,
@@ -89,7 +87,7 @@ impl Scanner {
 
     /// Starts over at a position whose last `context` bytes are fed first.
     pub fn restart(&mut self, from: Position, context: usize) {
-        self.len = 0;
+        self.buffer.clear();
         self.base = from.offset.saturating_sub(context as u64);
         self.decided = context;
         self.lines = from.lines;
@@ -99,12 +97,8 @@ impl Scanner {
 
     /// Where the next bytes are to be read to.
     pub fn space(&mut self) -> &mut [u8] {
-        let next = (self.buffer.len() * GROWTH).clamp(FIRST_BYTES, READ_BYTES);
-        let wanted = self.len + next;
-        if self.buffer.len() < wanted {
-            self.buffer.resize(wanted, 0);
-        }
-        self.buffer.get_mut(self.len..wanted).unwrap_or_default()
+        let next = (self.buffer.capacity() * GROWTH).clamp(FIRST_BYTES, READ_BYTES);
+        self.buffer.space(next)
     }
 
     /// Puts bytes into the buffer that are not read from anywhere.
@@ -114,7 +108,7 @@ impl Scanner {
             let space = self.space();
             let (part, later) = rest.split_at(space.len().min(rest.len()));
             space.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
-            self.len += part.len();
+            self.buffer.filled(part.len());
             rest = later;
         }
     }
@@ -127,12 +121,13 @@ impl Scanner {
         known: &Known<'_>,
         emit: &mut dyn FnMut(Candidate),
     ) {
-        self.len += count;
+        self.buffer.filled(count);
+        let len = self.buffer.len();
         // Small reads are gathered: deciding re-reads a span, which must not happen per byte.
-        if self.len < self.decided + 2 * SPAN_MAX {
+        if len < self.decided + 2 * SPAN_MAX {
             return;
         }
-        let upto = self.len - SPAN_MAX - 1;
+        let upto = len - SPAN_MAX - 1;
         self.decide(upto, matcher, known, emit);
         self.slide();
     }
@@ -144,7 +139,7 @@ impl Scanner {
         known: &Known<'_>,
         emit: &mut dyn FnMut(Candidate),
     ) {
-        self.decide(self.len, matcher, known, emit);
+        self.decide(self.buffer.len(), matcher, known, emit);
         self.groups.flush(u64::MAX, emit);
     }
 
@@ -186,8 +181,8 @@ impl Scanner {
     ) -> Position {
         let text = self.text();
         let line = memchr::memrchr(b'\n', text).map_or(0, |at| at + 1);
-        let reach = self.len.saturating_sub(SPAN_MAX + 1);
-        let resume = line.max(reach).max(self.decided).min(self.len);
+        let reach = text.len().saturating_sub(SPAN_MAX + 1);
+        let resume = line.max(reach).max(self.decided).min(text.len());
         let position = self.position(resume);
         self.finish(matcher, known, emit);
         position
@@ -196,11 +191,11 @@ impl Scanner {
     /// Where reading stands at the end of what was fed.
     #[must_use]
     pub fn at_end(&self) -> Position {
-        self.position(self.len)
+        self.position(self.buffer.len())
     }
 
     fn text(&self) -> &[u8] {
-        self.buffer.get(..self.len).unwrap_or_default()
+        self.buffer.text()
     }
 
     /// Of a place that is not decided yet.
@@ -234,7 +229,7 @@ impl Scanner {
         let place =
             Place { lines: self.lines, counted: starts.start, line: self.line_start, seen: 0 };
         self.lines += newlines;
-        let text = self.buffer.get(..self.len).unwrap_or_default();
+        let text = self.buffer.text();
         let groups = &mut self.groups;
         each_cut((text, self.base), place, &mut hits, &mut |candidate| groups.push(candidate));
         self.hits = hits;
@@ -249,9 +244,8 @@ impl Scanner {
         if let Some(last) = memchr::memrchr(b'\n', dropped) {
             self.line_start = self.base + last as u64 + 1;
         }
-        self.buffer.copy_within(drop..self.len, 0);
+        self.buffer.drop_front(drop);
         self.base += drop as u64;
-        self.len -= drop;
         self.decided -= drop;
     }
 }
@@ -309,10 +303,4 @@ impl Place {
 
 fn newlines(text: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', text).count() as u64
-}
-
-impl Drop for Scanner {
-    fn drop(&mut self) {
-        zeroize::Zeroize::zeroize(&mut self.buffer);
-    }
 }
