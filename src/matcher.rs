@@ -31,10 +31,10 @@ use crate::rule::{Confidence, Left, MATCH_MAX, Memory, Rule, RuleSet, WIDE_MIN, 
 use crate::rule::{is_run_byte, is_wide_byte};
 use crate::shape::{Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
-use announced::{Announced, Run, Stretches, WordsSeen};
-use needles::{Needles, Wanted};
+use announced::{Announced, Place, Run, Stretches};
+use needles::{Needle, Needles, Wanted};
 use prefixes::{Prefix, Prefixes};
-use runs::{Classes, Lengths, Marks, Sets, Tables, Width};
+use runs::{Classes, Lengths, Marks, Tables, Width};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -80,7 +80,7 @@ struct Automata {
     wide: Option<usize>,
     /// Rules without a literal, for whole stretches of runs.
     announced: Announced,
-    /// Literals of all other rules.
+    /// Literals of all other rules, and what announces keys.
     needles: Needles,
     /// Rules whose matches all hold a byte that is rare elsewhere ([`crate::rule::Facts::required_byte`]): their
     /// literals are looked for in lines that hold it, before it.
@@ -135,12 +135,21 @@ impl Matcher {
                 runs.push((index, rule));
             } else if let Some(byte) = rule.facts.required_byte {
                 before.entry(byte).or_default().push((index, rule));
-                needles.push(Wanted::Byte(byte));
             } else {
-                let literals = rule.prefixes.iter().map(|prefix| prefix.to_string());
-                needles.extend(literals.map(|literal| Wanted::Literal(literal, index)));
+                needles.extend(rule.prefixes.iter().map(|prefix| Wanted {
+                    text: prefix.as_bytes().to_vec(),
+                    any_case: false,
+                    what: Needle::Literal(index),
+                }));
             }
         }
+        needles.extend(before.keys().enumerate().map(|(index, byte)| Wanted {
+            text: vec![*byte],
+            any_case: false,
+            what: Needle::Byte(index),
+        }));
+        let announced = Announced::new(&rules);
+        needles.extend(announced.wanted());
         let (prefixes, owners) = grouped(&literals(&runs));
         let wanted_by = |owners: &Vec<Owner>, counts: fn(&Rule) -> bool| {
             let rules = owners.iter().filter_map(|owner| rules.rules().get(owner.rule));
@@ -154,11 +163,11 @@ impl Matcher {
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
             words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
-            prefixes: Prefixes::of_keys(prefixes.collect()),
+            prefixes: Prefixes::new(prefixes.collect()),
             owners,
             narrow,
             wide,
-            announced: Announced::new(&rules),
+            announced,
             needles: Needles::new(needles),
             before: before
                 .into_iter()
@@ -208,9 +217,7 @@ impl Matcher {
             known,
             out,
             stretches: Vec::new(),
-            words: WordsSeen::default(),
-            words_near: None,
-            announced: Vec::new(),
+            words: Vec::new(),
             before: Vec::new(),
             memory: Memory::default(),
         };
@@ -328,11 +335,6 @@ impl Automaton {
     }
 }
 
-/// Of 64 blocks, so many are full of runs as base64 is: words are looked for first.
-const MANY_BLOCKS: usize = 32;
-/// From so many runs on, words are looked for near all of them at once.
-const MANY_RUNS: usize = 6;
-
 /// One call of [`Matcher::find`].
 struct Search<'a> {
     matcher: &'a Matcher,
@@ -341,12 +343,8 @@ struct Search<'a> {
     known: &'a Known<'a>,
     out: &'a mut Vec<Hit>,
     stretches: Stretches<'a>,
-    /// Where words stand that announce keys; and whether one is near where is looked now, if that is
-    /// known.
-    words: WordsSeen,
-    words_near: Option<bool>,
-    /// Runs that may hold keys that are announced.
-    announced: Vec<(Width, Run)>,
+    /// Where words stand that announce keys.
+    words: Vec<Place>,
     /// By byte of [`Automata::before`]: up to where lines were searched before it.
     before: Vec<usize>,
     memory: Memory,
@@ -357,21 +355,22 @@ impl Search<'_> {
     fn runs(&mut self) -> u64 {
         let (automata, shapes) = (&*self.matcher.automata, &self.matcher.shapes);
         let text = self.text;
-        // What begins before `starts` begins in its first byte's run, if it matters at all.
-        let first = self.starts.start.saturating_sub(1);
-        let last = text.len().min(self.starts.end + automata.offset);
-        let wanted = |rules: Option<usize>, announced: Option<usize>, stretch| {
-            let all = rules.into_iter().chain(announced).chain(shapes.shortest(stretch));
+        // What begins before `starts` begins in its first byte's run, if it matters at all; words
+        // that announce keys may stand before that.
+        let reach = automata.announced.reach;
+        let first = self.starts.start.saturating_sub(reach.before.max(1));
+        let behind = automata.offset.max(reach.after + MATCH_MAX);
+        let last = text.len().min(self.starts.end + behind);
+        let wanted = |rules: Option<usize>, stretch| {
+            let all = rules.into_iter().chain(shapes.shortest(stretch));
             all.min().map(|length| length.min(runs::LENGTH_MAX))
         };
-        let lengths = [
-            wanted(automata.narrow, automata.announced.shortest(Width::Narrow), Stretch::Run),
-            wanted(automata.wide, automata.announced.shortest(Width::Wide), Stretch::WideRun),
-        ];
+        let lengths =
+            [wanted(automata.narrow, Stretch::Run), wanted(automata.wide, Stretch::WideRun)];
         let tables = Tables {
             classes: &automata.classes,
             firsts: &automata.prefixes.firsts,
-            needles: &automata.needles.sets,
+            needles: &automata.needles.tables,
         };
         self.before = vec![first; automata.before.len()];
         let newlines = runs::each(text, first..last, tables, lengths, self);
@@ -382,9 +381,11 @@ impl Search<'_> {
                 self.before(index, seen + at);
             }
         }
-        let words = [wanted(None, None, Stretch::Word), None];
+        self.announced(tables);
+        let words = [wanted(None, Stretch::Word), None];
         if words != [None; 2] {
-            let tables = Tables { classes: &automata.words, needles: &Sets::default(), ..tables };
+            let needles = &Default::default();
+            let tables = Tables { classes: &automata.words, needles, ..tables };
             runs::each(text, first..last, tables, words, &mut Words(self));
         }
         let others = [first..self.starts.start, self.starts.end..seen];
@@ -419,7 +420,7 @@ impl Search<'_> {
     }
 
     /// Checks a rule without a literal where one of its matches may begin.
-    fn announced(&mut self, start: usize, index: usize) {
+    fn check_announced(&mut self, start: usize, index: usize) {
         let Some(rule) = self.matcher.rules.rules().get(index) else { return };
         let memory = &mut self.memory;
         let Some(span) =
@@ -447,19 +448,33 @@ impl Search<'_> {
         automaton.each(text, from..at, &mut |at, rule| self.check(at, rule));
     }
 
-    /// Checks what words announce in runs.
-    fn check_announced(&mut self) {
-        let (text, automata) = (self.text, &*self.matcher.automata);
-        let runs = std::mem::take(&mut self.announced);
-        let mut stretches = std::mem::take(&mut self.stretches);
-        for (width, run) in &runs {
-            automata.announced.each(text, *width, run, &mut stretches, &mut |start, rule| {
-                self.announced(start, rule);
-            });
+    /// Looks for keys near the words that announce them.
+    fn announced(&mut self, tables: Tables<'_>) {
+        if self.words.is_empty() {
+            return;
         }
-        self.stretches = stretches;
-        self.announced = runs;
-        self.announced.clear();
+        self.words.sort_unstable();
+        let announced = &self.matcher.automata.announced;
+        let clipped = |place: &Place| {
+            let near = announced.starts(*place);
+            near.start.max(self.starts.start.saturating_sub(1))..near.end.min(self.starts.end)
+        };
+        let mut near: Vec<Range<usize>> = self.words.iter().map(clipped).collect();
+        near.retain(|places| !places.is_empty());
+        near.sort_unstable_by_key(|places| places.start);
+        near.dedup_by(|next, before| {
+            let overlap = next.start <= before.end;
+            if overlap {
+                before.end = before.end.max(next.end);
+            }
+            overlap
+        });
+        let shortest = |width| announced.shortest(width).map(|least| least.min(runs::LENGTH_MAX));
+        let lengths = [shortest(Width::Narrow), shortest(Width::Wide)];
+        let tables = Tables { needles: &Default::default(), ..tables };
+        for places in near {
+            runs::each(self.text, places, tables, lengths, &mut Near(self));
+        }
     }
 
     /// Looks for registered keys at the edges of a stretch.
@@ -498,11 +513,13 @@ impl runs::Found for Search<'_> {
         while rest != 0 {
             let place = at + rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            automata.needles.each(text, place, &mut |found| match found {
-                needles::Found::Literal(literal, rule) => self.check(literal, rule),
-                needles::Found::Byte(byte) => {
-                    let index = automata.before.iter().position(|(other, _)| *other == byte);
-                    index.into_iter().for_each(|index| self.before(index, place));
+            automata.needles.each(text, place, &mut |what, start| match what {
+                Needle::Literal(rule) => self.check(start, rule),
+                Needle::Byte(index) => self.before(index, start),
+                Needle::Word(word) => {
+                    if automata.announced.counts(text, (start, word)) {
+                        self.words.push((start, word));
+                    }
                 }
             });
         }
@@ -517,39 +534,40 @@ impl runs::Found for Search<'_> {
         });
     }
 
-    fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths {
-        let announced = &self.matcher.automata.announced;
-        // Of few runs, each is looked at: that costs less than to look for words first.
-        self.words_near = (blocks >= MANY_BLOCKS)
-            .then(|| announced.is_near(self.text, places, &mut self.words));
-        let maybe_near = self.words_near != Some(false);
-        [Width::Narrow, Width::Wide].map(|width| {
-            let announced = announced.shortest(width).filter(|_| maybe_near);
-            announced.into_iter().chain(self.matcher.shapes.shortest(stretch_of(width))).min()
-        })
+    fn whole(&mut self) -> Lengths {
+        [Width::Narrow, Width::Wide].map(|width| self.matcher.shapes.shortest(stretch_of(width)))
+    }
+
+    fn run(&mut self, width: Width, run: Range<usize>, _marks: Option<Marks>) {
+        self.shapes(stretch_of(width), run);
+    }
+}
+
+/// Looks for keys that are announced.
+struct Near<'a, 'b>(&'a mut Search<'b>);
+
+impl runs::Found for Near<'_, '_> {
+    fn needles(&mut self, _at: usize, _bits: u64) {}
+
+    fn starts(&mut self, _at: usize, _bits: u64) {}
+
+    fn whole(&mut self) -> Lengths {
+        let announced = &self.0.matcher.automata.announced;
+        [Width::Narrow, Width::Wide].map(|width| announced.shortest(width))
     }
 
     fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
-        self.shapes(stretch_of(width), run.clone());
+        let (text, announced) = (self.0.text, &self.0.matcher.automata.announced);
         let run = Run { span: run, marks };
-        if self.words_near != Some(false) && self.matcher.automata.announced.may_hold(width, &run) {
-            self.announced.push((width, run));
-        }
-    }
-
-    fn told(&mut self, places: Range<usize>) {
-        if self.announced.is_empty() {
+        if !announced.may_hold(width, &run) {
             return;
         }
-        let announced = &self.matcher.automata.announced;
-        let is_near = self.words_near.unwrap_or_else(|| {
-            self.announced.len() < MANY_RUNS
-                || announced.is_near(self.text, places, &mut self.words)
+        let mut stretches = std::mem::take(&mut self.0.stretches);
+        let words = std::mem::take(&mut self.0.words);
+        announced.each(text, (width, &run), &words, &mut stretches, &mut |start, rule| {
+            self.0.check_announced(start, rule);
         });
-        if is_near {
-            self.check_announced();
-        }
-        self.announced.clear();
+        (self.0.stretches, self.0.words) = (stretches, words);
     }
 }
 
@@ -572,13 +590,11 @@ impl runs::Found for Words<'_, '_> {
 
     fn starts(&mut self, _at: usize, _bits: u64) {}
 
-    fn whole(&mut self, _places: Range<usize>, _blocks: usize) -> Lengths {
+    fn whole(&mut self) -> Lengths {
         [self.0.matcher.shapes.shortest(Stretch::Word), None]
     }
 
     fn run(&mut self, _width: Width, run: Range<usize>, _marks: Option<Marks>) {
         self.0.shapes(Stretch::Word, run);
     }
-
-    fn told(&mut self, _places: Range<usize>) {}
 }

@@ -1,14 +1,13 @@
-//! Keys without a prefix that a word or an id near them announces. What is rare is asked first: a
-//! stretch of the pattern's alphabet that is as long as a match, with a digit in it and nothing
-//! glued to it; then whether any word at all stands near it, by the means by which prefixes are
-//! found; the pattern last.
+//! Keys without a prefix that a word or an id near them announces. The words are looked for
+//! everywhere, as they are rare; near them, stretches of a pattern's alphabet that are as long as a
+//! match, with a digit in them and nothing glued to them; the pattern is asked last.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::OnceLock;
 
-use super::prefixes::Prefixes;
-use super::runs::{self, Marks, Width, beginning};
-use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
+use super::needles::{Needle, Wanted};
+use super::runs::{Marks, Width};
+use crate::rule::{MATCH_MAX, Rule, RuleSet, Within, ends_in_escape};
 
 /// Alphabets that are told apart at one look; what more there are is looked at one by one.
 const GROUPS_MAX: usize = 63;
@@ -58,48 +57,39 @@ struct Member {
 pub(super) struct Announced {
     narrow: Groups,
     wide: Groups,
-    /// In order of the words.
-    words: Vec<(String, Owner)>,
+    /// What announces keys; each text once.
+    words: Vec<Word>,
     /// How far before a key its words may begin, and behind it, at most.
-    reach: (usize, usize),
-    /// All of them; made when first asked.
-    any: OnceLock<Look>,
-    ids: Vec<Id>,
-    /// By length of a stretch; made when first asked.
-    looks: [OnceLock<Look>; LOOKS],
+    pub(super) reach: Reach,
 }
 
-/// Where in one text words and ids stand, as far as was looked.
-#[derive(Default)]
-pub(super) struct WordsSeen {
-    to: usize,
-    /// One past the place of the last one.
-    last: usize,
+/// How far words may be from a key: before its start they begin, and behind its end.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reach {
+    pub(super) before: usize,
+    pub(super) after: usize,
 }
 
-/// What an id begins with, a bit for each ASCII character that it consists of, and its least length.
-type Id = (String, u128, usize);
-
-/// Lengths of stretches.
-const LOOKS: usize = u128::BITS as usize;
-
-/// A rule that a word announces.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Owner {
-    rule: usize,
-    /// The literal of another rule, where capitals count: in small letters, hex digits are full of
-    /// some of them.
-    literal: Option<String>,
+/// A text that announces keys: a keyword, or what an id of another rule begins with. There capitals
+/// count: in small letters, hex digits are full of some of them.
+struct Word {
+    text: String,
+    id: Option<Id>,
+    /// What it announces.
+    rules: Vec<usize>,
+    reach: Reach,
 }
 
-/// What is looked for near stretches.
-struct Look {
-    before: usize,
-    after: usize,
-    words: Prefixes,
-    /// By word: what it announces.
-    owners: Vec<Vec<Owner>>,
+/// What is behind the beginning of an id: a bit for each ASCII character that it consists of, and its
+/// least length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Id {
+    alphabet: u128,
+    length: usize,
 }
+
+/// Where a word stands, and which.
+pub(super) type Place = (usize, usize);
 
 /// A run, and what was seen of it (`None`: it is too long).
 pub(super) struct Run {
@@ -114,57 +104,66 @@ impl Announced {
     /// Takes the rules without a literal out of a set.
     pub(super) fn new(set: &RuleSet) -> Self {
         let (mut narrow, mut wide) = (Groups::default(), Groups::default());
-        let mut words: Vec<(String, Owner)> = Vec::new();
+        let mut words: BTreeMap<(String, bool), Word> = BTreeMap::new();
+        let mut reach = Reach::default();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
         {
             match rule.facts.within {
                 Within::Runs => narrow.add(index, rule),
                 Within::WideRuns | Within::Anything => wide.add(index, rule),
             }
+            reach.grow(rule);
             let own = rule.keywords.iter().map(|word| (word.to_string(), None));
             let beside = set.rules().iter().filter(|other| rule.beside.contains(&other.id));
-            let ids = beside.flat_map(|other| other.prefixes.iter());
-            let ids = ids.map(|id| (id.to_ascii_lowercase(), Some(id.to_string())));
-            let owner = |literal| Owner { rule: index, literal };
-            words.extend(own.chain(ids).map(|(word, literal)| (word, owner(literal))));
+            let ids = beside.flat_map(|other| {
+                let (alphabet, length) = (other.facts.alphabet, other.facts.match_min);
+                let id = Some(Id { alphabet, length });
+                other.prefixes.iter().map(move |prefix| (prefix.to_string(), id))
+            });
+            for (text, id) in own.chain(ids) {
+                let word = words.entry((text.clone(), id.is_some())).or_insert_with(|| Word {
+                    text,
+                    id,
+                    rules: Vec::new(),
+                    reach: Reach::default(),
+                });
+                // Of two rules with that beginning, whatever either wants.
+                word.id = word.id.zip(id).map(|(one, other)| Id {
+                    alphabet: one.alphabet | other.alphabet,
+                    length: one.length.min(other.length),
+                });
+                word.rules.push(index);
+                word.reach.grow(rule);
+            }
         }
-        words.sort_unstable();
-        let announced = || set.rules().iter().filter(|rule| rule.is_announced());
-        let before = announced().map(|rule| rule.before).max().unwrap_or_default();
-        let after = announced().map(|rule| rule.after).max().unwrap_or_default();
-        let looks = std::array::from_fn(|_| OnceLock::new());
-        let is_id = |id: &&Rule| announced().any(|rule| rule.beside.contains(&id.id));
-        let ids = set.rules().iter().filter(is_id).flat_map(|id| {
-            let (alphabet, length) = (id.facts.alphabet, id.facts.match_min);
-            id.prefixes.iter().map(move |prefix| (prefix.to_string(), alphabet, length))
-        });
-        let ids = ids.collect();
-        Self { narrow, wide, words, reach: (before, after), any: OnceLock::new(), ids, looks }
+        Self { narrow, wide, words: words.into_values().collect(), reach }
     }
 
-    /// Whether a word may announce a key that lies in these places. They begin where those of the
-    /// last call began, or further on.
-    pub(super) fn is_near(&self, text: &[u8], places: Range<usize>, seen: &mut WordsSeen) -> bool {
-        if self.words.is_empty() {
-            return false;
-        }
-        let from = places.start.saturating_sub(self.reach.0);
-        let to = text.len().min(places.end + self.reach.1);
-        let unseen = seen.to.max(from)..to;
-        if !unseen.is_empty() {
-            seen.to = to;
-            let all = self.any.get_or_init(|| self.look_for(|_| true));
-            runs::each_first(text, unseen, &all.words.firsts, &mut |at, bits| {
-                all.words.each(text, at, bits, &mut |place, word| {
-                    let here = text.get(place..).unwrap_or_default();
-                    let counts = |o: &Owner| o.literal.is_none() || self.may_be_id(here);
-                    if all.owners.get(word).into_iter().flatten().any(counts) {
-                        seen.last = seen.last.max(place + 1);
-                    }
-                });
-            });
-        }
-        seen.last > from
+    /// The words, to be looked for.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = Wanted> {
+        self.words.iter().enumerate().map(|(index, word)| Wanted {
+            text: word.text.clone().into_bytes(),
+            any_case: word.id.is_none(),
+            what: Needle::Word(index),
+        })
+    }
+
+    /// Whether a word that stands at a place may announce anything.
+    pub(super) fn counts(&self, text: &[u8], (at, word): Place) -> bool {
+        let holds = |alphabet: u128, byte: u8| byte < 128 && alphabet >> byte & 1 == 1;
+        self.words.get(word).is_some_and(|word| {
+            word.id.is_none_or(|Id { alphabet, length }| {
+                let id = text.get(at..).and_then(|rest| rest.get(..length));
+                id.is_some_and(|id| id.iter().all(|byte| holds(alphabet, *byte)))
+            })
+        })
+    }
+
+    /// Where keys may start that a word announces.
+    pub(super) fn starts(&self, (at, word): Place) -> Range<usize> {
+        let reach = self.words.get(word).map(|word| word.reach).unwrap_or_default();
+        let back = if reach.after == 0 { 0 } else { reach.after + MATCH_MAX };
+        at.saturating_sub(back)..at + reach.before + 1
     }
 
     /// Whether there is anything in a run that may be announced: names in source text are nearly all
@@ -172,46 +171,6 @@ impl Announced {
     pub(super) fn may_hold(&self, width: Width, run: &Run) -> bool {
         self.shortest(width).is_some_and(|shortest| shortest <= run.span.len())
             && run.marks.is_none_or(|marks| marks.has_digit)
-    }
-
-    fn may_be_id(&self, text: &[u8]) -> bool {
-        let holds = |alphabet: u128, byte: u8| byte < 128 && alphabet >> byte & 1 == 1;
-        self.ids.iter().any(|(literal, alphabet, length)| {
-            text.starts_with(literal.as_bytes())
-                && text.get(..*length).is_some_and(|id| id.iter().all(|b| holds(*alphabet, *b)))
-        })
-    }
-
-    /// What is looked for near stretches of one length.
-    fn look(&self, length: usize) -> Option<&Look> {
-        let make = || self.look_for(|member| has(member.lengths, length));
-        Some(self.looks.get(length)?.get_or_init(make))
-    }
-
-    /// The words of some rules.
-    fn look_for(&self, counts: impl Fn(&Member) -> bool) -> Look {
-        let all = [&self.narrow, &self.wide].into_iter().flat_map(|groups| &groups.groups);
-        let members = all.flat_map(|group| &group.rules);
-        let members: Vec<&Member> = members.filter(|member| counts(member)).collect();
-        let wanted = |owner: &Owner| members.iter().any(|member| member.rule == owner.rule);
-        let words = self.words.iter().filter(|(_, owner)| wanted(owner));
-        let words: Vec<(&str, Owner)> =
-            words.map(|(word, owner)| (word.as_str(), owner.clone())).collect();
-        let mut beginnings = [Vec::new(), Vec::new()];
-        let [any_case, exact] = &mut beginnings;
-        for (word, owner) in &words {
-            match &owner.literal {
-                Some(literal) => exact.push(beginning(literal.as_bytes(), false)),
-                None => any_case.push(beginning(word.as_bytes(), true)),
-            }
-        }
-        let (texts, owners) = super::grouped(&words);
-        Look {
-            before: members.iter().map(|member| member.before).max().unwrap_or_default(),
-            after: members.iter().map(|member| member.after).max().unwrap_or_default(),
-            words: Prefixes::of_words(texts, beginnings),
-            owners,
-        }
     }
 
     fn groups(&self, width: Width) -> &Groups {
@@ -226,13 +185,13 @@ impl Announced {
         self.groups(width).groups.iter().map(|group| group.shortest).min()
     }
 
-    /// Calls with each place in the run at which a match may begin, and the rule. `stretches`: room
-    /// to be used again.
+    /// Calls with each place in the run at which a match may begin, and the rule, where one of its
+    /// words stands near: `words`, in order of their places. `stretches`: room to be used again.
     pub(super) fn each<'a>(
         &'a self,
         text: &[u8],
-        width: Width,
-        run: &Run,
+        (width, run): (Width, &Run),
+        words: &[Place],
         stretches: &mut Stretches<'a>,
         found: &mut dyn FnMut(usize, usize),
     ) {
@@ -241,44 +200,47 @@ impl Announced {
         // Several alphabets may see the same.
         for same in stretches.chunk_by(|(one, _), (other, _)| one == other) {
             let Some((stretch, _)) = same.first() else { continue };
-            let members = || {
-                let all = same.iter().flat_map(|(_, group)| &group.rules);
-                all.filter(|member| has(member.lengths, stretch.len()))
-            };
-            self.near(text, stretch, &members, &mut |rule| found(stretch.start, rule));
+            let mut members: Vec<&Member> = same
+                .iter()
+                .flat_map(|(_, group)| &group.rules)
+                .filter(|member| has(member.lengths, stretch.len()))
+                .collect();
+            let first = stretch.start.saturating_sub(self.reach.before);
+            let from = words.partition_point(|(at, _)| *at < first);
+            let near = words.iter().skip(from);
+            for &(at, word) in near.take_while(|(at, _)| *at < stretch.end + self.reach.after) {
+                members.retain(|member| {
+                    let announces = self.announces((at, word), member, text, stretch);
+                    if announces {
+                        found(stretch.start, member.rule);
+                    }
+                    !announces
+                });
+            }
         }
     }
 
-    /// Calls with those of the rules one of whose words stands near; maybe more than once.
-    fn near<'a, M: Iterator<Item = &'a Member>>(
+    /// Whether a word announces a stretch, as far as is seen without the rule's pattern.
+    fn announces(
         &self,
+        (at, word): Place,
+        member: &Member,
         text: &[u8],
         stretch: &Range<usize>,
-        members: &dyn Fn() -> M,
-        found: &mut dyn FnMut(usize),
-    ) {
-        let Some(look) = self.look(stretch.len()) else { return };
-        let sides = [
-            stretch.start.saturating_sub(look.before)..stretch.start,
-            stretch.end..text.len().min(stretch.end + look.after),
-        ];
-        for side in sides.into_iter().filter(|side| !side.is_empty()) {
-            let near = text.get(..side.end).unwrap_or_default();
-            runs::each_first(near, side, &look.words.firsts, &mut |at, bits| {
-                look.words.each(near, at, bits, &mut |place, word| {
-                    let between = place.min(stretch.end)..place.max(stretch.start);
-                    let breaks = || newlines(text.get(between.clone()).unwrap_or_default());
-                    let here = near.get(place..).unwrap_or_default();
-                    for owner in look.owners.get(word).into_iter().flatten() {
-                        let literal = owner.literal.as_deref().unwrap_or_default();
-                        let is_near = |m: &Member| m.rule == owner.rule && breaks() <= m.lines;
-                        if here.starts_with(literal.as_bytes()) && members().any(is_near) {
-                            found(owner.rule);
-                        }
-                    }
-                });
-            });
-        }
+    ) -> bool {
+        let is_before = at < stretch.start && at + member.before >= stretch.start;
+        let is_after = at >= stretch.end && at < stretch.end + member.after;
+        let between = at.min(stretch.end)..at.max(stretch.start);
+        (is_before || is_after)
+            && self.words.get(word).is_some_and(|word| word.rules.contains(&member.rule))
+            && newlines(text.get(between).unwrap_or_default()) <= member.lines
+    }
+}
+
+impl Reach {
+    fn grow(&mut self, rule: &Rule) {
+        self.before = self.before.max(rule.before);
+        self.after = self.after.max(rule.after);
     }
 }
 

@@ -11,8 +11,6 @@ use std::sync::OnceLock;
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
 
 const BITS: usize = 1 << 16;
-/// Texts of three bytes that may have any fourth byte: more of them fill the bitmap.
-const SHORT_MAX: usize = 48;
 
 /// What can follow in a run.
 fn member() -> impl Iterator<Item = u8> {
@@ -22,26 +20,21 @@ fn member() -> impl Iterator<Item = u8> {
 /// The set of the first bytes of all prefixes, as a bitmap: yes may be wrong, no never is.
 struct Gate {
     bits: Box<[u64; BITS / 64]>,
-    /// What is set in each byte before it is hashed: the bit of the case, where it does not matter.
-    fold: u32,
     /// How far these are shifted, up to the last one that counts.
     shift: u32,
 }
 
 impl Gate {
-    fn new(prefixes: &[String], any_case: bool) -> Self {
-        let fold = if any_case { 0x2020_2020 } else { 0 };
-        // The fourth byte counts where nearly all have one.
-        let short = prefixes.iter().filter(|prefix| prefix.len() == 3).count();
-        let counts = short <= SHORT_MAX && prefixes.iter().all(|prefix| prefix.len() >= 3);
-        let shift = if counts { 0 } else { u8::BITS };
-        let mut gate = Self { bits: Box::new([0; BITS / 64]), fold, shift };
+    fn new(prefixes: &[String]) -> Self {
+        // The fourth byte counts where all have one.
+        let all_have = prefixes.iter().all(|prefix| prefix.len() > 3);
+        let shift = if all_have { 0 } else { u8::BITS };
+        let mut gate = Self { bits: Box::new([0; BITS / 64]), shift };
         for prefix in prefixes {
             match *prefix.as_bytes() {
                 [] => {}
                 [a] => member().for_each(|b| member().for_each(|c| gate.add([a, b, c, 0]))),
                 [a, b] => member().for_each(|c| gate.add([a, b, c, 0])),
-                [a, b, c] if shift == 0 => (0..=u8::MAX).for_each(|d| gate.add([a, b, c, d])),
                 [a, b, c] => gate.add([a, b, c, 0]),
                 [a, b, c, d, ..] => gate.add([a, b, c, d]),
             }
@@ -59,7 +52,7 @@ impl Gate {
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "the innermost loop")]
     fn slot(&self, bytes: [u8; 4]) -> usize {
-        let gram = (u32::from_le_bytes(bytes) | self.fold) << self.shift;
+        let gram = u32::from_le_bytes(bytes) << self.shift;
         (gram.wrapping_mul(0x9e37_79b1) >> 16) as usize
     }
 
@@ -115,15 +108,14 @@ pub(super) struct Prefixes {
     pub(super) firsts: Firsts,
     gate: Gate,
     prefixes: Vec<String>,
-    any_case: bool,
     longest: usize,
     /// Made when first asked: most files have nothing that gets here. `None`: too large to make.
     automaton: OnceLock<Option<AhoCorasick>>,
 }
 
 impl Prefixes {
-    /// For [`super::runs::each`]. The index of a prefix is that in `prefixes`.
-    pub(super) fn of_keys(prefixes: Vec<Prefix>) -> Self {
+    /// The index of a prefix is that in `prefixes`.
+    pub(super) fn new(prefixes: Vec<Prefix>) -> Self {
         let of = |is_long: bool, anywhere: bool| -> Vec<Beginning> {
             let wanted = prefixes.iter().filter(|p| (p.is_long, p.anywhere) == (is_long, anywhere));
             wanted.map(|prefix| beginning(prefix.text.as_bytes(), false)).collect()
@@ -134,24 +126,13 @@ impl Prefixes {
             (of(true, true), SETS..2 * SETS, true),
             (of(true, false), 2 * SETS..3 * SETS, false),
         ];
-        let texts = prefixes.into_iter().map(|prefix| prefix.text).collect();
-        Self::new(firsts(groups), texts, false)
-    }
-
-    /// For [`super::runs::each_first`]: words, capitals and small letters alike, in small letters; how
-    /// they may begin, and how those may of which only some are meant.
-    pub(super) fn of_words(words: Vec<String>, [any_case, exact]: [Vec<Beginning>; 2]) -> Self {
-        let groups = [(any_case, 0..2 * SETS, true), (exact, 2 * SETS..3 * SETS, true)];
-        Self::new(firsts(groups), words, true)
-    }
-
-    fn new(firsts: Firsts, prefixes: Vec<String>, any_case: bool) -> Self {
+        let firsts = firsts(groups);
+        let prefixes: Vec<String> = prefixes.into_iter().map(|prefix| prefix.text).collect();
         Self {
             firsts,
-            gate: Gate::new(&prefixes, any_case),
+            gate: Gate::new(&prefixes),
             longest: prefixes.iter().map(String::len).max().unwrap_or_default(),
             prefixes,
-            any_case,
             automaton: OnceLock::new(),
         }
     }
@@ -166,7 +147,6 @@ impl Prefixes {
                 .start_kind(StartKind::Anchored)
                 .match_kind(MatchKind::LeftmostLongest)
                 .prefilter(false)
-                .ascii_case_insensitive(self.any_case)
                 .build(&self.prefixes)
                 .ok()
         });
@@ -180,10 +160,7 @@ impl Prefixes {
     }
 
     fn longest_slowly(&self, text: &[u8]) -> Option<usize> {
-        let stands = |prefix: &str| match text.get(..prefix.len()) {
-            Some(here) if self.any_case => here.eq_ignore_ascii_case(prefix.as_bytes()),
-            here => here == Some(prefix.as_bytes()),
-        };
+        let stands = |prefix: &str| text.starts_with(prefix.as_bytes());
         let standing = self.prefixes.iter().enumerate().filter(|(_, prefix)| stands(prefix));
         standing.max_by_key(|(_, prefix)| prefix.len()).map(|(index, _)| index)
     }
@@ -225,7 +202,7 @@ mod tests {
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
             let prefix = |text: &String| Prefix { text: text.clone(), anywhere: true, is_long: false };
-            let ours = Prefixes::of_keys(prefixes.iter().map(prefix).collect());
+            let ours = Prefixes::new(prefixes.iter().map(prefix).collect());
             ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
             let naive = AhoCorasick::builder()
                 .match_kind(MatchKind::LeftmostLongest)

@@ -17,7 +17,7 @@ mod x86;
 
 use std::ops::{Range, RangeInclusive};
 
-use blocks::{Kernels, Row, blocks, chunk};
+use blocks::{Kernels, Row, blocks};
 
 pub(super) use sets::{Beginning, FIRST, SETS, Sets, beginning, divide, frequency};
 
@@ -150,6 +150,9 @@ impl Firsts {
     }
 }
 
+/// Tables of needles.
+pub(super) const NEEDLE_TABLES: usize = 2;
+
 /// What is looked for at once.
 #[derive(Clone, Copy)]
 pub(super) struct Tables<'a> {
@@ -158,7 +161,7 @@ pub(super) struct Tables<'a> {
     /// In runs.
     pub(super) firsts: &'a Firsts,
     /// Wherever they stand.
-    pub(super) needles: &'a Sets,
+    pub(super) needles: &'a [Sets; NEEDLE_TABLES],
 }
 
 /// Letters and digits, behind which no word begins, but `m`: an escape that colours ends in it. The
@@ -222,14 +225,11 @@ pub(super) trait Found {
     /// the right, whatever its class, and which pass [`Firsts`]; never 0.
     fn starts(&mut self, at: usize, bits: u64);
     /// By class: runs of so many bytes or more, and of the wanted length at least, are to be told as a
-    /// whole, of those that lie in these places; in how many blocks these go on. Asked before they are
-    /// told, with places that begin ever further on.
-    fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths;
+    /// whole. Asked at the beginning.
+    fn whole(&mut self) -> Lengths;
     /// A maximal run that is long enough to be told as a whole; its marks, if it is short enough to
     /// be seen at one look.
     fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>);
-    /// All runs that begin in the places that [`Self::whole`] was asked for are told.
-    fn told(&mut self, places: Range<usize>);
 }
 
 /// What is seen of a run at one look.
@@ -281,51 +281,6 @@ pub(super) fn each<F: Found>(
 /// Up to where [`each`] looks for these places.
 pub(super) fn behind(places: Range<usize>) -> usize {
     places.start + places.len().next_multiple_of(BLOCK)
-}
-
-/// Calls with the places of `range` that pass by either table, a bit each, 64 at a time.
-pub(super) fn each_first(
-    text: &[u8],
-    range: Range<usize>,
-    firsts: &Firsts,
-    found: &mut dyn FnMut(usize, u64),
-) {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if has_avx512() {
-            #[expect(unsafe_code, reason = "the features were detected")]
-            // SAFETY: the processor has AVX-512 BW and VBMI, and AVX2, as was just asked.
-            return unsafe { x86::each_first_avx512(text, range, firsts, found) };
-        }
-        if has_avx2() {
-            #[expect(unsafe_code, reason = "the features were detected")]
-            // SAFETY: the processor has AVX2, as was just asked.
-            return unsafe { x86::each_first_avx2(text, range, firsts, found) };
-        }
-    }
-    firsts_of(text, range, |window| portable_firsts(window, firsts), found);
-}
-
-/// The kernel is inlined into the loop.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn firsts_of(
-    text: &[u8],
-    range: Range<usize>,
-    pass: impl Fn(&Window) -> Passing,
-    found: &mut dyn FnMut(usize, u64),
-) {
-    let mut at = range.start;
-    while at < range.end {
-        let rest = text.get(at..).unwrap_or_default();
-        let [[a, b], [c, d], [e, f]] = pass(chunk(rest, &mut [0; BLOCK + FIRST - 1]));
-        let passed = a | b | c | d | e | f;
-        let within = u64::MAX >> (BLOCK - (range.end - at).min(BLOCK));
-        if passed & within != 0 {
-            found(at, passed & within);
-        }
-        at += BLOCK;
-    }
 }
 
 fn portable_blocks<F: Found>(
@@ -385,7 +340,7 @@ fn portable_look(window: &Window, tables: Tables<'_>) -> Look {
         Look {
             narrow: look.narrow << 1 | class(NARROW),
             wide: look.wide << 1 | class(WIDE),
-            needles: look.needles << 1 | u64::from(tables.needles.of(bytes) != 0),
+            needles: look.needles << 1 | u64::from(tables.needles.iter().any(|t| t.of(bytes) != 0)),
             newlines: look.newlines << 1 | u64::from(byte == b'\n'),
         }
     })

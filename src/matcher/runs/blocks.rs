@@ -49,6 +49,7 @@ where
     let rest = text.get(places.start..).unwrap_or_default();
     let [narrow, wide] = wanted.map(|length| length.map(Row::of));
     let rows = [narrow, wide, narrow.map(|_| Row::of(LENGTH_MAX))];
+    let whole = found.whole();
     let mut batch = Batch::default();
     batch.fill(rest, 0, 0..1, &kernels.look);
     for first in (0..count).step_by(BATCH) {
@@ -71,15 +72,10 @@ where
         for (at, bits) in passing.iter().take(passed) {
             found.starts(*at, *bits);
         }
-        if let (Some(one), Some(last)) = (kept.first(), kept.last()) {
-            let within = at(one)..batch.reach(last, at(last), text.len());
-            let whole = found.whole(within.clone(), kept.len());
-            if whole != [None; 2] {
-                for slot in kept {
-                    let text = (text, at(slot), places.start);
-                    batch.runs(slot, text, (classes, wanted, whole), &kernels.letters, found);
-                }
-                found.told(within);
+        if whole != [None; 2] {
+            for slot in kept {
+                let text = (text, at(slot), places.start);
+                batch.runs(slot, text, (classes, wanted, whole), &kernels.letters, found);
             }
         }
         batch.carry(size);
@@ -107,14 +103,6 @@ impl Slots {
     fn first(self) -> Option<usize> {
         (self.0 != 0).then_some(self.0.trailing_zeros() as usize)
     }
-
-    fn last(self) -> Option<usize> {
-        self.0.checked_ilog2().map(|slot| slot as usize)
-    }
-
-    fn len(self) -> usize {
-        self.0.count_ones() as usize
-    }
 }
 
 /// The places of the block at `at` at which a prefix may stand, of those from which a run goes on:
@@ -132,15 +120,21 @@ where
     P: Fn(&Window) -> Passing,
 {
     let (before, rest) = text.split_at_checked(at).unwrap_or_default();
-    let (mut short_of, mut left) = ([0; BLOCK + FIRST - 1], [0; BLOCK]);
-    let window = chunk(rest, &mut short_of);
+    let (last, first);
+    let window = match rest.first_chunk() {
+        Some(window) => window,
+        None => {
+            last = padded(rest);
+            &last
+        }
+    };
     let [[any_short, short], [any_long, long], [also_any, also_long]] = pass(window);
     let now = words(window.first_chunk().unwrap_or(&[0; BLOCK]));
     let before = words(match before.last_chunk() {
         Some(block) => block,
         None => {
-            left.iter_mut().rev().zip(before.iter().rev()).for_each(|(to, from)| *to = *from);
-            &left
+            first = padded_left(before);
+            &first
         }
     });
     let begins = word_starts([before, now]);
@@ -246,7 +240,7 @@ impl Batch {
             None => {
                 for slot in to {
                     let rest = text.get((first + slot) * BLOCK..).unwrap_or_default();
-                    put(slot, look(chunk(rest, &mut [0; BLOCK + FIRST - 1])));
+                    put(slot, look(&padded(rest)));
                 }
             }
         }
@@ -262,10 +256,6 @@ impl Batch {
                 *first = behind;
             }
         }
-    }
-
-    fn bits(&self, slot: usize) -> [u64; 2] {
-        [of(&self.bits, 0, slot), of(&self.bits, 1, slot)]
     }
 
     /// The first of so many blocks in which a needle may stand.
@@ -284,13 +274,6 @@ impl Batch {
     fn starts(&self, slot: usize) -> [u64; 2] {
         let [narrow, wide] = [of(&self.rows, 0, slot), of(&self.rows, 1, slot)];
         [narrow | wide, of(&self.rows, 2, slot) | wide]
-    }
-
-    /// Up to where runs go that begin in a block or before it.
-    fn reach(&self, slot: usize, at: usize, end: usize) -> usize {
-        let next = self.bits(slot + 1);
-        let is_all = next.contains(&u64::MAX);
-        if is_all { end } else { end.min(at + 2 * BLOCK) }
     }
 
     /// The first of so many blocks from which runs go on.
@@ -329,7 +312,15 @@ impl Batch {
         found: &mut F,
     ) {
         let letters = |at: usize| {
-            letters(chunk(text.get(at..).unwrap_or_default(), &mut [0; BLOCK]))
+            let rest = text.get(at..).unwrap_or_default();
+            let last;
+            letters(match rest.first_chunk() {
+                Some(block) => block,
+                None => {
+                    last = padded(rest);
+                    &last
+                }
+            })
         };
         for (class, width) in [Width::Narrow, Width::Wide].into_iter().enumerate() {
             let (Some(Some(length)), Some(Some(shortest))) = (lengths.get(class), whole.get(class))
@@ -394,14 +385,17 @@ fn of<const N: usize, const M: usize>(lanes: &[[u64; N]; M], class: usize, slot:
 }
 
 /// The first bytes of a text; where there are fewer, with zeros behind them.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-pub(super) fn chunk<'a, const N: usize>(text: &'a [u8], padded: &'a mut [u8; N]) -> &'a [u8; N] {
-    match text.first_chunk() {
-        Some(chunk) => chunk,
-        None => {
-            padded.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
-            padded
-        }
-    }
+#[cold]
+fn padded<const N: usize>(text: &[u8]) -> [u8; N] {
+    let mut padded = [0; N];
+    padded.iter_mut().zip(text).for_each(|(to, from)| *to = *from);
+    padded
+}
+
+/// The last bytes of a text; where there are fewer, with zeros before them.
+#[cold]
+fn padded_left<const N: usize>(text: &[u8]) -> [u8; N] {
+    let mut padded = [0; N];
+    padded.iter_mut().rev().zip(text.iter().rev()).for_each(|(to, from)| *to = *from);
+    padded
 }

@@ -5,9 +5,8 @@ use crate::rule::{is_run_byte, is_wide_byte};
 /// What [`Found`] is told, and the count of newlines.
 #[derive(Debug, Default, PartialEq)]
 struct Seen {
-    /// What is asked for as a whole, and where it was told to be.
+    /// What is asked for as a whole.
     whole: Lengths,
-    within: Range<usize>,
     needles: Vec<usize>,
     starts: Vec<usize>,
     narrow: Vec<(Range<usize>, Option<Marks>)>,
@@ -27,19 +26,12 @@ impl Found for Seen {
     fn starts(&mut self, at: usize, bits: u64) {
         self.starts.extend(places(at, bits));
     }
-    fn whole(&mut self, places: Range<usize>, blocks: usize) -> Lengths {
-        assert!((1..=blocks::BATCH).contains(&blocks));
-        assert!(places.start >= self.within.start, "{places:?} after {:?}", self.within);
-        self.within = places;
+    fn whole(&mut self) -> Lengths {
         self.whole
     }
     fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
-        assert!(self.within.start <= run.start && run.end <= self.within.end, "{run:?}");
         let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
         runs.push((run, marks));
-    }
-    fn told(&mut self, places: Range<usize>) {
-        assert_eq!(self.within, places);
     }
 }
 
@@ -56,12 +48,14 @@ fn firsts() -> Firsts {
 }
 
 /// `Mn` in any case, `.+` and `2`.
-fn needles() -> Sets {
-    let mut sets = Sets::default();
-    for (set, needle, any_case) in [(0, "Mn", true), (3, ".+", false), (3, "2", false)] {
-        sets.add(set, &beginning(needle.as_bytes(), any_case));
+fn needles() -> [Sets; NEEDLE_TABLES] {
+    let mut tables: [Sets; NEEDLE_TABLES] = Default::default();
+    for (table, set, needle, any_case) in
+        [(0, 0, "Mn", true), (1, 3, ".+", false), (0, 3, "2", false)]
+    {
+        tables[table].add(set, &beginning(needle.as_bytes(), any_case));
     }
-    sets
+    tables
 }
 
 /// By which sets of a table a place passes, and by which it may: bytes of 0x80 or more may count as
@@ -102,7 +96,7 @@ fn passes(text: &[u8], at: usize, firsts: &Firsts, is_long: bool) -> [bool; 2] {
 fn naive(
     text: &[u8],
     places: Range<usize>,
-    (firsts, needles): (&Firsts, &Sets),
+    (firsts, needles): (&Firsts, &[Sets; NEEDLE_TABLES]),
     (lengths, whole): (Lengths, Lengths),
 ) -> [Seen; 2] {
     let mut seen = Seen { whole, ..Seen::default() };
@@ -120,7 +114,7 @@ fn naive(
         let wide = long(1, lengths[1]);
         let is_long = wide || long(0, lengths[0].map(|_| LENGTH_MAX));
         let [pass, may_pass] = passes(text, at, firsts, is_long);
-        let [needle, may_be] = sets(text, at, needles).map(|sets| sets != 0);
+        let [needle, may_be] = [0, 1].map(|of| needles.iter().any(|n| sets(text, at, n)[of] != 0));
         let starts = long(0, lengths[0]) || wide;
         for (seen, starts, needle) in
             [(&mut seen, starts && pass, needle), (&mut may, starts && may_pass, may_be)]
@@ -146,51 +140,33 @@ fn naive(
 }
 
 type Each = fn(&[u8], Range<usize>, Tables<'_>, Lengths, &mut Seen) -> u64;
-type EachFirst = fn(&[u8], Range<usize>, &Firsts, &mut dyn FnMut(usize, u64));
 
 /// Every implementation this machine can run. The first one lets nothing pass that it need not.
-fn all() -> Vec<(&'static str, Each, EachFirst)> {
-    let portable_first: EachFirst = |text, range, firsts, found| {
-        firsts_of(text, range, |window| portable_firsts(window, firsts), found);
-    };
-    let mut all: Vec<(&'static str, Each, EachFirst)> =
-        vec![("portable", portable_blocks, portable_first), ("chosen", each, each_first)];
+fn all() -> Vec<(&'static str, Each)> {
+    let mut all: Vec<(&'static str, Each)> = vec![("portable", portable_blocks), ("chosen", each)];
     #[cfg(target_arch = "x86_64")]
     {
         if std::arch::is_x86_feature_detected!("ssse3") {
             #[expect(unsafe_code, reason = "the feature was detected")]
-            let each: Each = |text, places, tables, wanted, seen| {
+            all.push(("ssse3", |text, places, tables, wanted, seen| {
                 // SAFETY: the processor has SSSE3, as was just asked.
                 unsafe { x86::each_ssse3(text, places, tables, wanted, seen) }
-            };
-            all.push(("ssse3", each, portable_first));
+            }));
         }
         if has_avx2() {
             #[expect(unsafe_code, reason = "the features were detected")]
-            let each: Each = |text, places, tables, wanted, seen| {
+            all.push(("avx2", |text, places, tables, wanted, seen| {
                 // SAFETY: the processor has AVX2, BMI1, BMI2 and POPCNT, as was just asked.
                 unsafe { x86::each_avx2(text, places, tables, wanted, seen) }
-            };
-            #[expect(unsafe_code, reason = "the features were detected")]
-            let first: EachFirst = |text, range, firsts, found| {
-                // SAFETY: the same.
-                unsafe { x86::each_first_avx2(text, range, firsts, found) }
-            };
-            all.push(("avx2", each, first));
+            }));
         }
         if has_avx512() {
             #[expect(unsafe_code, reason = "the features were detected")]
-            let each: Each = |text, places, tables, wanted, seen| {
+            all.push(("avx512", |text, places, tables, wanted, seen| {
                 // SAFETY: the processor has AVX-512 BW and VBMI and what comes with AVX2, as was
                 // just asked.
                 unsafe { x86::each_avx512(text, places, tables, wanted, seen) }
-            };
-            #[expect(unsafe_code, reason = "the features were detected")]
-            let first: EachFirst = |text, range, firsts, found| {
-                // SAFETY: the same.
-                unsafe { x86::each_first_avx512(text, range, firsts, found) }
-            };
-            all.push(("avx512", each, first));
+            }));
         }
     }
     all
@@ -201,23 +177,8 @@ fn holds(one: &[usize], other: &[usize]) -> bool {
     other.iter().all(|at| one.binary_search(at).is_ok())
 }
 
-fn check_firsts(text: &[u8], range: Range<usize>, firsts: &Firsts) {
-    let by = |which: usize| -> Vec<usize> {
-        let passes = |at: &usize| firsts.tables.iter().any(|t| sets(text, *at, t)[which] != 0);
-        range.clone().filter(passes).collect()
-    };
-    let (exact, loose) = (by(0), by(1));
-    for (name, _, each_first) in all() {
-        let mut told = Vec::new();
-        each_first(text, range.clone(), firsts, &mut |at, bits| told.extend(places(at, bits)));
-        assert!(holds(&told, &exact) && holds(&loose, &told), "{name}: {told:?}, not {exact:?}");
-        assert!(name != "portable" || told == exact);
-    }
-}
-
 fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
     let classes = Classes::new(is_run_byte, is_wide_byte);
-    check_firsts(text, places.clone(), &firsts());
     // Some prefixes, and any.
     let mut any = Sets::default();
     any.add(0, &[u128::MAX; FIRST]);
@@ -228,7 +189,7 @@ fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
         let needles = needles();
         let [expected, may] = naive(text, places.clone(), (&firsts, &needles), wanted);
         let tables = Tables { classes: &classes, firsts: &firsts, needles: &needles };
-        for (name, each, _) in all() {
+        for (name, each) in all() {
             let mut seen = Seen { whole: wanted.1, ..Seen::default() };
             seen.newlines = each(text, places.clone(), tables, wanted.0, &mut seen);
             let what = || format!("{name}, {} bytes, {places:?}, {wanted:?}", text.len());
@@ -241,7 +202,6 @@ fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
                 assert!(name != "portable" || told == exact, "{}", what());
                 told.clone_from(exact);
             }
-            seen.within = expected.within.clone();
             assert_eq!(seen, expected, "{}", what());
         }
     }

@@ -17,7 +17,7 @@ use super::blocks::{BATCH, Kernels, Row};
 use super::sets::{Halves, Sets};
 use super::{
     BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Look, NARROW, Passing, TABLES, Tables,
-    WIDE, Window, blocks, firsts_of,
+    WIDE, Window, blocks,
 };
 
 fn load(half: &[u8; 16]) -> __m128i {
@@ -136,7 +136,8 @@ pub(super) fn each_avx512<F: Found>(
 ) -> u64 {
     let of_class = Table512::of(&tables.classes.whole);
     let of_words = Table512::of(&tables.firsts.words.whole);
-    let of_needles = tables512(tables.needles);
+    let [some, others] = tables.needles;
+    let (of_needles, of_others) = (tables512(some), tables512(others));
     let firsts = Firsts512::of(tables.firsts);
     let [narrow, wide, letter, digit] =
         [NARROW, WIDE, LETTER, DIGIT].map(|bit| _mm512_set1_epi8(bit.cast_signed()));
@@ -145,7 +146,8 @@ pub(super) fn each_avx512<F: Found>(
         // SAFETY: an unaligned load of the first 64 of the 67 bytes of the window.
         let bytes = unsafe { _mm512_loadu_si512(window.as_ptr().cast()) };
         let class = of_class.get_ascii(bytes);
-        let needles = sets512(window, &of_needles);
+        let needles =
+            _mm512_or_si512(sets512(window, &of_needles), sets512(window, &of_others));
         Look {
             narrow: _mm512_test_epi8_mask(class, narrow),
             wide: _mm512_test_epi8_mask(class, wide),
@@ -193,18 +195,6 @@ fn rows512(row: Row, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]) {
     }
 }
 
-/// [`super::each_first`].
-#[target_feature(enable = "avx512bw,avx512vbmi,avx2,bmi1,bmi2,popcnt")]
-pub(super) fn each_first_avx512(
-    text: &[u8],
-    range: Range<usize>,
-    firsts: &Firsts,
-    found: &mut dyn FnMut(usize, u64),
-) {
-    let firsts = Firsts512::of(firsts);
-    firsts_of(text, range, |window| firsts.pass(window), found);
-}
-
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
 pub(super) fn each_avx2<F: Found>(
     text: &[u8],
@@ -216,7 +206,8 @@ pub(super) fn each_avx2<F: Found>(
     let of_class = Classes256::of(tables.classes);
     let of_words = Classes256::of(&tables.firsts.words);
     let firsts = Firsts256::of(tables.firsts);
-    let of_needles = halves256(tables.needles);
+    let [some, others] = tables.needles;
+    let (of_needles, of_others) = (halves256(some), halves256(others));
     let newline = _mm256_set1_epi8(b'\n'.cast_signed());
     let look = |window: &Window| {
         let block = window.first_chunk().unwrap_or(&[0; BLOCK]);
@@ -224,7 +215,8 @@ pub(super) fn each_avx2<F: Found>(
         Look {
             narrow,
             wide,
-            needles: bits256([0, 32].map(|from| sets256(window, from, &of_needles))),
+            needles: bits256(sets256_of(window, &of_needles))
+                | bits256(sets256_of(window, &of_others)),
             newlines: bits256(load256(block).map(|bytes| _mm256_cmpeq_epi8(bytes, newline))),
         }
     };
@@ -337,6 +329,13 @@ fn sets256(window: &Window, from: usize, tables: &Halves256) -> __m256i {
     sets
 }
 
+/// The same of all places of its block.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn sets256_of(window: &Window, tables: &Halves256) -> [__m256i; 2] {
+    [sets256(window, 0, tables), sets256(window, 32, tables)]
+}
+
 /// [`Firsts`] in registers.
 struct Firsts256 {
     tables: [Halves256; TABLES],
@@ -362,24 +361,12 @@ impl Firsts256 {
         for (passing, (tables, masks)) in
             passing.iter_mut().zip(self.tables.iter().zip(&self.masks))
         {
-            let sets = [0, 32].map(|from| sets256(window, from, tables));
+            let sets = sets256_of(window, tables);
             *passing =
                 masks.map(|mask| bits256(sets.map(|sets| _mm256_and_si256(sets, mask))));
         }
         passing
     }
-}
-
-/// [`super::each_first`].
-#[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
-pub(super) fn each_first_avx2(
-    text: &[u8],
-    range: Range<usize>,
-    firsts: &Firsts,
-    found: &mut dyn FnMut(usize, u64),
-) {
-    let firsts = Firsts256::of(firsts);
-    firsts_of(text, range, |window| firsts.pass(window), found);
 }
 
 /// What the tables of both halves of each byte say.
@@ -450,7 +437,7 @@ pub(super) fn each_ssse3<F: Found>(
     };
     let of_class = bitmaps(tables.classes, [tables.classes.narrow, u8::MAX]);
     let letters = bitmaps(tables.classes, [tables.classes.letters, tables.classes.digits]);
-    let of_needles = halves128(tables.needles);
+    let of_needles = tables.needles.each_ref().map(halves128);
     let newline = _mm_set1_epi8(b'\n'.cast_signed());
     let of_firsts = tables.firsts.tables.each_ref().map(halves128);
     let look = |window: &Window| {
@@ -459,7 +446,9 @@ pub(super) fn each_ssse3<F: Found>(
         Look {
             narrow,
             wide,
-            needles: sets128(window, &of_needles, [u8::MAX, 0])[0],
+            needles: of_needles
+                .iter()
+                .fold(0, |all, table| all | sets128(window, table, [u8::MAX, 0])[0]),
             newlines: quarters(block, &|part| bits128(_mm_cmpeq_epi8(load(part), newline))),
         }
     };
