@@ -34,7 +34,7 @@ use crate::source::CONTEXT_MAX;
 use announced::{Announced, Place, Run, Stretches};
 use needles::{Needle, Needles, Wanted};
 use prefixes::{Prefix, Prefixes};
-use runs::{Classes, Lengths, Marks, Tables, Width};
+use runs::{Classes, Lengths, Seen, Tables, Width};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -478,22 +478,21 @@ impl Search<'_> {
     }
 
     /// Looks for registered keys at the edges of a stretch.
-    fn shapes(&mut self, stretch: Stretch, run: Range<usize>) {
+    fn shapes(&mut self, stretch: Stretch, run: Range<usize>, seen: Seen) {
         let (text, starts, known) = (self.text, &self.starts, self.known);
-        let mut alphabets = None;
+        let alphabets = Alphabets::without(seen.outside);
         for (alphabet, lengths) in self.matcher.shapes.groups() {
             let fits = lengths.first().is_some_and(|length| *length <= run.len());
             if alphabet.stretch() != stretch || !fits {
                 continue;
             }
-            let alphabets = alphabets
-                .get_or_insert_with(|| Alphabets::of(text.get(run.clone()).unwrap_or_default()));
             if !alphabets.leave(*alphabet) {
                 continue;
             }
             let options = windows::Options {
                 deep: self.matcher.deep,
                 within: alphabets.are_all_in(*alphabet),
+                joints: seen.marks.map(|marks| marks.joints),
             };
             windows::each(text, run.clone(), (*alphabet, lengths), options, &mut |span| {
                 let bytes = text.get(span.clone()).unwrap_or_default();
@@ -538,8 +537,8 @@ impl runs::Found for Search<'_> {
         [Width::Narrow, Width::Wide].map(|width| self.matcher.shapes.shortest(stretch_of(width)))
     }
 
-    fn run(&mut self, width: Width, run: Range<usize>, _marks: Option<Marks>) {
-        self.shapes(stretch_of(width), run);
+    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen) {
+        self.shapes(stretch_of(width), run, seen);
     }
 }
 
@@ -556,9 +555,9 @@ impl runs::Found for Near<'_, '_> {
         [Width::Narrow, Width::Wide].map(|width| announced.shortest(width))
     }
 
-    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
+    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen) {
         let (text, announced) = (self.0.text, &self.0.matcher.automata.announced);
-        let run = Run { span: run, marks };
+        let run = Run { span: run, marks: seen.marks };
         if !announced.may_hold(width, &run) {
             return;
         }
@@ -594,7 +593,7 @@ impl runs::Found for Words<'_, '_> {
         [self.0.matcher.shapes.shortest(Stretch::Word), None]
     }
 
-    fn run(&mut self, _width: Width, run: Range<usize>, _marks: Option<Marks>) {
-        self.0.shapes(Stretch::Word, run);
+    fn run(&mut self, _width: Width, run: Range<usize>, seen: Seen) {
+        self.0.shapes(Stretch::Word, run, seen);
     }
 }

@@ -36,6 +36,19 @@ static ALPHABETS: [u8; 256] = {
     table
 };
 
+/// By ASCII byte: a bit for each alphabet that does not hold it. ORed over a text, it makes
+/// [`Alphabets`].
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+pub static OUTSIDE: [u8; 128] = {
+    let mut table = [0; 128];
+    let mut at = 0;
+    while at < table.len() {
+        table[at] = !ALPHABETS[at];
+        at += 1;
+    }
+    table
+};
+
 const fn alphabets_of(byte: u8) -> u8 {
     let (letter, hex) = (byte.is_ascii_alphanumeric(), byte.is_ascii_hexdigit());
     let dash = matches!(byte, b'_' | b'-');
@@ -139,16 +152,10 @@ impl Alphabets {
         Self(bytes.iter().fold(u8::MAX, |shared, byte| shared & alphabets(*byte)))
     }
 
-    /// The same, of a run of `[A-Za-z0-9_.-]`: most are letters and digits alone, which is faster
-    /// to see.
+    /// Of ASCII text, by all its bytes' [`OUTSIDE`] together.
     #[must_use]
-    pub fn of_run(run: &[u8]) -> Self {
-        if memchr::memchr3(b'_', b'-', b'.', run).is_none()
-            && let Some(letter) = run.iter().find(|byte| !byte.is_ascii_hexdigit())
-        {
-            return Self(alphabets(*letter) & !Alphabet::Uuid.bit());
-        }
-        Self::of(run)
+    pub fn without(outside: u8) -> Self {
+        Self(!outside)
     }
 
     /// Whether the alphabet holds the whole text.

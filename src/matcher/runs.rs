@@ -17,6 +17,8 @@ mod x86;
 
 use std::ops::{Range, RangeInclusive};
 
+use crate::shape::OUTSIDE;
+
 use blocks::{Kernels, Row, blocks};
 
 pub(super) use sets::{Beginning, FIRST, SETS, Sets, beginning, divide, frequency};
@@ -227,12 +229,20 @@ pub(super) trait Found {
     /// By class: runs of so many bytes or more, and of the wanted length at least, are to be told as a
     /// whole. Asked at the beginning.
     fn whole(&mut self) -> Lengths;
-    /// A maximal run that is long enough to be told as a whole; its marks, if it is short enough to
-    /// be seen at one look.
-    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>);
+    /// A maximal run that is long enough to be told as a whole.
+    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen);
 }
 
-/// What is seen of a run at one look.
+/// What is seen of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// If it has 128 bytes or less.
+    pub(super) marks: Option<Marks>,
+    /// [`crate::shape::OUTSIDE`] of all its bytes.
+    pub(super) outside: u8,
+}
+
+/// What is seen of a short run at one look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Marks {
     /// A bit for each of its bytes that is no letter or digit.
@@ -294,6 +304,7 @@ fn portable_blocks<F: Found>(
         look: |window: &_| portable_look(window, tables),
         rows: Row::look,
         letters: |block: &_| portable_letters(block),
+        outside: portable_outside,
         words: |block: &_| portable(block, &tables.firsts.words),
         pass: |window: &_| portable_firsts(window, tables.firsts),
     };
@@ -323,6 +334,12 @@ fn portable_letters(block: &[u8; BLOCK]) -> [u64; 2] {
         let [letter, digit] = [byte.is_ascii_alphanumeric(), byte.is_ascii_digit()].map(u64::from);
         [letters << 1 | letter, digits << 1 | digit]
     })
+}
+
+/// [`crate::shape::OUTSIDE`] of the first so many bytes of a block.
+fn portable_outside(block: &[u8; BLOCK], count: usize) -> u8 {
+    let of = |byte: &u8| OUTSIDE.get(usize::from(*byte)).copied().unwrap_or(u8::MAX);
+    block.iter().take(count).fold(0, |outside, byte| outside | of(byte))
 }
 
 /// The bitmaps of a block, a byte at a time.

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Look, Marks, Passing, Width, Window,
+    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Look, Marks, Passing, Seen, Width, Window,
     word_starts,
 };
 
@@ -14,12 +14,14 @@ pub(super) const BATCH: usize = 64;
 
 /// What is done to a block by the means of the processor. Closures, so that they are inlined into
 /// the loop and compiled with the features of its caller.
-pub(super) struct Kernels<L, R, T, W, P> {
+pub(super) struct Kernels<L, R, T, O, W, P> {
     pub(super) look: L,
     /// [`Row::look`].
     pub(super) rows: R,
     /// Letters and digits of a block, and its digits.
     pub(super) letters: T,
+    /// [`crate::shape::OUTSIDE`] of the first so many bytes of a block.
+    pub(super) outside: O,
     /// The bitmaps of a block by [`super::Firsts::words`].
     pub(super) words: W,
     pub(super) pass: P,
@@ -31,17 +33,18 @@ const ROWS: usize = 3;
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-pub(super) fn blocks<F: Found, L, R, T, W, P>(
+pub(super) fn blocks<F: Found, L, R, T, O, W, P>(
     text: &[u8],
     places: Range<usize>,
     (classes, wanted): (&Classes, Lengths),
-    kernels: &Kernels<L, R, T, W, P>,
+    kernels: &Kernels<L, R, T, O, W, P>,
     found: &mut F,
 ) -> u64
 where
     L: Fn(&Window) -> Look,
     R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
     T: Fn(&[u8; BLOCK]) -> [u64; 2],
+    O: Fn(&[u8; BLOCK], usize) -> u8,
     W: Fn(&[u8; BLOCK]) -> [u64; 2],
     P: Fn(&Window) -> Passing,
 {
@@ -75,7 +78,8 @@ where
         if whole != [None; 2] {
             for slot in kept {
                 let text = (text, at(slot), places.start);
-                batch.runs(slot, text, (classes, wanted, whole), &kernels.letters, found);
+                let looks = (&kernels.letters, &kernels.outside);
+                batch.runs(slot, text, (classes, wanted, whole), looks, found);
             }
         }
         batch.carry(size);
@@ -109,11 +113,11 @@ impl Slots {
 /// one of the wanted length, or a long one.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn prefixes<L, R, T, W, P>(
+fn prefixes<L, R, T, O, W, P>(
     text: &[u8],
     at: usize,
     starts: [u64; 2],
-    Kernels { words, pass, .. }: &Kernels<L, R, T, W, P>,
+    Kernels { words, pass, .. }: &Kernels<L, R, T, O, W, P>,
 ) -> u64
 where
     W: Fn(&[u8; BLOCK]) -> [u64; 2],
@@ -308,7 +312,7 @@ impl Batch {
         slot: usize,
         (text, at, from): (&[u8], usize, usize),
         (classes, lengths, whole): (&Classes, Lengths, Lengths),
-        letters: &impl Fn(&[u8; BLOCK]) -> [u64; 2],
+        (letters, outside): (&impl Fn(&[u8; BLOCK]) -> [u64; 2], &impl Fn(&[u8; BLOCK], usize) -> u8),
         found: &mut F,
     ) {
         let letters = |at: usize| {
@@ -349,11 +353,37 @@ impl Batch {
                 }
                 let run = at + start as usize..end;
                 if run.len() >= shortest {
-                    found.run(width, run.clone(), marks(run, &letters));
+                    let rest = text.get(run.start..).unwrap_or_default();
+                    let seen = Seen {
+                        marks: marks(run.clone(), &letters),
+                        outside: outside_of(rest, run.len(), outside),
+                    };
+                    found.run(width, run, seen);
                 }
             }
         }
     }
+}
+
+/// [`crate::shape::OUTSIDE`] of the first so many bytes of a text.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+fn outside_of(text: &[u8], count: usize, look: &impl Fn(&[u8; BLOCK], usize) -> u8) -> u8 {
+    let (mut rest, mut left, mut outside) = (text, count, 0);
+    while left > 0 {
+        let last;
+        let block = match rest.first_chunk() {
+            Some(block) => block,
+            None => {
+                last = padded(rest);
+                &last
+            }
+        };
+        outside |= look(block, left.min(BLOCK));
+        left = left.saturating_sub(BLOCK);
+        rest = rest.get(BLOCK..).unwrap_or_default();
+    }
+    outside
 }
 
 /// What is seen of a run, if it is short enough for that; `letters`, and digits, are those of the 64

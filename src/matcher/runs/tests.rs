@@ -4,13 +4,13 @@ use crate::rule::{is_run_byte, is_wide_byte};
 
 /// What [`Found`] is told, and the count of newlines.
 #[derive(Debug, Default, PartialEq)]
-struct Seen {
+struct Told {
     /// What is asked for as a whole.
     whole: Lengths,
     needles: Vec<usize>,
     starts: Vec<usize>,
-    narrow: Vec<(Range<usize>, Option<Marks>)>,
-    wide: Vec<(Range<usize>, Option<Marks>)>,
+    narrow: Vec<(Range<usize>, Seen)>,
+    wide: Vec<(Range<usize>, Seen)>,
     newlines: u64,
 }
 
@@ -19,7 +19,7 @@ fn places(at: usize, bits: u64) -> impl Iterator<Item = usize> {
     (0..64).filter(move |bit| bits >> bit & 1 == 1).map(move |bit| at + bit)
 }
 
-impl Found for Seen {
+impl Found for Told {
     fn needles(&mut self, at: usize, bits: u64) {
         self.needles.extend(places(at, bits));
     }
@@ -29,9 +29,9 @@ impl Found for Seen {
     fn whole(&mut self) -> Lengths {
         self.whole
     }
-    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
+    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen) {
         let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
-        runs.push((run, marks));
+        runs.push((run, seen));
     }
 }
 
@@ -98,9 +98,9 @@ fn naive(
     places: Range<usize>,
     (firsts, needles): (&Firsts, &[Sets; NEEDLE_TABLES]),
     (lengths, whole): (Lengths, Lengths),
-) -> [Seen; 2] {
-    let mut seen = Seen { whole, ..Seen::default() };
-    let mut may = Seen::default();
+) -> [Told; 2] {
+    let mut seen = Told { whole, ..Told::default() };
+    let mut may = Told::default();
     let classes: [fn(u8) -> bool; 2] = [is_run_byte, is_wide_byte];
     let after =
         |at: usize, class: usize| text[at..].iter().take_while(|b| classes[class](**b)).count();
@@ -131,15 +131,16 @@ fn naive(
                     joints.wrapping_shl(1) | u128::from(!byte.is_ascii_alphanumeric())
                 });
                 let has_digit = text[run.clone()].iter().any(u8::is_ascii_digit);
-                let marks = Marks { joints, has_digit };
-                runs.push((run.clone(), (run.len() <= 128).then_some(marks)));
+                let marks = (run.len() <= 128).then_some(Marks { joints, has_digit });
+                let outside = text[run.clone()].iter().fold(0, |all, b| all | OUTSIDE[usize::from(*b)]);
+                runs.push((run, Seen { marks, outside }));
             }
         }
     }
     [seen, may]
 }
 
-type Each = fn(&[u8], Range<usize>, Tables<'_>, Lengths, &mut Seen) -> u64;
+type Each = fn(&[u8], Range<usize>, Tables<'_>, Lengths, &mut Told) -> u64;
 
 /// Every implementation this machine can run. The first one lets nothing pass that it need not.
 fn all() -> Vec<(&'static str, Each)> {
@@ -190,7 +191,7 @@ fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
         let [expected, may] = naive(text, places.clone(), (&firsts, &needles), wanted);
         let tables = Tables { classes: &classes, firsts: &firsts, needles: &needles };
         for (name, each) in all() {
-            let mut seen = Seen { whole: wanted.1, ..Seen::default() };
+            let mut seen = Told { whole: wanted.1, ..Told::default() };
             seen.newlines = each(text, places.clone(), tables, wanted.0, &mut seen);
             let what = || format!("{name}, {} bytes, {places:?}, {wanted:?}", text.len());
             for (told, exact, loose) in [

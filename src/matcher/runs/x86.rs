@@ -7,7 +7,7 @@ use std::arch::x86_64::{
     _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
     _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8,
     _mm256_srli_epi16, _mm512_and_si512, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512,
-    _mm512_maskz_permutex2var_epi8, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_set1_epi8,
+    _mm512_maskz_permutex2var_epi8, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_reduce_or_epi64, _mm512_set1_epi8,
     _mm512_slli_epi64, _mm512_srl_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
     _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
 };
@@ -17,8 +17,9 @@ use super::blocks::{BATCH, Kernels, Row};
 use super::sets::{Halves, Sets};
 use super::{
     BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Look, NARROW, Passing, TABLES, Tables,
-    WIDE, Window, blocks,
+    WIDE, Window, blocks, portable_outside,
 };
+use crate::shape::OUTSIDE;
 
 fn load(half: &[u8; 16]) -> __m128i {
     // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
@@ -51,8 +52,14 @@ impl Table512 {
     #[target_feature(enable = "avx512bw,avx512vbmi")]
     #[inline]
     fn get_ascii(&self, bytes: __m512i) -> __m512i {
-        let ascii = _mm512_testn_epi8_mask(bytes, _mm512_set1_epi8(i8::MIN));
-        _mm512_maskz_permutex2var_epi8(ascii, self.0, bytes, self.1)
+        self.get_some(bytes, _mm512_testn_epi8_mask(bytes, _mm512_set1_epi8(i8::MIN)))
+    }
+
+    /// The same of some of the bytes; of the others, 0.
+    #[target_feature(enable = "avx512bw,avx512vbmi")]
+    #[inline]
+    fn get_some(&self, bytes: __m512i, some: u64) -> __m512i {
+        _mm512_maskz_permutex2var_epi8(some, self.0, bytes, self.1)
     }
 }
 
@@ -136,6 +143,7 @@ pub(super) fn each_avx512<F: Found>(
 ) -> u64 {
     let of_class = Table512::of(&tables.classes.whole);
     let of_words = Table512::of(&tables.firsts.words.whole);
+    let of_shapes = Table512::of(&OUTSIDE);
     let [some, others] = tables.needles;
     let (of_needles, of_others) = (tables512(some), tables512(others));
     let firsts = Firsts512::of(tables.firsts);
@@ -161,6 +169,11 @@ pub(super) fn each_avx512<F: Found>(
         letters: |block: &_| {
             let class = of_class.get_ascii(load512(block));
             [_mm512_test_epi8_mask(class, letter), _mm512_test_epi8_mask(class, digit)]
+        },
+        outside: |block: &_, count: usize| {
+            let first = u64::MAX >> (BLOCK - count.min(BLOCK));
+            let all = _mm512_reduce_or_epi64(of_shapes.get_some(load512(block), first));
+            all.to_le_bytes().iter().fold(0, |outside, byte| outside | byte)
         },
         words: |block: &_| {
             let class = of_words.get_ascii(load512(block));
@@ -224,6 +237,7 @@ pub(super) fn each_avx2<F: Found>(
         look,
         rows: Row::look,
         letters: |block: &_| of_class.letters(block),
+        outside: portable_outside,
         words: |block: &_| of_words.bitmaps(block),
         pass: |window: &_| firsts.pass(window),
     };
@@ -465,6 +479,7 @@ pub(super) fn each_ssse3<F: Found>(
         look,
         rows: Row::look,
         letters,
+        outside: portable_outside,
         words: bitmaps(&tables.firsts.words, [tables.firsts.words.narrow, u8::MAX]),
         pass,
     };
