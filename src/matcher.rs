@@ -29,12 +29,12 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
 use crate::rule::{Confidence, Left, MATCH_MAX, Memory, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
-use crate::shape::{Alphabets, ShapeSet, Stretch};
+use crate::shape::{Alphabet, Alphabets, ShapeSet, Stretch};
 use crate::source::CONTEXT_MAX;
 use announced::{Announced, Place, Run, Stretches};
 use needles::{Needle, Needles, Wanted};
 use prefixes::{Prefix, Prefixes};
-use runs::{Classes, Lengths, Seen, Tables, Width};
+use runs::{Classes, Lengths, Marks, Tables, Width};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -217,6 +217,8 @@ impl Matcher {
             known,
             out,
             stretches: Vec::new(),
+            plain: self.shapes.shortest_of(|alphabet| alphabet <= Alphabet::Alphanumeric),
+            least_strong: self.shapes.least_strong(),
             words: Vec::new(),
             before: Vec::new(),
             memory: Memory::default(),
@@ -343,6 +345,10 @@ struct Search<'a> {
     known: &'a Known<'a>,
     out: &'a mut Vec<Hit>,
     stretches: Stretches<'a>,
+    /// Shortest registered key of letters and digits.
+    plain: Option<usize>,
+    /// Fewest digits and capitals of any registered key.
+    least_strong: u32,
     /// Where words stand that announce keys.
     words: Vec<Place>,
     /// By byte of [`Automata::before`]: up to where lines were searched before it.
@@ -478,11 +484,24 @@ impl Search<'_> {
     }
 
     /// Looks for registered keys at the edges of a stretch.
-    fn shapes(&mut self, stretch: Stretch, run: Range<usize>, seen: Seen) {
+    fn shapes(
+        &mut self,
+        stretch: Stretch,
+        run: Range<usize>,
+        marks: Option<Marks>,
+        outside: impl FnOnce() -> u8,
+    ) {
+        // A run without joints holds no key with one, and a name few digits and capitals.
+        if let Some(marks) = marks {
+            let is_short = || self.plain.is_none_or(|shortest| run.len() < shortest);
+            if marks.strong.count_ones() < self.least_strong || marks.joints == 0 && is_short() {
+                return;
+            }
+        }
         let (text, starts, known) = (self.text, &self.starts, self.known);
-        let alphabets = Alphabets::without(seen.outside);
+        let alphabets = Alphabets::without(outside());
         for (alphabet, lengths) in self.matcher.shapes.groups() {
-            let fits = lengths.first().is_some_and(|length| *length <= run.len());
+            let fits = lengths.first().is_some_and(|length| length.bytes <= run.len());
             if alphabet.stretch() != stretch || !fits {
                 continue;
             }
@@ -492,7 +511,7 @@ impl Search<'_> {
             let options = windows::Options {
                 deep: self.matcher.deep,
                 within: alphabets.are_all_in(*alphabet),
-                joints: seen.marks.map(|marks| marks.joints),
+                marks,
             };
             windows::each(text, run.clone(), (*alphabet, lengths), options, &mut |span| {
                 let bytes = text.get(span.clone()).unwrap_or_default();
@@ -537,8 +556,14 @@ impl runs::Found for Search<'_> {
         [Width::Narrow, Width::Wide].map(|width| self.matcher.shapes.shortest(stretch_of(width)))
     }
 
-    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen) {
-        self.shapes(stretch_of(width), run, seen);
+    fn run(
+        &mut self,
+        width: Width,
+        run: Range<usize>,
+        marks: Option<Marks>,
+        outside: impl FnOnce() -> u8,
+    ) {
+        self.shapes(stretch_of(width), run, marks, outside);
     }
 }
 
@@ -555,9 +580,15 @@ impl runs::Found for Near<'_, '_> {
         [Width::Narrow, Width::Wide].map(|width| announced.shortest(width))
     }
 
-    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen) {
+    fn run(
+        &mut self,
+        width: Width,
+        run: Range<usize>,
+        marks: Option<Marks>,
+        _outside: impl FnOnce() -> u8,
+    ) {
         let (text, announced) = (self.0.text, &self.0.matcher.automata.announced);
-        let run = Run { span: run, marks: seen.marks };
+        let run = Run { span: run, marks };
         if !announced.may_hold(width, &run) {
             return;
         }
@@ -593,7 +624,13 @@ impl runs::Found for Words<'_, '_> {
         [self.0.matcher.shapes.shortest(Stretch::Word), None]
     }
 
-    fn run(&mut self, _width: Width, run: Range<usize>, seen: Seen) {
-        self.0.shapes(Stretch::Word, run, seen);
+    fn run(
+        &mut self,
+        _width: Width,
+        run: Range<usize>,
+        marks: Option<Marks>,
+        outside: impl FnOnce() -> u8,
+    ) {
+        self.0.shapes(Stretch::Word, run, marks, outside);
     }
 }

@@ -270,24 +270,46 @@ impl Shape {
     }
 }
 
+/// Digits and capitals: names in source text have few of them, keys many.
+#[must_use]
+pub fn is_strong(byte: u8) -> bool {
+    byte.is_ascii_digit() || byte.is_ascii_uppercase()
+}
+
+/// A length that keys of one alphabet have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// How many bytes.
+    pub bytes: usize,
+    /// The fewest of them that are strong ([`is_strong`]) in any of these keys.
+    pub strong: u32,
+}
+
 /// The shapes of all registered keys, grouped for the matcher.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ShapeSet {
-    groups: Vec<(Alphabet, Vec<usize>)>,
+    groups: Vec<(Alphabet, Vec<Length>)>,
 }
 
 impl ShapeSet {
-    /// Groups shapes by alphabet, lengths ascending.
+    /// Groups shapes by alphabet, lengths ascending; how strong the keys are is not known.
     #[must_use]
     pub fn new(shapes: impl IntoIterator<Item = Shape>) -> Self {
-        let mut sorted: Vec<Shape> = shapes.into_iter().collect();
+        Self::of_strong(shapes.into_iter().map(|shape| (shape, 0)))
+    }
+
+    /// The same with the fewest strong bytes in any key of a shape.
+    #[must_use]
+    pub fn of_strong(shapes: impl IntoIterator<Item = (Shape, u32)>) -> Self {
+        let mut sorted: Vec<(Shape, u32)> = shapes.into_iter().collect();
         sorted.sort_unstable();
-        sorted.dedup();
-        let mut groups: Vec<(Alphabet, Vec<usize>)> = Vec::new();
-        for shape in sorted {
+        sorted.dedup_by_key(|(shape, _)| *shape);
+        let mut groups: Vec<(Alphabet, Vec<Length>)> = Vec::new();
+        for (Shape { alphabet, len }, strong) in sorted {
+            let length = Length { bytes: len, strong };
             match groups.last_mut() {
-                Some((alphabet, lengths)) if *alphabet == shape.alphabet => lengths.push(shape.len),
-                _ => groups.push((shape.alphabet, vec![shape.len])),
+                Some((last, lengths)) if *last == alphabet => lengths.push(length),
+                _ => groups.push((alphabet, vec![length])),
             }
         }
         Self { groups }
@@ -295,17 +317,30 @@ impl ShapeSet {
 
     /// `(alphabet, lengths ascending)`, only what is there.
     #[must_use]
-    pub fn groups(&self) -> &[(Alphabet, Vec<usize>)] {
+    pub fn groups(&self) -> &[(Alphabet, Vec<Length>)] {
         &self.groups
+    }
+
+    /// The fewest strong bytes in any key.
+    #[must_use]
+    pub fn least_strong(&self) -> u32 {
+        let all = self.groups.iter().flat_map(|(_, lengths)| lengths);
+        all.map(|length| length.strong).min().unwrap_or_default()
     }
 
     /// The shortest length among alphabets whose words lie in such stretches.
     #[must_use]
     pub fn shortest(&self, stretch: Stretch) -> Option<usize> {
+        self.shortest_of(|alphabet| alphabet.stretch() == stretch)
+    }
+
+    /// The shortest length among some alphabets.
+    #[must_use]
+    pub fn shortest_of(&self, counts: impl Fn(Alphabet) -> bool) -> Option<usize> {
         self.groups
             .iter()
-            .filter(|(alphabet, _)| alphabet.stretch() == stretch)
-            .filter_map(|(_, lengths)| lengths.first().copied())
+            .filter(|(alphabet, _)| counts(*alphabet))
+            .filter_map(|(_, lengths)| Some(lengths.first()?.bytes))
             .min()
     }
 }
@@ -368,7 +403,17 @@ mod tests {
             Shape { alphabet: Alphabet::Base64Url, len: 36 },
             Shape { alphabet: Alphabet::Base64Url, len: 44 },
         ]);
-        assert_eq!(set.groups(), [(Alphabet::Hex, vec![64]), (Alphabet::Base64Url, vec![36, 44])]);
+        let length = |bytes, strong| Length { bytes, strong };
+        let all = |strong| {
+            let lengths = vec![length(36, strong), length(44, strong)];
+            [(Alphabet::Hex, vec![length(64, strong)]), (Alphabet::Base64Url, lengths)]
+        };
+        assert_eq!(set.groups(), all(0));
+        let strong = |shape: (Alphabet, usize)| Shape { alphabet: shape.0, len: shape.1 };
+        let shapes = [(Alphabet::Hex, 64), (Alphabet::Base64Url, 44), (Alphabet::Base64Url, 36)];
+        let twice = shapes.into_iter().flat_map(|shape| [(strong(shape), 9), (strong(shape), 7)]);
+        let strong = ShapeSet::of_strong(twice);
+        assert_eq!((strong.groups(), strong.least_strong()), (&all(7)[..], 7));
         assert_eq!(set.shortest(Stretch::Run), Some(36));
         assert_eq!(set.shortest(Stretch::Word), None);
     }

@@ -2,7 +2,9 @@
 //! Of each, the four bytes that are rarest in other text are given to the run finder, which looks at
 //! every place for them; the rest is compared where they stand.
 
-use super::runs::{FIRST, NEEDLE_TABLES, SETS, Sets, beginning, divide, frequency};
+use super::runs::{
+    Beginning, FIRST, NEEDLE_TABLES, SETS, Sets, beginning, divide, frequency,
+};
 
 /// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,50 +30,50 @@ pub(super) enum Needle {
 pub(super) struct Needles {
     /// For the run finder.
     pub(super) tables: [Sets; NEEDLE_TABLES],
-    by_set: [[InSet; SETS]; NEEDLE_TABLES],
+    /// In order of their buckets.
+    needles: Vec<Looked>,
+    /// By hash of the first bytes that are looked for: where in the list its bucket begins. Those of
+    /// fewer bytes than are hashed stand in the first bucket.
+    buckets: [u16; BUCKETS + 2],
 }
 
-/// Those of one set: the four bytes that are looked for, as a number each, and which bits of those
-/// that stand there count; the bits of `folds` are set in them first.
-#[derive(Default)]
-struct InSet {
-    grams: Vec<u32>,
-    masks: Vec<u32>,
-    folds: Vec<u32>,
-    needles: Vec<(Wanted, usize)>,
+/// A text with the bytes of it that are looked for, as a number: which bits count of those that
+/// stand at a place, once the bits of `fold` are set in them.
+struct Looked {
+    gram: u32,
+    mask: u32,
+    fold: u32,
+    offset: usize,
+    wanted: Wanted,
+}
+
+const BUCKETS: usize = 256;
+/// The bytes that are hashed, and in them the bit of the case.
+const HASHED: u32 = 0x00ff_ffff;
+const CASE: u32 = 0x0020_2020;
+
+/// The bucket of the bytes at a place.
+fn bucket_of(bytes: u32) -> usize {
+    1 + (((bytes & HASHED | CASE).wrapping_mul(0x9e37_79b1)) >> 24) as usize
 }
 
 impl Needles {
     pub(super) fn new(wanted: Vec<Wanted>) -> Self {
-        let all: Vec<(Wanted, usize)> = wanted
-            .into_iter()
-            .map(|wanted| {
-                let offset = rarest(&wanted);
-                (wanted, offset)
-            })
-            .collect();
-        let bytes = |(wanted, offset): &(Wanted, usize)| {
-            beginning(wanted.text.get(*offset..).unwrap_or_default(), wanted.any_case)
-        };
-        let mut beginnings: Vec<_> = all.iter().map(bytes).collect();
+        let mut needles: Vec<Looked> = wanted.into_iter().map(Looked::new).collect();
+        needles.sort_by_key(Looked::bucket);
+        let mut beginnings: Vec<_> = needles.iter().map(Looked::beginning).collect();
         beginnings.sort_unstable();
         beginnings.dedup();
-        let chosen = divide(&beginnings, 0..NEEDLE_TABLES * SETS);
-        let mut made = Self { tables: Default::default(), by_set: Default::default() };
-        for (beginning, set) in beginnings.iter().zip(&chosen) {
-            if let Some(table) = made.tables.get_mut(set / SETS) {
+        let mut tables: [Sets; NEEDLE_TABLES] = Default::default();
+        for (beginning, set) in beginnings.iter().zip(divide(&beginnings, 0..NEEDLE_TABLES * SETS)) {
+            if let Some(table) = tables.get_mut(set / SETS) {
                 table.add(set % SETS, beginning);
             }
         }
-        for needle in all {
-            let place = beginnings.binary_search(&bytes(&needle)).ok();
-            let set = place.and_then(|place| chosen.get(place)).copied().unwrap_or_default();
-            let by_set = made.by_set.get_mut(set / SETS);
-            if let Some(set) = by_set.and_then(|table| table.get_mut(set % SETS)) {
-                set.add(needle);
-            }
-        }
-        made
+        let before = |bucket| needles.partition_point(|needle| needle.bucket() < bucket);
+        let buckets =
+            std::array::from_fn(|bucket| u16::try_from(before(bucket)).unwrap_or(u16::MAX));
+        Self { tables, needles, buckets }
     }
 
     /// Calls with what stands at a place that the run finder let pass, and where it begins.
@@ -83,19 +85,27 @@ impl Needles {
             bytes.iter_mut().zip(rest).for_each(|(to, from)| *to = *from);
             bytes
         });
-        for (table, by_set) in self.tables.iter().zip(&self.by_set) {
-            let mut sets = table.of(&bytes);
-            while sets != 0 {
-                let set = by_set.get(sets.trailing_zeros() as usize);
-                sets &= sets - 1;
-                set.into_iter().for_each(|set| set.each(text, place, bytes, found));
+        let here = u32::from_le_bytes(bytes);
+        for bucket in [0, bucket_of(here)] {
+            let Some([from, to]) = self.buckets.get(bucket..).and_then(|rest| rest.first_chunk())
+            else {
+                continue;
+            };
+            for needle in self.needles.get(usize::from(*from)..usize::from(*to)).unwrap_or_default()
+            {
+                if (here | needle.fold) & needle.mask == needle.gram
+                    && let Some(start) = needle.stands(text, place)
+                {
+                    found(needle.wanted.what, start);
+                }
             }
         }
     }
 }
 
-impl InSet {
-    fn add(&mut self, (wanted, offset): (Wanted, usize)) {
+impl Looked {
+    fn new(wanted: Wanted) -> Self {
+        let offset = rarest(&wanted);
         let bytes = wanted.text.get(offset..).unwrap_or_default().iter().take(FIRST);
         let (mut gram, mut mask, mut fold) = ([0; FIRST], [0; FIRST], [0; FIRST]);
         for (((gram, mask), fold), byte) in gram.iter_mut().zip(&mut mask).zip(&mut fold).zip(bytes)
@@ -103,35 +113,28 @@ impl InSet {
             (*gram, *mask) = (*byte, u8::MAX);
             *fold = if wanted.any_case && byte.is_ascii_alphabetic() { 0x20 } else { 0 };
         }
-        self.grams.push(u32::from_le_bytes(gram));
-        self.masks.push(u32::from_le_bytes(mask));
-        self.folds.push(u32::from_le_bytes(fold));
-        self.needles.push((wanted, offset));
+        let [gram, mask, fold] = [gram, mask, fold].map(u32::from_le_bytes);
+        Self { gram, mask, fold, offset, wanted }
     }
 
-    fn each(
-        &self,
-        text: &[u8],
-        place: usize,
-        bytes: [u8; FIRST],
-        found: &mut dyn FnMut(Needle, usize),
-    ) {
-        let here = u32::from_le_bytes(bytes);
-        let all = self.grams.iter().zip(&self.masks).zip(&self.folds).zip(&self.needles);
-        for (((gram, mask), fold), (wanted, offset)) in all {
-            if (here | fold) & mask != *gram {
-                continue;
-            }
-            let Some(start) = place.checked_sub(*offset) else { continue };
-            let there = text.get(start..).and_then(|rest| rest.get(..wanted.text.len()));
-            let same = there.is_some_and(|there| match wanted.any_case {
-                true => there.eq_ignore_ascii_case(&wanted.text),
-                false => *there == *wanted.text,
-            });
-            if same {
-                found(wanted.what, start);
-            }
-        }
+    fn bucket(&self) -> usize {
+        if self.mask & HASHED == HASHED { bucket_of(self.gram) } else { 0 }
+    }
+
+    fn beginning(&self) -> Beginning {
+        let bytes = self.wanted.text.get(self.offset..).unwrap_or_default();
+        beginning(bytes, self.wanted.any_case)
+    }
+
+    /// Where it begins, if it stands at a place at which its bytes do that are looked for.
+    fn stands(&self, text: &[u8], place: usize) -> Option<usize> {
+        let start = place.checked_sub(self.offset)?;
+        let there = text.get(start..)?.get(..self.wanted.text.len())?;
+        let same = match self.wanted.any_case {
+            true => there.eq_ignore_ascii_case(&self.wanted.text),
+            false => *there == *self.wanted.text,
+        };
+        same.then_some(start)
     }
 }
 

@@ -13,8 +13,8 @@ use crate::matcher::{Candidate, Hit, Matcher, SPAN_MAX};
 use crate::secret::Secret;
 use crate::source::CONTEXT_MAX;
 
-/// Bytes of a piece: the more at once, the faster they are read.
-const PIECE_BYTES: u64 = 1 << 20;
+/// Bytes of a piece: it fits the cache of a core.
+const PIECE_BYTES: u64 = 256 * 1024;
 const PAGE_BYTES: u64 = 4_096;
 /// Pieces that may wait for one before them.
 const WAITING_MAX: u64 = 64;

@@ -17,7 +17,7 @@ mod x86;
 
 use std::ops::{Range, RangeInclusive};
 
-use crate::shape::OUTSIDE;
+use crate::shape::{OUTSIDE, is_strong};
 
 use blocks::{Kernels, Row, blocks};
 
@@ -41,7 +41,7 @@ pub(super) struct Classes {
     letters: u8,
     /// Of these, those of digits alone.
     digits: u8,
-    /// By whole byte: [`NARROW`], [`WIDE`], [`LETTER`], [`DIGIT`].
+    /// By whole byte: [`NARROW`], [`WIDE`], [`LETTER`], [`DIGIT`], [`STRONG`].
     whole: [u8; 128],
 }
 
@@ -53,6 +53,8 @@ const WIDE: u8 = 2;
 const LETTER: u8 = 4;
 /// A digit of either.
 const DIGIT: u8 = 8;
+/// A digit or capital of either.
+const STRONG: u8 = 16;
 
 /// Whether bytes are of the narrow class, and whether they are letters or digits.
 type Kind = (bool, bool);
@@ -115,7 +117,7 @@ impl Classes {
         let bits = kinds.iter().filter(|(is, _)| *is).fold(WIDE, |bits, (_, bit)| bits | bit);
         for (entry, byte) in self.whole.iter_mut().zip(0u8..) {
             if byte >> 4 == high && lows >> (byte & 15) & 1 == 1 {
-                *entry |= bits;
+                *entry |= if is_strong(byte) { bits | STRONG } else { bits };
             }
         }
     }
@@ -229,17 +231,15 @@ pub(super) trait Found {
     /// By class: runs of so many bytes or more, and of the wanted length at least, are to be told as a
     /// whole. Asked at the beginning.
     fn whole(&mut self) -> Lengths;
-    /// A maximal run that is long enough to be told as a whole.
-    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen);
-}
-
-/// What is seen of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seen {
-    /// If it has 128 bytes or less.
-    pub(super) marks: Option<Marks>,
-    /// [`crate::shape::OUTSIDE`] of all its bytes.
-    pub(super) outside: u8,
+    /// A maximal run that is long enough to be told as a whole; its marks, if it has 128 bytes or less;
+    /// and what answers [`crate::shape::OUTSIDE`] of all its bytes.
+    fn run(
+        &mut self,
+        width: Width,
+        run: Range<usize>,
+        marks: Option<Marks>,
+        outside: impl FnOnce() -> u8,
+    );
 }
 
 /// What is seen of a short run at one look.
@@ -249,6 +249,20 @@ pub(super) struct Marks {
     pub(super) joints: u128,
     /// Whether any of its bytes is a digit.
     pub(super) has_digit: bool,
+    /// A bit for each of its bytes that is a digit or a capital.
+    pub(super) strong: u128,
+}
+
+impl Marks {
+    /// Without the first so many bytes.
+    pub(super) fn behind(self, count: usize) -> Self {
+        Self { joints: self.joints >> count, strong: self.strong >> count, ..self }
+    }
+
+    /// How many of the first so many bytes (1 to 128) are digits or capitals.
+    pub(super) fn strong_before(self, count: usize) -> u32 {
+        (self.strong & u128::MAX >> (u128::BITS as usize - count)).count_ones()
+    }
 }
 
 /// Looks at the blocks of 64 bytes that hold `places`; runs may go on behind them. A run that begins
@@ -328,11 +342,14 @@ fn has_avx2() -> bool {
         && std::arch::is_x86_feature_detected!("popcnt")
 }
 
-/// The letters and digits of a block, and its digits.
-fn portable_letters(block: &[u8; BLOCK]) -> [u64; 2] {
-    block.iter().rev().fold([0, 0], |[letters, digits], byte| {
-        let [letter, digit] = [byte.is_ascii_alphanumeric(), byte.is_ascii_digit()].map(u64::from);
-        [letters << 1 | letter, digits << 1 | digit]
+/// The letters and digits of a block, its digits, and its digits and capitals.
+type Letters = [u64; 3];
+
+fn portable_letters(block: &[u8; BLOCK]) -> Letters {
+    block.iter().rev().fold([0; 3], |[letters, digits, strong], byte| {
+        let all = [byte.is_ascii_alphanumeric(), byte.is_ascii_digit(), is_strong(*byte)];
+        let [letter, digit, is_strong] = all.map(u64::from);
+        [letters << 1 | letter, digits << 1 | digit, strong << 1 | is_strong]
     })
 }
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::shape::{Alphabet, is_uuid};
+use super::runs::Marks;
+use crate::shape::{Alphabet, Length, is_uuid};
 
 /// How to look.
 #[derive(Clone, Copy, Debug)]
@@ -11,21 +12,22 @@ pub(super) struct Options {
     pub(super) deep: bool,
     /// The whole run is known to be of the alphabet.
     pub(super) within: bool,
-    /// A bit for each byte of the run that is no letter or digit, if that is known.
-    pub(super) joints: Option<u128>,
+    /// What was seen of the run.
+    pub(super) marks: Option<Marks>,
 }
 
 /// Calls with each window of one of the lengths (ascending) that lies in a stretch of the alphabet
-/// within `run` and has an edge: its left neighbour, or its right one, is no letter or digit, or
-/// is outside the alphabet. `x_KEY`, `KEY.tar`, `(KEY)` and the first bytes of a text have one.
+/// within `run`, is as strong as some key, and has an edge: its left neighbour, or its right one, is
+/// no letter or digit, or is outside the alphabet. `x_KEY`, `KEY.tar`, `(KEY)` and the first bytes of
+/// a text have one.
 pub(super) fn each(
     text: &[u8],
     run: Range<usize>,
-    (alphabet, lengths): (Alphabet, &[usize]),
+    (alphabet, lengths): (Alphabet, &[Length]),
     options: Options,
     found: &mut dyn FnMut(Range<usize>),
 ) {
-    let Some(&shortest) = lengths.first() else { return };
+    let Some(shortest) = lengths.first().map(|length| length.bytes) else { return };
     let mut uuids = |window: Range<usize>| {
         if alphabet != Alphabet::Uuid || is_uuid(text.get(window.clone()).unwrap_or_default()) {
             found(window);
@@ -42,8 +44,8 @@ pub(super) fn each(
             Some(at) => start = at + 1,
             None => {
                 let end = (start + shortest..run.end).find(outside).unwrap_or(run.end);
-                let joints = options.joints.map(|joints| joints >> (start - run.start));
-                let options = Options { joints, ..options };
+                let marks = options.marks.map(|marks| marks.behind(start - run.start));
+                let options = Options { marks, ..options };
                 stretch(text, start..end, (alphabet, lengths), options, &mut uuids);
                 start = end + 1;
             }
@@ -55,35 +57,39 @@ pub(super) fn each(
 fn stretch(
     text: &[u8],
     stretch: Range<usize>,
-    (alphabet, lengths): (Alphabet, &[usize]),
-    options: Options,
+    (alphabet, lengths): (Alphabet, &[Length]),
+    Options { deep, marks, .. }: Options,
     found: &mut dyn FnMut(Range<usize>),
 ) {
     let Range { start, end } = stretch;
-    for &length in lengths.iter().take_while(|&&length| length <= end - start) {
-        if options.deep {
-            (start..=end - length).for_each(|at| found(at..at + length));
+    for &Length { bytes: length, strong } in lengths {
+        if length > end - start {
+            break;
+        }
+        let mut found = |at: usize| {
+            let marks = marks.map(|marks| marks.behind(at - start).strong_before(length));
+            if marks.is_none_or(|count| count >= strong) {
+                found(at..at + length);
+            }
+        };
+        if deep {
+            (start..=end - length).for_each(found);
         } else if matches!(alphabet, Alphabet::Hex | Alphabet::Alphanumeric) {
             // Nothing within it separates.
-            found(start..start + length);
+            found(start);
             if end - start > length {
-                found(end - length..end);
+                found(end - length);
             }
-        } else if let Some(joints) = options.joints {
-            at_joints(joints, start..end, length, found);
+        } else if let Some(marks) = marks {
+            at_joints(marks.joints, start..end, length, &mut found);
         } else {
-            at_edges(text, start..end, length, found);
+            at_edges(text, start..end, length, &mut found);
         }
     }
 }
 
 /// [`at_edges`], where the places that separate are known.
-fn at_joints(
-    joints: u128,
-    stretch: Range<usize>,
-    length: usize,
-    found: &mut dyn FnMut(Range<usize>),
-) {
+fn at_joints(joints: u128, stretch: Range<usize>, length: usize, found: &mut dyn FnMut(usize)) {
     // A joint behind the first place of a window, or behind its last one, is an edge.
     let last = stretch.len() - length;
     let within = u128::MAX >> (u128::BITS as usize - 1 - last.min(127));
@@ -91,22 +97,17 @@ fn at_joints(
     while edges != 0 {
         let start = stretch.start + edges.trailing_zeros() as usize;
         edges &= edges - 1;
-        found(start..start + length);
+        found(start);
     }
 }
 
-fn at_edges(
-    text: &[u8],
-    stretch: Range<usize>,
-    length: usize,
-    found: &mut dyn FnMut(Range<usize>),
-) {
+fn at_edges(text: &[u8], stretch: Range<usize>, length: usize, found: &mut dyn FnMut(usize)) {
     let separates = |at: usize| text.get(at).is_some_and(|byte| !byte.is_ascii_alphanumeric());
     let last = stretch.end - length;
     for start in stretch.start..=last {
         let at_start = start == stretch.start || separates(start - 1);
         if at_start || start == last || separates(start + length) {
-            found(start..start + length);
+            found(start);
         }
     }
 }
@@ -114,11 +115,16 @@ fn at_edges(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shape::is_strong;
 
-    fn words(text: &str, alphabet: Alphabet, lengths: &[usize]) -> Vec<String> {
-        let mut out = Vec::new();
-        let options = Options { deep: false, within: false, joints: None };
-        each(text.as_bytes(), 0..text.len(), (alphabet, lengths), options, &mut |span| {
+    fn lengths(all: &[usize], strong: u32) -> Vec<Length> {
+        all.iter().map(|bytes| Length { bytes: *bytes, strong }).collect()
+    }
+
+    fn words(text: &str, alphabet: Alphabet, all: &[usize]) -> Vec<String> {
+        let (mut out, lengths) = (Vec::new(), lengths(all, 0));
+        let options = Options { deep: false, within: false, marks: None };
+        each(text.as_bytes(), 0..text.len(), (alphabet, &lengths), options, &mut |span| {
             out.push(String::from_utf8_lossy(&text.as_bytes()[span]).into_owned());
         });
         out
@@ -140,25 +146,36 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn known_joints_make_no_difference(
-            text in "[a-f0-9_.+/-]{1,128}",
+        fn what_was_seen_makes_no_difference(
+            text in "[a-fA-F0-9_.+/-]{1,128}",
             length in 1usize..40,
             more in 1usize..20,
+            strong in 0u32..20,
+            deep: bool,
         ) {
-            let joints = text.bytes().rev().fold(0u128, |joints, byte| {
-                joints << 1 | u128::from(!byte.is_ascii_alphanumeric())
-            });
+            let marks = |is: fn(&u8) -> bool| {
+                text.bytes().rev().fold(0u128, |marks, byte| marks << 1 | u128::from(is(&byte)))
+            };
+            let marks = Marks {
+                joints: marks(|byte| !byte.is_ascii_alphanumeric()),
+                has_digit: true,
+                strong: marks(|byte| is_strong(*byte)),
+            };
+            let lengths = lengths(&[length, length + more], strong);
             for alphabet in Alphabet::ALL {
-                let [with, without] = [Some(joints), None].map(|joints| {
+                let [with, mut without] = [Some(marks), None].map(|marks| {
                     let within = text.bytes().all(|byte| alphabet.holds(byte));
-                    let options = Options { deep: false, within, joints };
-                    let (mut found, lengths) = (Vec::new(), [length, length + more]);
-                    let run = 0..text.len();
+                    let (options, run) = (Options { deep, within, marks }, 0..text.len());
+                    let mut found = Vec::new();
                     each(text.as_bytes(), run, (alphabet, &lengths), options, &mut |window| {
                         found.push((window.start, window.end));
                     });
                     found.sort_unstable();
                     found
+                });
+                without.retain(|(start, end)| {
+                    let window = text.as_bytes()[*start..*end].iter();
+                    window.filter(|byte| is_strong(**byte)).count() >= strong as usize
                 });
                 proptest::prop_assert_eq!(with, without);
             }

@@ -14,7 +14,7 @@ use super::{RegistryError, Result, Tx};
 use crate::clock::{rfc3339, to_millis};
 use crate::rule::Checksum;
 use crate::secret::{Digest, Keyring, Secret, random_text};
-use crate::shape::{EXPORT_MIN_BITS, Shape, strength_bits};
+use crate::shape::{EXPORT_MIN_BITS, Shape, is_strong, strength_bits};
 
 const BASE62: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const BASE64URL: &[u8] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
@@ -179,13 +179,16 @@ impl Tx<'_> {
         caller: &Caller,
         now: Timestamp,
     ) -> Result<Added> {
-        let (digest, tags, shape) = match material {
+        let (digest, tags, shape, strong) = match material {
             Material::Plain(key) => {
                 let bytes = key.expose();
                 let tags = (self.keyring().tag(bytes), self.export_tag(bytes, new.hint));
-                (self.keyring().digest(bytes), Some(tags), Shape::of(bytes)?)
+                let strong = bytes.iter().filter(|byte| is_strong(**byte)).count();
+                (self.keyring().digest(bytes), Some(tags), Shape::of(bytes)?, strong)
             }
-            Material::Sha256(hash, shape) => (self.keyring().digest_of_sha256(hash), None, *shape),
+            Material::Sha256(hash, shape) => {
+                (self.keyring().digest_of_sha256(hash), None, *shape, 0)
+            }
         };
         self.check_new(new, material, &digest, caller)?;
         let (account, identity) = self.holder_among(holders, new, caller, now)?;
@@ -235,7 +238,7 @@ impl Tx<'_> {
                 new.executor,
             ])?;
         self.sql().prepare_cached("UPDATE totals SET live = live + 1")?.execute([])?;
-        self.add_shape(shape, tags.is_none())?;
+        self.add_shape(shape, tags.is_none(), strong)?;
         self.add_homes(&account.id, &id, new.homes, caller, now)?;
         self.audit_new(&id, &identity, new, caller, now)?;
         Ok(Added { id, digest })
@@ -310,11 +313,19 @@ impl Tx<'_> {
         strong.then(|| self.keyring().export_key().tag(key))
     }
 
-    fn add_shape(&self, shape: Shape, untagged: bool) -> Result<()> {
+    /// `strong`: digits and capitals of the key; 0 where nobody knows.
+    fn add_shape(&self, shape: Shape, untagged: bool, strong: usize) -> Result<()> {
         let len = i64::try_from(shape.len).unwrap_or(i64::MAX);
         self.sql()
             .prepare_cached("INSERT OR IGNORE INTO shapes VALUES (?1, ?2, ?3)")?
             .execute((shape.alphabet.as_str(), len, untagged))?;
+        let strong = i64::try_from(strong).unwrap_or(i64::MAX);
+        self.sql()
+            .prepare_cached(
+                "INSERT INTO strong VALUES (?1, ?2, ?3)
+                 ON CONFLICT DO UPDATE SET least = ?3 WHERE least > ?3",
+            )?
+            .execute((shape.alphabet.as_str(), len, strong))?;
         Ok(())
     }
 

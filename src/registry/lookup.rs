@@ -244,7 +244,10 @@ fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
 }
 
 fn shapes(connection: &Connection) -> rusqlite::Result<(ShapeSet, Vec<usize>)> {
-    let mut statement = connection.prepare("SELECT alphabet, length, untagged FROM shapes")?;
+    let mut statement = connection.prepare(
+        "SELECT alphabet, length, untagged, coalesce(least, 0)
+         FROM shapes LEFT JOIN strong USING (alphabet, length)",
+    )?;
     let mut rows = statement.query([])?;
     let (mut shapes, mut untagged) = (Vec::new(), Vec::new());
     while let Some(row) = rows.next()? {
@@ -258,7 +261,8 @@ fn shapes(connection: &Connection) -> rusqlite::Result<(ShapeSet, Vec<usize>)> {
         let told = Alphabet::parse(&word).into_iter();
         let possible = told
             .flat_map(|told| told.and_narrower().filter(move |one| is_untagged || *one == told));
-        shapes.extend(possible.map(|alphabet| Shape { alphabet, len }));
+        let strong = u32::try_from(row.get::<_, i64>(3)?).unwrap_or_default();
+        shapes.extend(possible.map(|alphabet| (Shape { alphabet, len }, strong)));
     }
-    Ok((ShapeSet::new(shapes), untagged))
+    Ok((ShapeSet::of_strong(shapes), untagged))
 }

@@ -70,6 +70,7 @@ fn steps() -> Vec<M<'static>> {
         M::up(include_str!("schema/2.sql")).foreign_key_check(),
         M::up(include_str!("schema/3.sql")),
         M::up(include_str!("schema/4.sql")),
+        M::up(include_str!("schema/5.sql")),
     ]
 }
 

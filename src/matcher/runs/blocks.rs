@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Look, Marks, Passing, Seen, Width, Window,
+    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Letters, Look, Marks, Passing, Width, Window,
     word_starts,
 };
 
@@ -18,7 +18,6 @@ pub(super) struct Kernels<L, R, T, O, W, P> {
     pub(super) look: L,
     /// [`Row::look`].
     pub(super) rows: R,
-    /// Letters and digits of a block, and its digits.
     pub(super) letters: T,
     /// [`crate::shape::OUTSIDE`] of the first so many bytes of a block.
     pub(super) outside: O,
@@ -43,7 +42,7 @@ pub(super) fn blocks<F: Found, L, R, T, O, W, P>(
 where
     L: Fn(&Window) -> Look,
     R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
-    T: Fn(&[u8; BLOCK]) -> [u64; 2],
+    T: Fn(&[u8; BLOCK]) -> Letters,
     O: Fn(&[u8; BLOCK], usize) -> u8,
     W: Fn(&[u8; BLOCK]) -> [u64; 2],
     P: Fn(&Window) -> Passing,
@@ -133,6 +132,11 @@ where
         }
     };
     let [[any_short, short], [any_long, long], [also_any, also_long]] = pass(window);
+    let any = any_short & starts[0] | (any_long | also_any) & starts[1];
+    let begun = short & starts[0] | (long | also_long) & starts[1];
+    if begun == 0 {
+        return any;
+    }
     let now = words(window.first_chunk().unwrap_or(&[0; BLOCK]));
     let before = words(match before.last_chunk() {
         Some(block) => block,
@@ -141,9 +145,7 @@ where
             &first
         }
     });
-    let begins = word_starts([before, now]);
-    let (any_long, long) = (any_long | also_any, long | also_long);
-    (any_short | short & begins) & starts[0] | (any_long | long & begins) & starts[1]
+    any | begun & word_starts([before, now])
 }
 
 /// So many bytes in a row: five steps AND a bitmap with itself, each shifted by as many as are known
@@ -312,7 +314,7 @@ impl Batch {
         slot: usize,
         (text, at, from): (&[u8], usize, usize),
         (classes, lengths, whole): (&Classes, Lengths, Lengths),
-        (letters, outside): (&impl Fn(&[u8; BLOCK]) -> [u64; 2], &impl Fn(&[u8; BLOCK], usize) -> u8),
+        (letters, outside): (&impl Fn(&[u8; BLOCK]) -> Letters, &impl Fn(&[u8; BLOCK], usize) -> u8),
         found: &mut F,
     ) {
         let letters = |at: usize| {
@@ -354,11 +356,9 @@ impl Batch {
                 let run = at + start as usize..end;
                 if run.len() >= shortest {
                     let rest = text.get(run.start..).unwrap_or_default();
-                    let seen = Seen {
-                        marks: marks(run.clone(), &letters),
-                        outside: outside_of(rest, run.len(), outside),
-                    };
-                    found.run(width, run, seen);
+                    let marks = marks(run.clone(), &letters);
+                    let length = run.len();
+                    found.run(width, run, marks, || outside_of(rest, length, outside));
                 }
             }
         }
@@ -390,15 +390,16 @@ fn outside_of(text: &[u8], count: usize, look: &impl Fn(&[u8; BLOCK], usize) -> 
 /// bytes from a place on.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn marks(run: Range<usize>, letters: &impl Fn(usize) -> [u64; 2]) -> Option<Marks> {
+fn marks(run: Range<usize>, letters: &impl Fn(usize) -> Letters) -> Option<Marks> {
     let within = u128::MAX >> u128::BITS.checked_sub(u32::try_from(run.len()).ok()?)?;
-    let more = if run.len() > BLOCK { letters(run.start + BLOCK) } else { [0; 2] };
-    let [letters, digits] = letters(run.start);
+    let more = if run.len() > BLOCK { letters(run.start + BLOCK) } else { [0; 3] };
+    let [letters, digits, strong] = letters(run.start);
     let both = |more: u64, first: u64| (u128::from(more) << BLOCK | u128::from(first)) & within;
-    let [more_letters, more_digits] = more;
+    let [more_letters, more_digits, more_strong] = more;
     Some(Marks {
         joints: !both(more_letters, letters) & within,
         has_digit: both(more_digits, digits) != 0,
+        strong: both(more_strong, strong),
     })
 }
 

@@ -9,8 +9,8 @@ struct Told {
     whole: Lengths,
     needles: Vec<usize>,
     starts: Vec<usize>,
-    narrow: Vec<(Range<usize>, Seen)>,
-    wide: Vec<(Range<usize>, Seen)>,
+    narrow: Vec<(Range<usize>, Option<Marks>, u8)>,
+    wide: Vec<(Range<usize>, Option<Marks>, u8)>,
     newlines: u64,
 }
 
@@ -29,9 +29,15 @@ impl Found for Told {
     fn whole(&mut self) -> Lengths {
         self.whole
     }
-    fn run(&mut self, width: Width, run: Range<usize>, seen: Seen) {
+    fn run(
+        &mut self,
+        width: Width,
+        run: Range<usize>,
+        marks: Option<Marks>,
+        outside: impl FnOnce() -> u8,
+    ) {
         let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
-        runs.push((run, seen));
+        runs.push((run, marks, outside()));
     }
 }
 
@@ -131,9 +137,12 @@ fn naive(
                     joints.wrapping_shl(1) | u128::from(!byte.is_ascii_alphanumeric())
                 });
                 let has_digit = text[run.clone()].iter().any(u8::is_ascii_digit);
-                let marks = (run.len() <= 128).then_some(Marks { joints, has_digit });
+                let strong = text[run.clone()].iter().rev().fold(0u128, |strong, byte| {
+                    strong.wrapping_shl(1) | u128::from(is_strong(*byte))
+                });
+                let marks = (run.len() <= 128).then_some(Marks { joints, has_digit, strong });
                 let outside = text[run.clone()].iter().fold(0, |all, b| all | OUTSIDE[usize::from(*b)]);
-                runs.push((run, Seen { marks, outside }));
+                runs.push((run, marks, outside));
             }
         }
     }
@@ -255,7 +264,7 @@ fn every_length_and_every_alignment() {
 proptest::proptest! {
     #[test]
     fn the_same_as_looking_at_every_byte(
-        parts in proptest::collection::vec(("[abckmnxyz27_.+]{0,90}", "[ =%\\\\\\n\u{e9}]{0,3}"), 0..12),
+        parts in proptest::collection::vec(("[abckmnxyzMN27_.+]{0,90}", "[ =%\\\\\\n\u{e9}]{0,3}"), 0..12),
         from in 0usize..20,
         upto in 0usize..400,
         lengths in (1usize..=LENGTH_MAX, 1usize..=LENGTH_MAX),

@@ -3,10 +3,10 @@
 
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi32_si128, _mm_loadu_si128,
-    _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16,
+    _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi16, _mm_srli_epi16,
     _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
     _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8,
-    _mm256_srli_epi16, _mm512_and_si512, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512,
+    _mm256_slli_epi16, _mm256_srli_epi16, _mm512_and_si512, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512,
     _mm512_maskz_permutex2var_epi8, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_reduce_or_epi64, _mm512_set1_epi8,
     _mm512_slli_epi64, _mm512_srl_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
     _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
@@ -16,7 +16,7 @@ use std::ops::Range;
 use super::blocks::{BATCH, Kernels, Row};
 use super::sets::{Halves, Sets};
 use super::{
-    BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Look, NARROW, Passing, TABLES, Tables,
+    BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Letters, Look, NARROW, Passing, STRONG, TABLES, Tables,
     WIDE, Window, blocks, portable_outside,
 };
 use crate::shape::OUTSIDE;
@@ -147,8 +147,8 @@ pub(super) fn each_avx512<F: Found>(
     let [some, others] = tables.needles;
     let (of_needles, of_others) = (tables512(some), tables512(others));
     let firsts = Firsts512::of(tables.firsts);
-    let [narrow, wide, letter, digit] =
-        [NARROW, WIDE, LETTER, DIGIT].map(|bit| _mm512_set1_epi8(bit.cast_signed()));
+    let [narrow, wide, letter, digit, strong] =
+        [NARROW, WIDE, LETTER, DIGIT, STRONG].map(|bit| _mm512_set1_epi8(bit.cast_signed()));
     let newline = _mm512_set1_epi8(b'\n'.cast_signed());
     let look = |window: &Window| {
         // SAFETY: an unaligned load of the first 64 of the 67 bytes of the window.
@@ -168,7 +168,11 @@ pub(super) fn each_avx512<F: Found>(
         rows: |row: Row, bits: &_, rows: &mut _| rows512(row, bits, rows),
         letters: |block: &_| {
             let class = of_class.get_ascii(load512(block));
-            [_mm512_test_epi8_mask(class, letter), _mm512_test_epi8_mask(class, digit)]
+            [
+                _mm512_test_epi8_mask(class, letter),
+                _mm512_test_epi8_mask(class, digit),
+                _mm512_test_epi8_mask(class, strong),
+            ]
         },
         outside: |block: &_, count: usize| {
             let first = u64::MAX >> (BLOCK - count.min(BLOCK));
@@ -275,10 +279,11 @@ impl Classes256 {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn letters(&self, block: &[u8; BLOCK]) -> [u64; 2] {
+    fn letters(&self, block: &[u8; BLOCK]) -> Letters {
         let shared = self.shared(block);
-        [self.letters, self.digits]
-            .map(|groups| bits256(shared.map(|shared| _mm256_and_si256(shared, groups))))
+        let [letters, digits] = [self.letters, self.digits]
+            .map(|groups| bits256(shared.map(|shared| _mm256_and_si256(shared, groups))));
+        [letters, digits, digits | letters & !small256(block)]
     }
 
     /// The groups of each byte.
@@ -295,6 +300,16 @@ fn load256(block: &[u8; BLOCK]) -> [__m256i; 2] {
     let at = block.as_ptr().cast::<__m256i>();
     // SAFETY: two unaligned loads of 32 bytes each, from the 64 bytes of the block.
     unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] }
+}
+
+/// The bytes of a block with the bit that tells small letters from capitals.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn small256(block: &[u8; BLOCK]) -> u64 {
+    let [first, second] = load256(block).map(|bytes| {
+        u64::from(_mm256_movemask_epi8(_mm256_slli_epi16::<2>(bytes)).cast_unsigned())
+    });
+    first | second << 32
 }
 
 /// What the tables of both halves of each byte say. The low index needs no mask: with its top bit
@@ -450,7 +465,15 @@ pub(super) fn each_ssse3<F: Found>(
         }
     };
     let of_class = bitmaps(tables.classes, [tables.classes.narrow, u8::MAX]);
-    let letters = bitmaps(tables.classes, [tables.classes.letters, tables.classes.digits]);
+    let of_letters = bitmaps(tables.classes, [tables.classes.letters, tables.classes.digits]);
+    let letters = |block: &[u8; BLOCK]| {
+        let [letters, digits] = of_letters(block);
+        // The bit that tells small letters from capitals.
+        let small = quarters(block, &|part| {
+            u64::from(_mm_movemask_epi8(_mm_slli_epi16::<2>(load(part))).cast_unsigned() & 0xffff)
+        });
+        [letters, digits, digits | letters & !small]
+    };
     let of_needles = tables.needles.each_ref().map(halves128);
     let newline = _mm_set1_epi8(b'\n'.cast_signed());
     let of_firsts = tables.firsts.tables.each_ref().map(halves128);
