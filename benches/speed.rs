@@ -20,7 +20,7 @@ use leakwarden::matcher::{Matcher, Scanner};
 use leakwarden::registry::tags::Tags;
 use leakwarden::rule::RuleSet;
 use leakwarden::secret::Keyring;
-use leakwarden::shape::{Alphabet, Shape, ShapeSet};
+use leakwarden::shape::{Alphabet, NoKeys, Shape, ShapeSet};
 use rusqlite::{Connection, OpenFlags};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_leakwarden");
@@ -107,10 +107,10 @@ fn scan(matcher: &Matcher, text: &[u8]) -> usize {
         let count = space.len().min(rest.len());
         let (now, later) = rest.split_at(count);
         space[..count].copy_from_slice(now);
-        scanner.filled(count, matcher, &|_| false, &mut |_| found += 1);
+        scanner.filled(count, matcher, &NoKeys, &mut |_| found += 1);
         rest = later;
     }
-    scanner.finish(matcher, &|_| false, &mut |_| found += 1);
+    scanner.finish(matcher, &NoKeys, &mut |_| found += 1);
     found
 }
 

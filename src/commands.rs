@@ -30,7 +30,7 @@ use crate::matcher::Matcher;
 use crate::registry::Registry;
 use crate::registry::access::Caller;
 use crate::rule::{Confidence, RuleSet};
-use crate::shape::{KEY_MIN, ShapeSet};
+use crate::shape::{KEY_MIN, NoKeys, ShapeSet};
 
 /// How a command ends; the numbers are a contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +238,7 @@ fn refuse_keys(arguments: &[OsString]) -> anyhow::Result<()> {
     let matcher = matcher(&[])?;
     let mut hits = Vec::new();
     for word in suspicious {
-        matcher.find(word, 0..word.len(), &|_| false, &mut hits);
+        matcher.find(word, 0..word.len(), &NoKeys, &mut hits);
     }
     if hits.iter().any(|hit| hit.confidence >= Confidence::Medium) {
         bail!(KEY_IN_ARGUMENT);

@@ -19,6 +19,7 @@ pub mod pieces;
 mod prefixes;
 mod runs;
 mod scanner;
+mod search;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -27,23 +28,21 @@ use std::sync::Arc;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
-use crate::rule::{Confidence, Left, MATCH_MAX, Memory, Rule, RuleSet, WIDE_MIN, Within};
+use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
 use crate::rule::{is_run_byte, is_wide_byte};
-use crate::shape::{Alphabet, Alphabets, ShapeSet, Stretch};
+use crate::shape::{Known, ShapeSet};
 use crate::source::CONTEXT_MAX;
-use announced::{Announced, Place, Run, Stretches};
+use announced::Announced;
 use needles::{Needle, Needles, Wanted};
 use prefixes::{Prefix, Prefixes};
-use runs::{Classes, Lengths, Marks, Tables, Width};
+use runs::Classes;
+use search::Search;
 
 pub use scanner::{Candidate, Scanner};
 
 /// How far to the right of its start a hit may depend on the text.
 pub const SPAN_MAX: usize = 4_096;
 const _: () = assert!(SPAN_MAX > MATCH_MAX && SPAN_MAX > crate::shape::KEY_MAX && CONTEXT_MAX > 0);
-
-/// Answers whether these bytes are a registered key (by its tag, or exactly).
-pub type Known<'a> = dyn Fn(&[u8]) -> bool + 'a;
 
 /// A place in the text, with what was found there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,7 +53,7 @@ pub struct Hit {
     pub rule: Option<usize>,
     /// By the rule's checks.
     pub confidence: Confidence,
-    /// Whether [`Known`] said yes.
+    /// Whether it is a registered key.
     pub known: bool,
 }
 
@@ -204,31 +203,18 @@ impl Matcher {
         &self,
         text: &[u8],
         starts: Range<usize>,
-        known: &Known<'_>,
+        known: &dyn Known,
         out: &mut Vec<Hit>,
     ) -> u64 {
         if starts.is_empty() {
             return 0;
         }
-        let mut search = Search {
-            matcher: self,
-            text,
-            starts,
-            known,
-            out,
-            stretches: Vec::new(),
-            plain: self.shapes.shortest_of(|alphabet| alphabet <= Alphabet::Alphanumeric),
-            least_strong: self.shapes.least_strong(),
-            words: Vec::new(),
-            before: Vec::new(),
-            memory: Memory::default(),
-        };
-        search.runs()
+        Search::new(self, text, starts, known, out).all()
     }
 
     /// Replaces every key in a foreign string by its hint and cleans the rest.
     #[must_use]
-    pub fn redact(&self, text: &[u8], known: &Known<'_>) -> String {
+    pub fn redact(&self, text: &[u8], known: &dyn Known) -> String {
         let mut out = Vec::with_capacity(text.len());
         let mut at = 0;
         let mut scanner = Scanner::new();
@@ -334,303 +320,5 @@ impl Automaton {
             }
             at = hit.start() + 1;
         }
-    }
-}
-
-/// One call of [`Matcher::find`].
-struct Search<'a> {
-    matcher: &'a Matcher,
-    text: &'a [u8],
-    starts: Range<usize>,
-    known: &'a Known<'a>,
-    out: &'a mut Vec<Hit>,
-    stretches: Stretches<'a>,
-    /// Shortest registered key of letters and digits.
-    plain: Option<usize>,
-    /// Fewest digits and capitals of any registered key.
-    least_strong: u32,
-    /// Where words stand that announce keys.
-    words: Vec<Place>,
-    /// By byte of [`Automata::before`]: up to where lines were searched before it.
-    before: Vec<usize>,
-    memory: Memory,
-}
-
-impl Search<'_> {
-    /// Looks for all there is. Answers how many newlines lie within `starts`.
-    fn runs(&mut self) -> u64 {
-        let (automata, shapes) = (&*self.matcher.automata, &self.matcher.shapes);
-        let text = self.text;
-        // What begins before `starts` begins in its first byte's run, if it matters at all; words
-        // that announce keys may stand before that.
-        let reach = automata.announced.reach;
-        let first = self.starts.start.saturating_sub(reach.before.max(1));
-        let behind = automata.offset.max(reach.after + MATCH_MAX);
-        let last = text.len().min(self.starts.end + behind);
-        let wanted = |rules: Option<usize>, stretch| {
-            let all = rules.into_iter().chain(shapes.shortest(stretch));
-            all.min().map(|length| length.min(runs::LENGTH_MAX))
-        };
-        let lengths =
-            [wanted(automata.narrow, Stretch::Run), wanted(automata.wide, Stretch::WideRun)];
-        let tables = Tables {
-            classes: &automata.classes,
-            firsts: &automata.prefixes.firsts,
-            needles: &automata.needles.tables,
-        };
-        self.before = vec![first; automata.before.len()];
-        let newlines = runs::each(text, first..last, tables, lengths, self);
-        let seen = text.len().min(runs::behind(first..last));
-        // A byte behind all starts may belong to a match that starts before.
-        for (index, (byte, _)) in automata.before.iter().enumerate() {
-            for at in memchr::memchr_iter(*byte, text.get(seen..).unwrap_or_default()) {
-                self.before(index, seen + at);
-            }
-        }
-        self.announced(tables);
-        let words = [wanted(None, Stretch::Word), None];
-        if words != [None; 2] {
-            let needles = &Default::default();
-            let tables = Tables { classes: &automata.words, needles, ..tables };
-            runs::each(text, first..last, tables, words, &mut Words(self));
-        }
-        let others = [first..self.starts.start, self.starts.end..seen];
-        newlines - others.map(|part| newlines_in(text, part)).iter().sum::<u64>()
-    }
-
-    /// Checks one rule at one literal, at each of its offsets: which of them lie within `starts`
-    /// must make no difference to the others.
-    fn check(&mut self, literal: usize, index: usize) {
-        let Some(rule) = self.matcher.rules.rules().get(index) else { return };
-        // Of a literal that was looked for by a shared needle, no more than that stands here.
-        let rest = self.text.get(literal..).unwrap_or_default();
-        if !rule.prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes())) {
-            return;
-        }
-        for &offset in &rule.offsets {
-            let Some(start) = literal.checked_sub(offset) else { continue };
-            if !self.starts.contains(&start) {
-                continue;
-            }
-            let Some(span) = rule.next_match_at(self.text, start, &mut self.memory) else {
-                continue;
-            };
-            let found = self.text.get(span.clone()).unwrap_or_default();
-            self.out.push(Hit {
-                confidence: rule.assess(self.text, &span, &mut self.memory),
-                span,
-                rule: Some(index),
-                known: (self.known)(found),
-            });
-        }
-    }
-
-    /// Checks a rule without a literal where one of its matches may begin.
-    fn check_announced(&mut self, start: usize, index: usize) {
-        let Some(rule) = self.matcher.rules.rules().get(index) else { return };
-        let memory = &mut self.memory;
-        let Some(span) =
-            rule.next_match_at(self.text, start, memory).filter(|_| self.starts.contains(&start))
-        else {
-            return;
-        };
-        if self.matcher.rules.announces(rule, self.text, &span) {
-            let known = (self.known)(self.text.get(span.clone()).unwrap_or_default());
-            let confidence = rule.assess(self.text, &span, &mut self.memory);
-            self.out.push(Hit { span, rule: Some(index), confidence, known });
-        }
-    }
-
-    /// Looks for literals before a byte of [`Automata::before`], in its line: every literal whose
-    /// match can hold the byte stands before the first one that follows it.
-    fn before(&mut self, index: usize, at: usize) {
-        let Some((_, automaton)) = self.matcher.automata.before.get(index) else { return };
-        let Some(done) = self.before.get_mut(index) else { return };
-        let text = self.text;
-        let from = (*done).max(at.saturating_sub(MATCH_MAX)).min(at);
-        *done = at;
-        let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
-        let from = line.map_or(from, |newline| from + newline + 1);
-        automaton.each(text, from..at, &mut |at, rule| self.check(at, rule));
-    }
-
-    /// Looks for keys near the words that announce them.
-    fn announced(&mut self, tables: Tables<'_>) {
-        if self.words.is_empty() {
-            return;
-        }
-        self.words.sort_unstable();
-        let announced = &self.matcher.automata.announced;
-        let clipped = |place: &Place| {
-            let near = announced.starts(*place);
-            near.start.max(self.starts.start.saturating_sub(1))..near.end.min(self.starts.end)
-        };
-        let mut near: Vec<Range<usize>> = self.words.iter().map(clipped).collect();
-        near.retain(|places| !places.is_empty());
-        near.sort_unstable_by_key(|places| places.start);
-        near.dedup_by(|next, before| {
-            let overlap = next.start <= before.end;
-            if overlap {
-                before.end = before.end.max(next.end);
-            }
-            overlap
-        });
-        let shortest = |width| announced.shortest(width).map(|least| least.min(runs::LENGTH_MAX));
-        let lengths = [shortest(Width::Narrow), shortest(Width::Wide)];
-        let tables = Tables { needles: &Default::default(), ..tables };
-        for places in near {
-            runs::each(self.text, places, tables, lengths, &mut Near(self));
-        }
-    }
-
-    /// Looks for registered keys at the edges of a stretch.
-    fn shapes(
-        &mut self,
-        stretch: Stretch,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    ) {
-        // A run without joints holds no key with one, and a name few digits and capitals.
-        if let Some(marks) = marks {
-            let is_short = || self.plain.is_none_or(|shortest| run.len() < shortest);
-            if marks.strong.count_ones() < self.least_strong || marks.joints == 0 && is_short() {
-                return;
-            }
-        }
-        let (text, starts, known) = (self.text, &self.starts, self.known);
-        let alphabets = Alphabets::without(outside());
-        for (alphabet, lengths) in self.matcher.shapes.groups() {
-            let fits = lengths.first().is_some_and(|length| length.bytes <= run.len());
-            if alphabet.stretch() != stretch || !fits {
-                continue;
-            }
-            if !alphabets.leave(*alphabet) {
-                continue;
-            }
-            let options = windows::Options {
-                deep: self.matcher.deep,
-                within: alphabets.are_all_in(*alphabet),
-                marks,
-            };
-            windows::each(text, run.clone(), (*alphabet, lengths), options, &mut |span| {
-                let bytes = text.get(span.clone()).unwrap_or_default();
-                if starts.contains(&span.start) && known(bytes) {
-                    let confidence = Confidence::High;
-                    self.out.push(Hit { span, rule: None, confidence, known: true });
-                }
-            });
-        }
-    }
-}
-
-impl runs::Found for Search<'_> {
-    fn needles(&mut self, at: usize, bits: u64) {
-        let (text, automata) = (self.text, &*self.matcher.automata);
-        let mut rest = bits;
-        while rest != 0 {
-            let place = at + rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            automata.needles.each(text, place, &mut |what, start| match what {
-                Needle::Literal(rule) => self.check(start, rule),
-                Needle::Byte(index) => self.before(index, start),
-                Needle::Word(word) => {
-                    if automata.announced.counts(text, (start, word)) {
-                        self.words.push((start, word));
-                    }
-                }
-            });
-        }
-    }
-
-    fn starts(&mut self, at: usize, bits: u64) {
-        let automata = &*self.matcher.automata;
-        automata.prefixes.each(self.text, at, bits, &mut |literal, prefix| {
-            for owner in automata.owners.get(prefix).into_iter().flatten() {
-                self.check(literal, owner.rule);
-            }
-        });
-    }
-
-    fn whole(&mut self) -> Lengths {
-        [Width::Narrow, Width::Wide].map(|width| self.matcher.shapes.shortest(stretch_of(width)))
-    }
-
-    fn run(
-        &mut self,
-        width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    ) {
-        self.shapes(stretch_of(width), run, marks, outside);
-    }
-}
-
-/// Looks for keys that are announced.
-struct Near<'a, 'b>(&'a mut Search<'b>);
-
-impl runs::Found for Near<'_, '_> {
-    fn needles(&mut self, _at: usize, _bits: u64) {}
-
-    fn starts(&mut self, _at: usize, _bits: u64) {}
-
-    fn whole(&mut self) -> Lengths {
-        let announced = &self.0.matcher.automata.announced;
-        [Width::Narrow, Width::Wide].map(|width| announced.shortest(width))
-    }
-
-    fn run(
-        &mut self,
-        width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        _outside: impl FnOnce() -> u8,
-    ) {
-        let (text, announced) = (self.0.text, &self.0.matcher.automata.announced);
-        let run = Run { span: run, marks };
-        if !announced.may_hold(width, &run) {
-            return;
-        }
-        let mut stretches = std::mem::take(&mut self.0.stretches);
-        let words = std::mem::take(&mut self.0.words);
-        announced.each(text, (width, &run), &words, &mut stretches, &mut |start, rule| {
-            self.0.check_announced(start, rule);
-        });
-        (self.0.stretches, self.0.words) = (stretches, words);
-    }
-}
-
-fn newlines_in(text: &[u8], part: Range<usize>) -> u64 {
-    memchr::memchr_iter(b'\n', text.get(part).unwrap_or_default()).count() as u64
-}
-
-fn stretch_of(width: Width) -> Stretch {
-    match width {
-        Width::Narrow => Stretch::Run,
-        Width::Wide => Stretch::WideRun,
-    }
-}
-
-/// Words are looked into for registered keys alone.
-struct Words<'a, 'b>(&'a mut Search<'b>);
-
-impl runs::Found for Words<'_, '_> {
-    fn needles(&mut self, _at: usize, _bits: u64) {}
-
-    fn starts(&mut self, _at: usize, _bits: u64) {}
-
-    fn whole(&mut self) -> Lengths {
-        [self.0.matcher.shapes.shortest(Stretch::Word), None]
-    }
-
-    fn run(
-        &mut self,
-        _width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    ) {
-        self.0.shapes(Stretch::Word, run, marks, outside);
     }
 }

@@ -21,7 +21,7 @@ use crate::registry::lookup::Filter;
 use crate::registry::{Registry, RegistryError};
 use crate::rule::Confidence;
 use crate::secret::fingerprint;
-use crate::shape::ShapeSet;
+use crate::shape::{self, ShapeSet};
 use crate::source::{End, Item, Kind, Made, Mark, Position, Sink};
 
 /// What a scan reports.
@@ -132,11 +132,11 @@ impl Scan {
         Ok(report)
     }
 
-    fn knows(&self, bytes: &[u8]) -> bool {
+    fn known(&self) -> &(dyn shape::Known + Sync) {
         match &self.asked {
-            Asked::Nothing => false,
-            Asked::Registry(filter, _) => filter.knows(bytes),
-            Asked::Exported(filter) => filter.knows(bytes),
+            Asked::Nothing => &shape::NoKeys,
+            Asked::Registry(filter, _) => &**filter,
+            Asked::Exported(filter) => filter,
         }
     }
 
@@ -195,7 +195,7 @@ impl Scan {
     }
 
     fn redacted(&self, text: &[u8]) -> String {
-        self.matcher.redact(text, &|bytes| self.knows(bytes))
+        self.matcher.redact(text, self.known())
     }
 }
 
@@ -250,7 +250,7 @@ impl Sink for ScanReader<'_> {
     fn filled(&mut self, count: usize) {
         self.part.bytes += count as u64;
         let Self { scan, part, item, shown, .. } = self;
-        self.scanner.filled(count, &scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
+        self.scanner.filled(count, &scan.matcher, scan.known(), &mut |candidate| {
             if let Some(item) = item {
                 collect(scan, item, shown, part, &candidate);
             }
@@ -267,9 +267,8 @@ impl Sink for ScanReader<'_> {
         let is_name = matches!(item.kind, Kind::PathName | Kind::Ref);
         part.files += u64::from(item.kind == Kind::Blob);
         part.bytes += if is_name { 0 } else { text.len() as u64 };
-        let known = |bytes: &[u8]| scan.knows(bytes);
         let text = (text, item.from.offset);
-        Some(scanner.whole(text, from, &scan.matcher, &known, &mut |candidate| {
+        Some(scanner.whole(text, from, &scan.matcher, scan.known(), &mut |candidate| {
             placed::collect_whole(scan, (item, text.0), part, &candidate);
         }))
     }
@@ -282,11 +281,10 @@ impl Sink for ScanReader<'_> {
         read: &pieces::ReadAt<'_>,
     ) -> Option<std::io::Result<()>> {
         let (scan, part, shown) = (self.scan, &mut self.part, &mut None);
-        let known = |bytes: &[u8]| scan.knows(bytes);
-        let outcome =
-            pieces::scan(&scan.matcher, &known, (size, threads), read, &mut |candidate| {
-                collect(scan, item, shown, part, &candidate);
-            });
+        let known = scan.known();
+        let outcome = pieces::scan(&scan.matcher, known, (size, threads), read, &mut |candidate| {
+            collect(scan, item, shown, part, &candidate);
+        });
         part.files += 1;
         part.bytes += outcome.as_ref().copied().unwrap_or_default();
         Some(outcome.map(|_| ()))
@@ -294,7 +292,7 @@ impl Sink for ScanReader<'_> {
 
     fn end(&mut self, _end: End) -> ControlFlow<(), Position> {
         let Self { scan, part, item, shown, .. } = self;
-        self.scanner.finish(&scan.matcher, &|bytes| scan.knows(bytes), &mut |candidate| {
+        self.scanner.finish(&scan.matcher, scan.known(), &mut |candidate| {
             if let Some(item) = item {
                 collect(scan, item, shown, part, &candidate);
             }
@@ -325,5 +323,5 @@ impl Drop for ScanReader<'_> {
 
 fn shown(matcher: &Matcher, filter: &Filter, path: &Path) -> String {
     use std::os::unix::ffi::OsStrExt;
-    matcher.redact(path.as_os_str().as_bytes(), &|bytes| filter.knows(bytes))
+    matcher.redact(path.as_os_str().as_bytes(), filter)
 }

@@ -1,5 +1,7 @@
 //! Shapes: length and alphabet of registered keys, by which keys without any prefix are found.
 
+use std::ops::Range;
+
 /// The alphabets that are told apart, from the narrowest to the widest. A key has the first one
 /// that holds all its characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -274,6 +276,47 @@ impl Shape {
 #[must_use]
 pub fn is_strong(byte: u8) -> bool {
     byte.is_ascii_digit() || byte.is_ascii_uppercase()
+}
+
+/// Knows which texts are registered keys (by their tag, or exactly).
+pub trait Known {
+    /// Whether these bytes are one.
+    fn knows(&self, bytes: &[u8]) -> bool;
+
+    /// Calls with the index of each of many windows of a text that is one: cheaper than to ask one by
+    /// one.
+    fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
+        each_known(self, text, windows, found);
+    }
+}
+
+/// Nothing is a registered key.
+pub struct NoKeys;
+
+impl Known for NoKeys {
+    fn knows(&self, _bytes: &[u8]) -> bool {
+        false
+    }
+}
+
+/// [`Known::which`], one by one.
+pub fn each_known<K: Known + ?Sized>(
+    known: &K,
+    text: &[u8],
+    windows: &[Range<usize>],
+    found: &mut dyn FnMut(usize),
+) {
+    for (index, window) in windows.iter().enumerate() {
+        if text.get(window.clone()).is_some_and(|bytes| known.knows(bytes)) {
+            found(index);
+        }
+    }
+}
+
+impl<F: Fn(&[u8]) -> bool> Known for F {
+    fn knows(&self, bytes: &[u8]) -> bool {
+        self(bytes)
+    }
 }
 
 /// A length that keys of one alphabet have.

@@ -13,7 +13,7 @@ use super::{Exit, output, rule_files, rules};
 use crate::cli::{self, ListFormat};
 use crate::matcher::Matcher;
 use crate::rule::{Rule, RuleSet, Within};
-use crate::shape::ShapeSet;
+use crate::shape::{NoKeys, ShapeSet};
 use crate::text::{clean, plural};
 
 /// Ids that are named where one is unknown.
@@ -227,10 +227,10 @@ fn shown(matcher: &Matcher, rule: &Rule, template: &str) -> String {
 fn masked(matcher: &Matcher, text: &str) -> Option<String> {
     let bytes = text.as_bytes();
     let mut hits = Vec::new();
-    matcher.find(bytes, 0..bytes.len(), &|_| false, &mut hits);
+    matcher.find(bytes, 0..bytes.len(), &NoKeys, &mut hits);
     let whole = |text: &[u8]| !text.contains(&b'<');
     let holds_key = hits.iter().any(|hit| bytes.get(hit.span.clone()).is_some_and(whole));
-    holds_key.then(|| matcher.redact(bytes, &|_| false))
+    holds_key.then(|| matcher.redact(bytes, &NoKeys))
 }
 
 fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {

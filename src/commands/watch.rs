@@ -12,6 +12,7 @@ use crate::cli::{ListFormat, Watch};
 use crate::config::Config;
 use crate::daemon::log;
 use crate::registry::{Registry, folder};
+use crate::shape::NoKeys;
 use crate::{config, daemon};
 
 pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
     let shown = matcher.clone();
     let mut reread = || {
         reread(arguments, &folder, &mut files)
-            .map_err(|error| shown.redact(super::explained(&error).as_bytes(), &|_| false))
+            .map_err(|error| shown.redact(super::explained(&error).as_bytes(), &NoKeys))
     };
     daemon::run(registry, &folder, matcher, config.daemon, &mut reread)?;
     Ok(Exit::Clean)

@@ -6,8 +6,9 @@
 
 use std::ops::Range;
 
-use super::{Hit, Known, Matcher, SPAN_MAX};
+use super::{Hit, Matcher, SPAN_MAX};
 use crate::rule::Confidence;
+use crate::shape::Known;
 use crate::source::{CONTEXT_MAX, Copied, Made, Mark};
 
 const LEVELS: [Confidence; 3] = [Confidence::Low, Confidence::Medium, Confidence::High];
@@ -45,7 +46,7 @@ pub(super) fn find(
     text: &[u8],
     from: Made<'_>,
     matcher: &Matcher,
-    known: &Known<'_>,
+    known: &dyn Known,
     out: &mut Vec<Hit>,
 ) {
     let mut done = 0;
@@ -71,7 +72,7 @@ fn around(
     text: &[u8],
     starts: Range<usize>,
     matcher: &Matcher,
-    known: &Known<'_>,
+    known: &dyn Known,
     out: &mut Vec<Hit>,
 ) {
     if starts.is_empty() {
@@ -93,7 +94,7 @@ mod tests {
 
     use super::*;
     use crate::rule::RuleSet;
-    use crate::shape::ShapeSet;
+    use crate::shape::{NoKeys, ShapeSet};
 
     /// Whatever is cut, copied and put in: the hits are those of the text itself.
     #[test]
@@ -110,7 +111,7 @@ mod tests {
         }
         let all = |text: &[u8]| {
             let mut hits = Vec::new();
-            matcher.find(text, 0..text.len(), &|_| false, &mut hits);
+            matcher.find(text, 0..text.len(), &NoKeys, &mut hits);
             hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
             hits
         };
@@ -129,7 +130,7 @@ mod tests {
                 ];
                 let from = Made { copied: &copied, marks: &marks, length: base.len() };
                 let mut hits = Vec::new();
-                find(&text, from, &matcher, &|_| false, &mut hits);
+                find(&text, from, &matcher, &NoKeys, &mut hits);
                 hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
                 assert_eq!(hits, all(&text), "cut at {cut}, put in {new:?}");
             }

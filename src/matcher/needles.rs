@@ -2,9 +2,7 @@
 //! Of each, the four bytes that are rarest in other text are given to the run finder, which looks at
 //! every place for them; the rest is compared where they stand.
 
-use super::runs::{
-    Beginning, FIRST, NEEDLE_TABLES, SETS, Sets, beginning, divide, frequency,
-};
+use super::runs::{Beginning, FIRST, NEEDLE_TABLES, SETS, Sets, beginning, divide, frequency};
 
 /// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +63,8 @@ impl Needles {
         beginnings.sort_unstable();
         beginnings.dedup();
         let mut tables: [Sets; NEEDLE_TABLES] = Default::default();
-        for (beginning, set) in beginnings.iter().zip(divide(&beginnings, 0..NEEDLE_TABLES * SETS)) {
+        for (beginning, set) in beginnings.iter().zip(divide(&beginnings, 0..NEEDLE_TABLES * SETS))
+        {
             if let Some(table) = tables.get_mut(set / SETS) {
                 table.add(set % SETS, beginning);
             }
@@ -141,11 +140,11 @@ impl Looked {
 /// Bytes that several texts hold and little else: the fewer are looked for, the less passes that is
 /// none. The first one counts that a text holds.
 const SHARED: [&[u8; FIRST]; 50] = [
-    b"BEGI", b"cret", b"adog", b"ftla", b"mclo", b"m_cl", b"m-cl", b"luem", b"etli", b"astl", b"wili",
-    b"sana", b"zure", b"dfla", b"snyk", b"vaul", b"ilgu", b"atso", b"pdom", b"iam.", b"shma", b"s_hm",
-    b"okta", b"ssws", b"azdo", b"vsts", b"alst", b"ado_", b"azp_", b"vss_", b"cf_a", b"cf-a", b"cfap",
-    b"cf_t", b"pi_k", b"pi-k", b"pike", b"pp_k", b"ppke", b"on_k", b"on-k", b"nt_k", b"nt-k", b"ntke",
-    b"ge_k", b"ge-k", b"agek", b"s_ke", b"te_k", b"cord",
+    b"BEGI", b"cret", b"adog", b"ftla", b"mclo", b"m_cl", b"m-cl", b"luem", b"etli", b"astl",
+    b"wili", b"sana", b"zure", b"dfla", b"snyk", b"vaul", b"ilgu", b"atso", b"pdom", b"iam.",
+    b"shma", b"s_hm", b"okta", b"ssws", b"azdo", b"vsts", b"alst", b"ado_", b"azp_", b"vss_",
+    b"cf_a", b"cf-a", b"cfap", b"cf_t", b"pi_k", b"pi-k", b"pike", b"pp_k", b"ppke", b"on_k",
+    b"on-k", b"nt_k", b"nt-k", b"ntke", b"ge_k", b"ge-k", b"agek", b"s_ke", b"te_k", b"cord",
 ];
 
 /// Where the four bytes of a text begin that are looked for: shared ones, or those that are met least

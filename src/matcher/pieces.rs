@@ -11,6 +11,7 @@ use super::buffer::Buffer;
 use super::groups::Groups;
 use crate::matcher::{Candidate, Hit, Matcher, SPAN_MAX};
 use crate::secret::Secret;
+use crate::shape::Known;
 use crate::source::CONTEXT_MAX;
 
 /// Bytes of a piece: it fits the cache of a core.
@@ -74,7 +75,7 @@ impl Join<'_> {
 /// fewer where it was cut short since its size was asked for.
 pub fn scan(
     matcher: &Matcher,
-    known: &(dyn Fn(&[u8]) -> bool + Sync),
+    known: &(dyn Known + Sync),
     (size, threads): (u64, usize),
     read: &ReadAt<'_>,
     emit: &mut (dyn FnMut(Candidate) + Send),
@@ -130,7 +131,7 @@ fn lock<'a, 'b>(join: &'a Mutex<Join<'b>>) -> MutexGuard<'a, Join<'b>> {
 /// Finds what starts in one piece.
 fn look(
     matcher: &Matcher,
-    known: &dyn Fn(&[u8]) -> bool,
+    known: &dyn Known,
     (start, end): (u64, u64),
     size: u64,
     read: &ReadAt<'_>,

@@ -5,9 +5,10 @@ use std::ops::Range;
 use super::buffer::Buffer;
 use super::groups::Groups;
 use super::made;
-use crate::matcher::{Hit, Known, Matcher, SPAN_MAX};
+use crate::matcher::{Hit, Matcher, SPAN_MAX};
 use crate::rule::{Confidence, RuleSet};
 use crate::secret::Secret;
+use crate::shape::Known;
 use crate::source::{CONTEXT_MAX, Made, Mark, Position, marker};
 
 /// How much is read at once, in bytes: it fits the cache of a core.
@@ -118,7 +119,7 @@ impl Scanner {
         &mut self,
         count: usize,
         matcher: &Matcher,
-        known: &Known<'_>,
+        known: &dyn Known,
         emit: &mut dyn FnMut(Candidate),
     ) {
         self.buffer.filled(count);
@@ -136,7 +137,7 @@ impl Scanner {
     pub fn finish(
         &mut self,
         matcher: &Matcher,
-        known: &Known<'_>,
+        known: &dyn Known,
         emit: &mut dyn FnMut(Candidate),
     ) {
         self.decide(self.buffer.len(), matcher, known, emit);
@@ -151,7 +152,7 @@ impl Scanner {
         (text, base): (&[u8], u64),
         from: Option<Made<'_>>,
         matcher: &Matcher,
-        known: &Known<'_>,
+        known: &dyn Known,
         emit: &mut dyn FnMut(Candidate),
     ) -> Vec<Mark> {
         let mut hits = std::mem::take(&mut self.hits);
@@ -176,7 +177,7 @@ impl Scanner {
     pub fn pause(
         &mut self,
         matcher: &Matcher,
-        known: &Known<'_>,
+        known: &dyn Known,
         emit: &mut dyn FnMut(Candidate),
     ) -> Position {
         let text = self.text();
@@ -217,7 +218,7 @@ impl Scanner {
         &mut self,
         upto: usize,
         matcher: &Matcher,
-        known: &Known<'_>,
+        known: &dyn Known,
         emit: &mut dyn FnMut(Candidate),
     ) {
         if upto <= self.decided {

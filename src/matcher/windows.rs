@@ -20,12 +20,13 @@ pub(super) struct Options {
 /// within `run`, is as strong as some key, and has an edge: its left neighbour, or its right one, is
 /// no letter or digit, or is outside the alphabet. `x_KEY`, `KEY.tar`, `(KEY)` and the first bytes of
 /// a text have one.
+#[inline]
 pub(super) fn each(
     text: &[u8],
     run: Range<usize>,
     (alphabet, lengths): (Alphabet, &[Length]),
     options: Options,
-    found: &mut dyn FnMut(Range<usize>),
+    mut found: impl FnMut(Range<usize>),
 ) {
     let Some(shortest) = lengths.first().map(|length| length.bytes) else { return };
     let mut uuids = |window: Range<usize>| {
@@ -54,12 +55,13 @@ pub(super) fn each(
 }
 
 /// The windows of one maximal stretch of the alphabet.
+#[inline]
 fn stretch(
     text: &[u8],
     stretch: Range<usize>,
     (alphabet, lengths): (Alphabet, &[Length]),
     Options { deep, marks, .. }: Options,
-    found: &mut dyn FnMut(Range<usize>),
+    found: &mut impl FnMut(Range<usize>),
 ) {
     let Range { start, end } = stretch;
     for &Length { bytes: length, strong } in lengths {
@@ -89,7 +91,8 @@ fn stretch(
 }
 
 /// [`at_edges`], where the places that separate are known.
-fn at_joints(joints: u128, stretch: Range<usize>, length: usize, found: &mut dyn FnMut(usize)) {
+#[inline]
+fn at_joints(joints: u128, stretch: Range<usize>, length: usize, found: &mut impl FnMut(usize)) {
     // A joint behind the first place of a window, or behind its last one, is an edge.
     let last = stretch.len() - length;
     let within = u128::MAX >> (u128::BITS as usize - 1 - last.min(127));
@@ -101,7 +104,7 @@ fn at_joints(joints: u128, stretch: Range<usize>, length: usize, found: &mut dyn
     }
 }
 
-fn at_edges(text: &[u8], stretch: Range<usize>, length: usize, found: &mut dyn FnMut(usize)) {
+fn at_edges(text: &[u8], stretch: Range<usize>, length: usize, found: &mut impl FnMut(usize)) {
     let separates = |at: usize| text.get(at).is_some_and(|byte| !byte.is_ascii_alphanumeric());
     let last = stretch.end - length;
     for start in stretch.start..=last {
@@ -124,7 +127,7 @@ mod tests {
     fn words(text: &str, alphabet: Alphabet, all: &[usize]) -> Vec<String> {
         let (mut out, lengths) = (Vec::new(), lengths(all, 0));
         let options = Options { deep: false, within: false, marks: None };
-        each(text.as_bytes(), 0..text.len(), (alphabet, &lengths), options, &mut |span| {
+        each(text.as_bytes(), 0..text.len(), (alphabet, &lengths), options, |span| {
             out.push(String::from_utf8_lossy(&text.as_bytes()[span]).into_owned());
         });
         out
@@ -167,7 +170,7 @@ mod tests {
                     let within = text.bytes().all(|byte| alphabet.holds(byte));
                     let (options, run) = (Options { deep, within, marks }, 0..text.len());
                     let mut found = Vec::new();
-                    each(text.as_bytes(), run, (alphabet, &lengths), options, &mut |window| {
+                    each(text.as_bytes(), run, (alphabet, &lengths), options, |window| {
                         found.push((window.start, window.end));
                     });
                     found.sort_unstable();

@@ -329,7 +329,7 @@ impl Sink for WatchReader {
         self.meter.bytes.add((count - again) as u64);
         let Self { scanner, matcher, filter, item, found, host, meter, .. } = self;
         let shown = |path: &Path| shown(matcher, filter, path);
-        scanner.filled(count, matcher, &|bytes| filter.knows(bytes), &mut |candidate| {
+        scanner.filled(count, matcher, &**filter, &mut |candidate| {
             count_candidate(meter, &candidate);
             if let Some(item) = item {
                 found.take(&candidate, item, filter, &shown, host);
@@ -348,7 +348,6 @@ impl Sink for WatchReader {
     fn end(&mut self, end: End) -> ControlFlow<(), Position> {
         let Self { scanner, matcher, filter, item, found, host, meter, .. } = self;
         let shown = |path: &Path| shown(matcher, filter, path);
-        let known = |bytes: &[u8]| filter.knows(bytes);
         let mut take = |candidate: Candidate| {
             count_candidate(meter, &candidate);
             if let Some(item) = item {
@@ -357,10 +356,10 @@ impl Sink for WatchReader {
         };
         let position = match end {
             End::Done | End::Broken => {
-                scanner.finish(matcher, &known, &mut take);
+                scanner.finish(matcher, &**filter, &mut take);
                 scanner.at_end()
             }
-            End::Pause => scanner.pause(matcher, &known, &mut take),
+            End::Pause => scanner.pause(matcher, &**filter, &mut take),
         };
         let from = self.item.as_ref().map_or(0, |item| item.from.lines);
         self.meter.lines.add(position.lines.saturating_sub(from));

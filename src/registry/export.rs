@@ -6,6 +6,7 @@
 //! each. So only keys go in that nobody guesses, see [`crate::shape::EXPORT_MIN_BITS`].
 
 use std::io::Read as _;
+use std::ops::Range;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -14,7 +15,7 @@ use super::tags::Tags;
 use super::{RegistryError, Result, Tx, audit};
 use crate::clock::to_millis;
 use crate::secret::ExportKey;
-use crate::shape::{Alphabet, Shape, ShapeSet};
+use crate::shape::{Alphabet, Known, Shape, ShapeSet};
 use crate::source::reader::{self, Links};
 
 /// First line of the file; the number is that of its form.
@@ -108,12 +109,6 @@ impl ExportedFilter {
         parse(&bytes).map_err(|why| RegistryError::Filter { path: path.to_owned(), why })
     }
 
-    /// Whether these bytes are one of its keys: wrong with a chance of 2^-64 for each key.
-    #[must_use]
-    pub fn knows(&self, bytes: &[u8]) -> bool {
-        self.tags.contains(self.key.tag(bytes))
-    }
-
     /// The shapes of its keys.
     #[must_use]
     pub fn shapes(&self) -> &ShapeSet {
@@ -130,6 +125,19 @@ impl ExportedFilter {
     #[must_use]
     pub fn made(&self) -> Timestamp {
         self.made
+    }
+}
+
+/// Wrong with a chance of 2^-64 for each key.
+impl Known for ExportedFilter {
+    fn knows(&self, bytes: &[u8]) -> bool {
+        self.tags.contains(self.key.tag(bytes))
+    }
+
+    fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
+        let tag =
+            |window: &Range<usize>| self.key.tag(text.get(window.clone()).unwrap_or_default());
+        self.tags.which(windows.iter().map(tag), found);
     }
 }
 

@@ -4,6 +4,7 @@
 //! asked for by index, so that start-up does not grow with the registry.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
@@ -13,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::tags::Tags;
 use super::{Registry, RegistryError, Result, folder, sqlite};
 use crate::secret::{Digest, Keyring};
-use crate::shape::{Alphabet, Shape, ShapeSet};
+use crate::shape::{Alphabet, Known, Shape, ShapeSet, each_known};
 
 /// Candidates that are asked for by index before the filter is loaded.
 const ASKED_MAX: u32 = 1_000;
@@ -147,19 +148,6 @@ impl Filter {
         &self.shapes
     }
 
-    /// Whether these bytes are a registered key: wrong with a chance of 2^-64 for each key.
-    #[must_use]
-    pub fn knows(&self, bytes: &[u8]) -> bool {
-        let tag = self.keyring.tag(bytes);
-        if self.loaded.get().is_none() && self.asked.fetch_add(1, Ordering::Relaxed) < ASKED_MAX {
-            return self.ask(tag, bytes);
-        }
-        let loaded = self.loaded();
-        loaded.tags.contains(tag)
-            || (self.untagged_lengths.contains(&bytes.len())
-                && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
-    }
-
     /// The digest under this registry's pepper.
     #[must_use]
     pub fn digest(&self, bytes: &[u8]) -> Digest {
@@ -200,6 +188,29 @@ impl Filter {
                 *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             })
             .ok()
+    }
+}
+
+/// Wrong with a chance of 2^-64 for each key.
+impl Known for Filter {
+    fn knows(&self, bytes: &[u8]) -> bool {
+        let tag = self.keyring.tag(bytes);
+        if self.loaded.get().is_none() && self.asked.fetch_add(1, Ordering::Relaxed) < ASKED_MAX {
+            return self.ask(tag, bytes);
+        }
+        let loaded = self.loaded();
+        loaded.tags.contains(tag)
+            || (self.untagged_lengths.contains(&bytes.len())
+                && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
+    }
+
+    fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
+        let Some(loaded) = self.loaded.get().filter(|_| self.untagged_lengths.is_empty()) else {
+            return each_known(self, text, windows, found);
+        };
+        let tag =
+            |window: &Range<usize>| self.keyring.tag(text.get(window.clone()).unwrap_or_default());
+        loaded.tags.which(windows.iter().map(tag), found);
     }
 }
 

@@ -17,6 +17,8 @@ const WORD_BYTES: usize = WORD_BITS / 8;
 /// From this size on, a bitmap asks for pages of as much: small ones are many, and finding the page
 /// costs more than the look into it.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// Tags that are looked up together.
+const BATCH: usize = 16;
 /// How often a guess at the place of a tag is made better.
 const GUESSES: usize = 2;
 
@@ -34,6 +36,34 @@ impl Tags {
     #[inline]
     pub fn contains(&self, tag: u64) -> bool {
         self.may_contain(tag) && self.lists.iter().any(|list| is_in(list, tag))
+    }
+
+    /// Calls with the index of each tag that is in the set. The look-ups of many wait for memory
+    /// together.
+    pub fn which(&self, tags: impl Iterator<Item = u64>, found: &mut dyn FnMut(usize)) {
+        let mut first = 0;
+        let mut batch = [0; BATCH];
+        let mut tags = tags.fuse();
+        loop {
+            let mut count = 0;
+            for (place, tag) in batch.iter_mut().zip(&mut tags) {
+                *place = tag;
+                count += 1;
+            }
+            if count == 0 {
+                return;
+            }
+            let mut maybe = 0u64;
+            for (tag, bit) in batch.iter().zip(0..).take(count) {
+                maybe |= u64::from(self.may_contain(*tag)) << bit;
+            }
+            for (tag, index) in batch.iter().zip(0..).take(count) {
+                if maybe >> index & 1 == 1 && self.lists.iter().any(|list| is_in(list, *tag)) {
+                    found(first + index);
+                }
+            }
+            first += count;
+        }
     }
 
     #[inline]

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 
 use leakwarden::matcher::Matcher;
 use leakwarden::rule::{RuleSet, example};
-use leakwarden::shape::{Alphabet, Shape, ShapeSet};
+use leakwarden::shape::{Alphabet, NoKeys, Shape, ShapeSet};
 
 use super::naive;
 
@@ -156,9 +156,9 @@ pub fn rules(data: &[u8]) {
         for template in &rule.examples {
             let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
             assert!(!rules.find_naively(rule, &text).is_empty(), "{} is not found", rule.id);
-            naive::matched(&matcher, &text, 0..text.len(), &|_| false);
+            naive::matched(&matcher, &text, 0..text.len(), &NoKeys);
         }
     }
     let text = &data[..data.len().min(TEXT_MAX)];
-    naive::matched(&matcher, text, 0..text.len(), &|_| false);
+    naive::matched(&matcher, text, 0..text.len(), &NoKeys);
 }

@@ -3,15 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use leakwarden::matcher::{Hit, Known, Matcher};
+use leakwarden::matcher::{Hit, Matcher};
 use leakwarden::rule::{Confidence, Memory, RuleSet};
-use leakwarden::shape::{Alphabet, Shape};
+use leakwarden::shape::{Alphabet, Known, Shape};
 
 /// First byte, end, rule (`None`: by shape), confidence, and whether the key is known.
 pub type Found = (usize, usize, Option<usize>, Confidence, bool);
 
 /// All hits by rules; those before the rule `from` are left out.
-pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &Known<'_>) -> BTreeSet<Found> {
+pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &dyn Known) -> BTreeSet<Found> {
     let mut found = BTreeSet::new();
     for (index, rule) in rules.rules().iter().enumerate().skip(from) {
         // A shortcut, not an assumption: without one of its literals no rule matches by definition.
@@ -22,14 +22,14 @@ pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &Known<'_>) ->
         for span in rules.find_naively(rule, text) {
             let key = &text[span.clone()];
             let confidence = rule.assess(text, &span, &mut Memory::default());
-            found.insert((span.start, span.end, Some(index), confidence, known(key)));
+            found.insert((span.start, span.end, Some(index), confidence, known.knows(key)));
         }
     }
     found
 }
 
 /// All hits by shape: windows of a registered shape that are known and have an edge.
-pub fn by_shapes(shapes: &[Shape], deep: bool, text: &[u8], known: &Known<'_>) -> BTreeSet<Found> {
+pub fn by_shapes(shapes: &[Shape], deep: bool, text: &[u8], known: &dyn Known) -> BTreeSet<Found> {
     let mut found = BTreeSet::new();
     let lengths: BTreeSet<usize> = shapes.iter().map(|shape| shape.len).collect();
     for start in 0..text.len() {
@@ -39,7 +39,7 @@ pub fn by_shapes(shapes: &[Shape], deep: bool, text: &[u8], known: &Known<'_>) -
             let Some(alphabet) = Alphabet::of(key) else { break };
             let left = start.checked_sub(1).map(|at| text[at]);
             let edge = is_edge(alphabet, left) || is_edge(alphabet, text.get(end).copied());
-            if (deep || edge) && shapes.contains(&Shape { alphabet, len }) && known(key) {
+            if (deep || edge) && shapes.contains(&Shape { alphabet, len }) && known.knows(key) {
                 found.insert((start, end, None, Confidence::High, true));
             }
         }
@@ -57,7 +57,7 @@ pub fn matched(
     matcher: &Matcher,
     text: &[u8],
     starts: std::ops::Range<usize>,
-    known: &Known<'_>,
+    known: &dyn Known,
 ) -> BTreeSet<Found> {
     let mut hits: Vec<Hit> = Vec::new();
     matcher.find(text, starts, known, &mut hits);

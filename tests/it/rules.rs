@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use leakwarden::matcher::{Hit, Matcher};
 use leakwarden::rule::{Confidence, Rule, RuleSet, example};
-use leakwarden::shape::ShapeSet;
+use leakwarden::shape::{NoKeys, ShapeSet};
 
 fn hits(matcher: &Matcher, text: &[u8]) -> Vec<Hit> {
     let mut hits = Vec::new();
-    matcher.find(text, 0..text.len(), &|_| false, &mut hits);
+    matcher.find(text, 0..text.len(), &NoKeys, &mut hits);
     hits
 }
 

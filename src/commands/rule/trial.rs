@@ -11,7 +11,7 @@ use crate::cli::RuleTest;
 use crate::matcher::{Hit, Matcher, Scanner};
 use crate::rule::{Memory, Rule, RuleSet, example};
 use crate::secret::Secret;
-use crate::shape::ShapeSet;
+use crate::shape::{NoKeys, ShapeSet};
 use crate::text::{clean, plural};
 
 /// Longest text that is tried, in bytes.
@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &RuleTest) -> anyhow::Result<Exit> {
 /// Every match of every rule; those that lie over each other are all there.
 fn hits(matcher: &Matcher, text: &[u8]) -> Vec<Hit> {
     let mut hits = Vec::new();
-    matcher.find(text, 0..text.len(), &|_| false, &mut hits);
+    matcher.find(text, 0..text.len(), &NoKeys, &mut hits);
     hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
     hits.dedup();
     hits
@@ -154,9 +154,9 @@ fn reported(matcher: &Matcher, text: &[u8]) -> anyhow::Result<Vec<(u64, usize)>>
         if count == 0 {
             break;
         }
-        scanner.filled(count, matcher, &|_| false, &mut |c| keep(c.start, c.rule));
+        scanner.filled(count, matcher, &NoKeys, &mut |c| keep(c.start, c.rule));
     }
-    scanner.finish(matcher, &|_| false, &mut |c| keep(c.start, c.rule));
+    scanner.finish(matcher, &NoKeys, &mut |c| keep(c.start, c.rule));
     Ok(reported)
 }
 

@@ -4,8 +4,8 @@
 use std::ops::Range;
 
 use super::{
-    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Letters, Look, Marks, Passing, Width, Window,
-    word_starts,
+    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Letters, Look, Marks, Passing, Width,
+    Window, word_starts,
 };
 
 /// Blocks that are looked at together: in loops without a branch, for which of them hold a run is
@@ -314,7 +314,10 @@ impl Batch {
         slot: usize,
         (text, at, from): (&[u8], usize, usize),
         (classes, lengths, whole): (&Classes, Lengths, Lengths),
-        (letters, outside): (&impl Fn(&[u8; BLOCK]) -> Letters, &impl Fn(&[u8; BLOCK], usize) -> u8),
+        (letters, outside): (
+            &impl Fn(&[u8; BLOCK]) -> Letters,
+            &impl Fn(&[u8; BLOCK], usize) -> u8,
+        ),
         found: &mut F,
     ) {
         let letters = |at: usize| {

@@ -69,11 +69,13 @@ fn needles() -> [Sets; NEEDLE_TABLES] {
 fn sets(text: &[u8], at: usize, table: &Sets) -> [u8; 2] {
     let byte = |position| text.get(at + position).copied().unwrap_or_default();
     let exact = table.of(&std::array::from_fn(byte));
-    let loose = table.exact.iter().zip(&table.halves).enumerate().map(|(position, (exact, halves))| {
-        let byte = byte(position);
-        let by_halves = halves.low[usize::from(byte & 15)] & halves.high[usize::from(byte >> 4)];
-        exact[usize::from(byte) % BYTES] | by_halves
-    });
+    let loose =
+        table.exact.iter().zip(&table.halves).enumerate().map(|(position, (exact, halves))| {
+            let byte = byte(position);
+            let by_halves =
+                halves.low[usize::from(byte & 15)] & halves.high[usize::from(byte >> 4)];
+            exact[usize::from(byte) % BYTES] | by_halves
+        });
     [exact, loose.fold(u8::MAX, |all, sets| all & sets)]
 }
 
@@ -87,7 +89,8 @@ fn begins(text: &[u8], at: usize) -> bool {
 /// Whether a place passes, and whether it may; of long runs, or of all.
 fn passes(text: &[u8], at: usize, firsts: &Firsts, is_long: bool) -> [bool; 2] {
     let mut passing = [false; 2];
-    for (table, anywhere) in firsts.tables.iter().zip(firsts.anywhere).take(if is_long { TABLES } else { 1 })
+    for (table, anywhere) in
+        firsts.tables.iter().zip(firsts.anywhere).take(if is_long { TABLES } else { 1 })
     {
         let sets = sets(text, at, table);
         let counted = if begins(text, at) { u8::MAX } else { anywhere };
@@ -141,7 +144,8 @@ fn naive(
                     strong.wrapping_shl(1) | u128::from(is_strong(*byte))
                 });
                 let marks = (run.len() <= 128).then_some(Marks { joints, has_digit, strong });
-                let outside = text[run.clone()].iter().fold(0, |all, b| all | OUTSIDE[usize::from(*b)]);
+                let outside =
+                    text[run.clone()].iter().fold(0, |all, b| all | OUTSIDE[usize::from(*b)]);
                 runs.push((run, marks, outside));
             }
         }

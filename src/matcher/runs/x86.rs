@@ -3,21 +3,22 @@
 
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi32_si128, _mm_loadu_si128,
-    _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi16, _mm_srli_epi16,
-    _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
-    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8,
-    _mm256_slli_epi16, _mm256_srli_epi16, _mm512_and_si512, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512,
-    _mm512_maskz_permutex2var_epi8, _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_reduce_or_epi64, _mm512_set1_epi8,
-    _mm512_slli_epi64, _mm512_srl_epi64, _mm512_srli_epi64, _mm512_storeu_si512,
-    _mm512_test_epi8_mask, _mm512_testn_epi8_mask,
+    _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi16,
+    _mm_srli_epi16, _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256,
+    _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8,
+    _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm512_and_si512,
+    _mm512_cmpeq_epi8_mask, _mm512_loadu_si512, _mm512_maskz_permutex2var_epi8, _mm512_or_si512,
+    _mm512_permutex2var_epi8, _mm512_reduce_or_epi64, _mm512_set1_epi8, _mm512_slli_epi64,
+    _mm512_srl_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask,
+    _mm512_testn_epi8_mask,
 };
 use std::ops::Range;
 
 use super::blocks::{BATCH, Kernels, Row};
 use super::sets::{Halves, Sets};
 use super::{
-    BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Letters, Look, NARROW, Passing, STRONG, TABLES, Tables,
-    WIDE, Window, blocks, portable_outside,
+    BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Letters, Look, NARROW, Passing,
+    STRONG, TABLES, Tables, WIDE, Window, blocks, portable_outside,
 };
 use crate::shape::OUTSIDE;
 
@@ -86,10 +87,8 @@ fn sets512(window: &Window, tables: &[Table512; FIRST]) -> __m512i {
     };
     // A byte of 0x80 or more counts as another one: yes may be wrong.
     let [by_a, by_b, by_c, by_d] = tables;
-    let (one, other) = (
-        _mm512_and_si512(by_a.get(a), by_b.get(b)),
-        _mm512_and_si512(by_c.get(c), by_d.get(d)),
-    );
+    let (one, other) =
+        (_mm512_and_si512(by_a.get(a), by_b.get(b)), _mm512_and_si512(by_c.get(c), by_d.get(d)));
     _mm512_and_si512(one, other)
 }
 
@@ -154,8 +153,7 @@ pub(super) fn each_avx512<F: Found>(
         // SAFETY: an unaligned load of the first 64 of the 67 bytes of the window.
         let bytes = unsafe { _mm512_loadu_si512(window.as_ptr().cast()) };
         let class = of_class.get_ascii(bytes);
-        let needles =
-            _mm512_or_si512(sets512(window, &of_needles), sets512(window, &of_others));
+        let needles = _mm512_or_si512(sets512(window, &of_needles), sets512(window, &of_others));
         Look {
             narrow: _mm512_test_epi8_mask(class, narrow),
             wide: _mm512_test_epi8_mask(class, wide),
@@ -391,8 +389,7 @@ impl Firsts256 {
             passing.iter_mut().zip(self.tables.iter().zip(&self.masks))
         {
             let sets = sets256_of(window, tables);
-            *passing =
-                masks.map(|mask| bits256(sets.map(|sets| _mm256_and_si256(sets, mask))));
+            *passing = masks.map(|mask| bits256(sets.map(|sets| _mm256_and_si256(sets, mask))));
         }
         passing
     }

@@ -5,6 +5,7 @@ use leakwarden::registry::export::ExportedFilter;
 use leakwarden::registry::key::State;
 use leakwarden::registry::lookup::{Filter, Lookup};
 use leakwarden::registry::{Material, NewKey, RegistryError};
+use leakwarden::shape::Known as _;
 use leakwarden::shape::{Alphabet, Shape};
 
 use super::{Fresh, Make, at, operator, refusal, registered, text};
