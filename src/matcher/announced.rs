@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::needles::{Needle, Wanted};
 use super::runs::{Marks, Width};
-use crate::rule::{MATCH_MAX, Rule, RuleSet, Within, ends_in_escape};
+use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
 /// Alphabets that are told apart at one look; what more there are is looked at one by one.
 const GROUPS_MAX: usize = 63;
@@ -17,6 +17,9 @@ const JOINS_MAX: usize = 8;
 const ESCAPE_MAX: usize = 5;
 /// Characters that pad base64.
 const PADDING_MAX: usize = 2;
+/// Longest stretch that may hold a match, with what may stand before and behind the match in it: the
+/// length of one is a bit of 128.
+pub(super) const STRETCH_MAX: usize = u128::BITS as usize + ESCAPE_MAX + PADDING_MAX;
 
 /// Rules whose matches lie in runs of one class.
 #[derive(Default)]
@@ -162,7 +165,7 @@ impl Announced {
     /// Where keys may start that a word announces.
     pub(super) fn starts(&self, (at, word): Place) -> Range<usize> {
         let reach = self.words.get(word).map(|word| word.reach).unwrap_or_default();
-        let back = if reach.after == 0 { 0 } else { reach.after + MATCH_MAX };
+        let back = if reach.after == 0 { 0 } else { reach.after + STRETCH_MAX };
         at.saturating_sub(back)..at + reach.before + 1
     }
 

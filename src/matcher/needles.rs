@@ -150,13 +150,22 @@ const SHARED: [&[u8; FIRST]; 50] = [
 /// Where the four bytes of a text begin that are looked for: shared ones, or those that are met least
 /// elsewhere.
 fn rarest(wanted: &Wanted) -> usize {
-    let shared = SHARED.iter().find_map(|bytes| memchr::memmem::find(&wanted.text, *bytes));
+    let grams: Vec<u32> =
+        wanted.text.array_windows().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+    let place_of = |bytes: &[u8; FIRST]| {
+        let gram = u32::from_le_bytes(*bytes);
+        grams.iter().position(|here| *here == gram)
+    };
     let share = |byte: &u8| match wanted.any_case && byte.is_ascii_alphabetic() {
         true => frequency(*byte) + frequency(byte.to_ascii_uppercase()),
         false => frequency(*byte),
     };
-    let windows = wanted.text.windows(FIRST).map(|bytes| bytes.iter().map(share).product::<u64>());
-    shared.or_else(|| windows.zip(0..).min().map(|(_, offset)| offset)).unwrap_or_default()
+    let met_least = || {
+        let windows = wanted.text.windows(FIRST);
+        let shares = windows.map(|bytes| bytes.iter().map(share).product::<u64>());
+        shares.zip(0..).min().map(|(_, offset)| offset)
+    };
+    SHARED.iter().copied().find_map(place_of).or_else(met_least).unwrap_or_default()
 }
 
 #[cfg(test)]

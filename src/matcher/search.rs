@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::announced::{Place, Run, Stretches};
+use super::announced::{Place, Run, STRETCH_MAX, Stretches};
 use super::needles::Needle;
 use super::runs::{self, Lengths, Marks, Tables, Width};
 use super::windows;
@@ -67,7 +67,7 @@ impl<'a> Search<'a> {
         // that announce keys may stand before that.
         let reach = automata.announced.reach;
         let first = self.starts.start.saturating_sub(reach.before.max(1));
-        let behind = automata.offset.max(reach.after + MATCH_MAX);
+        let behind = automata.offset.max(reach.after + STRETCH_MAX);
         let last = text.len().min(self.starts.end + behind);
         let wanted = |rules: Option<usize>, stretch| {
             let all = rules.into_iter().chain(shapes.shortest(stretch));
@@ -182,7 +182,10 @@ impl<'a> Search<'a> {
         let lengths = [shortest(Width::Narrow), shortest(Width::Wide)];
         let tables = Tables { needles: &Default::default(), ..tables };
         for places in near {
-            runs::each(self.text, places, tables, lengths, &mut Near(self));
+            // What goes on for longer is too long for a match: that it seems to end makes none of it.
+            let end = self.text.len().min(places.end + STRETCH_MAX);
+            let text = self.text.get(..end).unwrap_or_default();
+            runs::each(text, places, tables, lengths, &mut Near(self));
         }
     }
 
