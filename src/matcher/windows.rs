@@ -20,7 +20,8 @@ pub(super) struct Options {
 /// within `run`, is as strong as some key, and has an edge: its left neighbour, or its right one, is
 /// no letter or digit, or is outside the alphabet. `x_KEY`, `KEY.tar`, `(KEY)` and the first bytes of
 /// a text have one.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 pub(super) fn each(
     text: &[u8],
     run: Range<usize>,
@@ -55,7 +56,8 @@ pub(super) fn each(
 }
 
 /// The windows of one maximal stretch of the alphabet.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 fn stretch(
     text: &[u8],
     stretch: Range<usize>,
@@ -91,7 +93,8 @@ fn stretch(
 }
 
 /// [`at_edges`], where the places that separate are known.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 fn at_joints(joints: u128, stretch: Range<usize>, length: usize, found: &mut impl FnMut(usize)) {
     // A joint behind the first place of a window, or behind its last one, is an edge.
     let last = stretch.len() - length;

@@ -74,11 +74,11 @@ where
         for (at, bits) in passing.iter().take(passed) {
             found.starts(*at, *bits);
         }
-        if whole != [None; 2] {
-            for slot in kept {
-                let text = (text, at(slot), places.start);
-                let looks = (&kernels.letters, &kernels.outside);
-                batch.runs(slot, text, (classes, wanted, whole), looks, found);
+        let told = wanted.into_iter().zip(whole).zip([Width::Narrow, Width::Wide]);
+        for ((length, shortest), width) in told {
+            if let (Some(length), Some(shortest)) = (length, shortest) {
+                let place = (text, places.start + first * BLOCK);
+                batch.runs(kept, place, (classes, width, length, shortest), kernels, found);
             }
         }
         batch.carry(size);
@@ -187,6 +187,8 @@ struct Batch {
     needles: [u64; BATCH + 1],
     /// From where runs go on.
     rows: [[u64; BATCH]; ROWS],
+    /// By class: what is a member in the block before the first one.
+    before: [u64; 2],
     /// Of all blocks before the last one.
     newlines: u64,
     /// Of that one.
@@ -199,6 +201,7 @@ impl Default for Batch {
             bits: [[0; BATCH + 1]; 2],
             needles: [0; BATCH + 1],
             rows: [[0; BATCH]; ROWS],
+            before: [0; 2],
             newlines: 0,
             newlines_behind: 0,
         }
@@ -255,6 +258,7 @@ impl Batch {
 
     /// Takes the block behind this batch as the first of the next one.
     fn carry(&mut self, size: usize) {
+        self.before = [of(&self.bits, 0, size - 1), of(&self.bits, 1, size - 1)];
         let [narrow, wide] = &mut self.bits;
         for lane in [narrow, wide, &mut self.needles] {
             let behind = lane.get(size).copied().unwrap_or_default();
@@ -305,25 +309,25 @@ impl Batch {
         slots(&either, size)
     }
 
+    /// Tells the runs of one class that begin in some of the blocks, the first of which is at a place
+    /// of a text: of those that are as long as was wanted, those of the shortest length that is told.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    /// Tells the runs that begin in a block, which is at a place of a text; one that begins before
-    /// `from` is taken to begin there.
-    fn runs<F: Found>(
+    fn runs<F: Found, L, R, T, O, W, P>(
         &self,
-        slot: usize,
-        (text, at, from): (&[u8], usize, usize),
-        (classes, lengths, whole): (&Classes, Lengths, Lengths),
-        (letters, outside): (
-            &impl Fn(&[u8; BLOCK]) -> Letters,
-            &impl Fn(&[u8; BLOCK], usize) -> u8,
-        ),
+        kept: Slots,
+        (text, first): (&[u8], usize),
+        (classes, width, length, shortest): (&Classes, Width, usize, usize),
+        kernels: &Kernels<L, R, T, O, W, P>,
         found: &mut F,
-    ) {
+    ) where
+        T: Fn(&[u8; BLOCK]) -> Letters,
+        O: Fn(&[u8; BLOCK], usize) -> u8,
+    {
         let letters = |at: usize| {
             let rest = text.get(at..).unwrap_or_default();
             let last;
-            letters(match rest.first_chunk() {
+            (kernels.letters)(match rest.first_chunk() {
                 Some(block) => block,
                 None => {
                     last = padded(rest);
@@ -331,25 +335,33 @@ impl Batch {
                 }
             })
         };
-        for (class, width) in [Width::Narrow, Width::Wide].into_iter().enumerate() {
-            let (Some(Some(length)), Some(Some(shortest))) = (lengths.get(class), whole.get(class))
-            else {
-                continue;
-            };
-            let (length, shortest) = (*length, *shortest);
+        let class = width as usize;
+        // A run that is twice as long goes on from as far behind its start; of the last places a block
+        // does not say.
+        let twice = (shortest - length.min(shortest)).min(length);
+        let unsaid = !(u64::MAX >> twice);
+        let mut begun = [(0, 0); BATCH];
+        let mut count = 0;
+        for slot in kept {
             let starts = of(&self.rows, class, slot);
-            let (now, next) = (of(&self.bits, class, slot), of(&self.bits, class, slot + 1));
-            let before = text.get(from..at).and_then(|before| before.last());
-            let carry = u64::from(before.is_some_and(|byte| classes.holds(width, *byte)));
-            let mut first = starts & !(now << 1 | carry);
-            // A run that is twice as long goes on from as far behind its start; of the last places
-            // this block does not say.
-            let twice = (shortest - length.min(shortest)).min(length);
-            first &= starts >> twice | !(u64::MAX >> twice);
+            let before = match slot.checked_sub(1) {
+                Some(before) => of(&self.bits, class, before),
+                None => self.before.get(class).copied().unwrap_or_default(),
+            };
+            let begins = starts & !(of(&self.bits, class, slot) << 1 | before >> 63);
+            let begins = begins & (starts >> twice | unsaid);
+            if let Some(place) = begun.get_mut(count) {
+                *place = (slot, begins);
+            }
+            count += usize::from(begins != 0);
+        }
+        for (slot, begins) in begun.iter().take(count) {
+            let (at, mut rest) = (first + slot * BLOCK, *begins);
+            let (now, next) = (of(&self.bits, class, *slot), of(&self.bits, class, slot + 1));
             let bits = u128::from(next) << 64 | u128::from(now);
-            while first != 0 {
-                let start = first.trailing_zeros();
-                first &= first - 1;
+            while rest != 0 {
+                let start = rest.trailing_zeros();
+                rest &= rest - 1;
                 let shown = (bits >> start).trailing_ones();
                 let mut end = at + (start + shown) as usize;
                 if start + shown == u128::BITS {
@@ -358,10 +370,9 @@ impl Batch {
                 }
                 let run = at + start as usize..end;
                 if run.len() >= shortest {
-                    let rest = text.get(run.start..).unwrap_or_default();
-                    let marks = marks(run.clone(), &letters);
-                    let length = run.len();
-                    found.run(width, run, marks, || outside_of(rest, length, outside));
+                    let (marks, length) = (marks(run.clone(), &letters), run.len());
+                    let here = text.get(run.start..).unwrap_or_default();
+                    found.run(width, run, marks, || outside_of(here, length, &kernels.outside));
                 }
             }
         }
