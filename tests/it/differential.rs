@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leakwarden::matcher::Matcher;
 use leakwarden::rule::{RuleSet, example};
-use leakwarden::shape::ShapeSet;
+use leakwarden::shape::{ShapeSet, is_strong};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -193,9 +193,16 @@ fn in_long_lines() {
         }
         let keys = fuzzing::keys();
         let known = |bytes: &[u8]| keys.iter().any(|key| key == bytes);
-        for deep in [false, true] {
-            let matcher =
-                matcher.with_shapes(ShapeSet::new(shapes.iter().copied())).with_deep(deep);
+        let strong = |key: &Vec<u8>| key.iter().filter(|byte| is_strong(**byte)).count();
+        let strong = keys.iter().map(|key| u32::try_from(strong(key)).unwrap());
+        let strong = ShapeSet::of_strong(shapes.iter().copied().zip(strong));
+        for (deep, shape_set) in [
+            (false, ShapeSet::new(shapes.iter().copied())),
+            (true, ShapeSet::new(shapes.iter().copied())),
+            (false, strong.clone()),
+            (true, strong),
+        ] {
+            let matcher = matcher.with_shapes(shape_set).with_deep(deep);
             let expected = naive::by_shapes(&shapes, deep, &text, &known);
             let mut found = naive::matched(&matcher, &text, 0..text.len(), &known);
             found.retain(|(_, _, rule, _, _)| rule.is_none());

@@ -267,3 +267,24 @@ fn counting_uses_leaves_no_log_that_grows() {
     let shown = world.run(&["key", "show", "k", "--format", "json"]).expect(0).json();
     assert_eq!(shown["use_count"], 150);
 }
+
+/// The registry knows the fewest digits and capitals of any key of a shape: what has fewer is not
+/// looked up.
+#[test]
+fn keys_of_few_digits_and_capitals_are_found_beside_strong_ones() {
+    let world = World::new();
+    let strong = "7Qz4Xk9-Lm2Rt8-Wv5Yb3-Hd6Jf1Gs0";
+    let plain = "kqzvxwj-plmrtns-wvyibhc-hdajfegs";
+    let import = |name: &str, key: &str| {
+        world.write("keys.jsonl", json!({"name": name, "key": key, "owner": "a@b.cd"}).to_string());
+        world.run(&["key", "import", "keys.jsonl"]).expect(0);
+    };
+    world.write("leak.txt", format!("names: {plain}\nkey: {strong}\n"));
+    let found = || world.run(&["scan", "leak.txt", "--only", "registered"]);
+    import("strong", strong);
+    let answer = found().expect(1);
+    assert!(answer.out.contains("leak.txt:2:6") && !answer.out.contains("leak.txt:1:"));
+    import("plain", plain);
+    let answer = found().expect(1);
+    assert!(answer.out.contains("leak.txt:1:8") && answer.out.contains("leak.txt:2:6"));
+}

@@ -116,6 +116,9 @@ fn check(world: &World, first: &str, second: &str) {
     assert_eq!(shown["locked"], true);
     let answer = world.run(&["registry", "check"]).expect(0);
     assert!(answer.out.contains("whole: 1 key"), "{}", answer.both());
+    world.write("leak.txt", format!("({first}) and ({second})"));
+    let found = world.run(&["scan", "leak.txt", "--only", "registered"]).expect(1);
+    assert!(found.out.contains("first") && found.out.contains("second"), "{}", found.both());
     let access = world.run(&["access", "list"]).expect(0).out;
     assert!(access.contains("account owner, administrator"), "{access}");
 }
