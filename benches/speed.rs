@@ -20,7 +20,7 @@ use leakwarden::matcher::{Matcher, Scanner};
 use leakwarden::registry::tags::Tags;
 use leakwarden::rule::RuleSet;
 use leakwarden::secret::Keyring;
-use leakwarden::shape::{Alphabet, NoKeys, Shape, ShapeSet};
+use leakwarden::shape::{Alphabet, NoKeys, Shape, ShapeSet, is_strong};
 use rusqlite::{Connection, OpenFlags};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_leakwarden");
@@ -91,7 +91,10 @@ fn shapes() -> ShapeSet {
     ];
     // A quarter of random base64url keys has neither `_` nor `-`.
     let plain = Shape { alphabet: Alphabet::Alphanumeric, len: 44 };
-    ShapeSet::new(keys.iter().map(|key| Shape::of(key).unwrap()).chain([plain]))
+    // Of many keys, the weakest has about a third of the digits and capitals of one of them.
+    let strong = |key: &[u8]| key.iter().filter(|byte| is_strong(**byte)).count() / 3;
+    let of = |key: &&[u8]| (Shape::of(key).unwrap(), u32::try_from(strong(key)).unwrap());
+    ShapeSet::of_strong(keys.iter().map(of).chain([(plain, 11)]))
 }
 
 fn matcher() -> Matcher {

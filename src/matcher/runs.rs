@@ -1,12 +1,13 @@
-//! Finds runs of key characters: the hot loop of the crate, and its only `unsafe`.
+//! Goes through a text, 64 bytes at a time: the hot loop of the crate, and its only `unsafe`.
 //!
-//! A block of 64 bytes becomes two bitmaps (a bit a byte: member or not, of a narrow and of a wide
-//! class), by two table look-ups a byte that AVX-512, AVX2 or SSSE3 do for 64, 32 or 16 bytes at
-//! once: one by the low half of a byte, one by the high half; the bits that both answers share say to which
-//! class it belongs. Where a run is long enough is then read off the bitmaps without a loop: a
-//! bitmap ANDed with itself, shifted. From the places that are left, those are told at which some
-//! prefix may stand, by such look-ups of four bytes ([`Firsts`]). Which code runs is chosen at run
-//! time; all are tested against a naive one.
+//! A block of 64 bytes becomes bitmaps, a bit a byte: members of a narrow and of a wide class of key
+//! characters, places at which one of a few texts may stand ([`Tables::needles`]), newlines. What a
+//! byte is, a table says: AVX-512 looks up 64 bytes at once in one of 128 entries; AVX2 and SSSE3 look
+//! up 32 and 16, by the low half of a byte and by its high half, and the bits that both answers share
+//! count. Where a run is long enough is then read off the bitmaps without a loop: a bitmap ANDed with
+//! itself, shifted. From the places that are left, those are told at which some prefix may stand, by
+//! look-ups of four bytes ([`Firsts`]). Which code runs is chosen at run time; all are tested against a
+//! naive one.
 
 mod blocks;
 mod sets;
@@ -25,7 +26,7 @@ pub(super) use sets::{Beginning, FIRST, SETS, Sets, beginning, divide, frequency
 
 const BLOCK: usize = 64;
 
-/// Longest run that [`Wanted`] can ask for: wherever in a block it starts, it lies in that block or
+/// Longest run that [`Lengths`] can ask for: wherever in a block it starts, it lies in that block or
 /// in the 64 bytes from its middle on.
 pub(super) const LENGTH_MAX: usize = BLOCK / 2;
 
