@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use leakwarden::matcher::{Candidate, Matcher, Scanner};
 use leakwarden::rule::RuleSet;
-use leakwarden::shape::{Shape, ShapeSet};
+use leakwarden::shape::{NoKeys, Shape, ShapeSet};
 use proptest::prelude::*;
 
 const PREFIXED: &str = "lw_user_0a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T";
@@ -169,5 +169,18 @@ fn at_every_offset_around_a_buffer_border() {
         let text = format!("{}\n{IBM}\n{}", "x".repeat(before), "y ".repeat(6_000));
         let found = scan(&matcher, &[text.as_bytes()]);
         assert_eq!(found, [(before as u64 + 1, 2, 1, IBM.to_owned())], "at {before}");
+    }
+}
+
+/// A foreign string may be longer than what is read at once.
+#[test]
+fn keys_in_long_foreign_strings_are_hidden() {
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default()).unwrap();
+    let token = super::world::github_token();
+    for words in [0, 5_000, 50_000, 300_000] {
+        let text = format!("{token} {}", "a word ".repeat(words));
+        let redacted = matcher.redact(text.as_bytes(), &NoKeys);
+        assert!(!redacted.contains(&token), "{words} words");
+        assert!(redacted.starts_with("ghp_…"), "{words} words");
     }
 }
