@@ -32,7 +32,7 @@ pub(super) struct Needles {
     needles: Vec<Looked>,
     /// By hash of the first bytes that are looked for: where in the list its bucket begins. Those of
     /// fewer bytes than are hashed stand in the first bucket.
-    buckets: [u16; BUCKETS + 2],
+    buckets: [usize; BUCKETS + 2],
 }
 
 /// A text with the bytes of it that are looked for, as a number: which bits count of those that
@@ -70,8 +70,7 @@ impl Needles {
             }
         }
         let before = |bucket| needles.partition_point(|needle| needle.bucket() < bucket);
-        let buckets =
-            std::array::from_fn(|bucket| u16::try_from(before(bucket)).unwrap_or(u16::MAX));
+        let buckets = std::array::from_fn(before);
         Self { tables, needles, buckets }
     }
 
@@ -90,8 +89,7 @@ impl Needles {
             else {
                 continue;
             };
-            for needle in self.needles.get(usize::from(*from)..usize::from(*to)).unwrap_or_default()
-            {
+            for needle in self.needles.get(*from..*to).unwrap_or_default() {
                 if (here | needle.fold) & needle.mask == needle.gram
                     && let Some(start) = needle.stands(text, place)
                 {
