@@ -9,6 +9,9 @@ use anyhow::Context as _;
 
 use crate::cli::ListFormat;
 
+/// What goes to standard output is gathered up to this.
+const BUFFER_BYTES: usize = 64 * 1024;
+
 /// Prints to standard output; a reader that went away is no error.
 pub(super) fn print(text: &str) -> anyhow::Result<()> {
     to_stdout(|out| out.write_all(text.as_bytes()))
@@ -18,13 +21,25 @@ pub(super) fn print(text: &str) -> anyhow::Result<()> {
 pub(super) fn to_stdout(
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(anstream::stdout());
-    match write(&mut out).and_then(|()| out.flush()) {
+    let stdout = io::stdout();
+    let is_plain = anstream::AutoStream::choice(&stdout) == anstream::ColorChoice::Never;
+    let mut buffer = BufWriter::with_capacity(BUFFER_BYTES, stdout.lock());
+    let written = if is_plain { stripped(&mut buffer, write) } else { write(&mut buffer) };
+    match written.and_then(|()| buffer.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
         }
         _ => Ok(()),
     }
+}
+
+/// Writes without colours. What is behind gathers what is written: it comes in small parts.
+fn stripped(
+    out: &mut (impl Write + 'static),
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
+    let out: &mut dyn Write = out;
+    write(&mut anstream::StripStream::new(out))
 }
 
 /// Writes to a file, without colours.
@@ -34,8 +49,7 @@ pub(super) fn to_file(
 ) -> anyhow::Result<()> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     let mut buffer = BufWriter::new(file);
-    let stream: &mut dyn Write = &mut buffer;
-    write(&mut anstream::StripStream::new(stream))
+    stripped(&mut buffer, write)
         .and_then(|()| buffer.flush())
         .with_context(|| format!("cannot write {}", path.display()))
 }

@@ -46,7 +46,7 @@ struct Join<'a> {
     bytes: u64,
     lines: u64,
     line_start: u64,
-    groups: Groups,
+    groups: Groups<Secret>,
     emit: &'a mut (dyn FnMut(Candidate) + Send),
     error: Option<io::Error>,
 }

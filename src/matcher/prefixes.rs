@@ -143,7 +143,7 @@ impl Prefixes {
         let automaton = self.automaton.get_or_init(|| {
             AhoCorasick::builder()
                 // Built in no time; it is asked too rarely for a faster one to show.
-                .kind(Some(AhoCorasickKind::NoncontiguousNFA))
+                .kind(Some(AhoCorasickKind::ContiguousNFA))
                 .start_kind(StartKind::Anchored)
                 .match_kind(MatchKind::LeftmostLongest)
                 .prefilter(false)

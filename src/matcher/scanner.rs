@@ -20,7 +20,7 @@ const GROWTH: usize = 8;
 
 /// A hit, cut out of its stream.
 #[derive(Debug)]
-pub struct Candidate {
+pub struct Candidate<S = Secret> {
     /// First byte, from the start of the stream.
     pub start: u64,
     /// One past the last byte.
@@ -36,7 +36,7 @@ pub struct Candidate {
     /// Whether the registry seems to have it.
     pub known: bool,
     /// The key itself.
-    pub secret: Secret,
+    pub secret: S,
 }
 
 impl Candidate {
@@ -61,7 +61,7 @@ pub struct Scanner {
     lines: u64,
     /// Offset in the stream at which the line of the buffer's first byte begins.
     line_start: u64,
-    groups: Groups,
+    groups: Groups<Option<Secret>>,
     hits: Vec<Hit>,
 }
 
@@ -141,7 +141,8 @@ impl Scanner {
         emit: &mut dyn FnMut(Candidate),
     ) {
         self.decide(self.buffer.len(), matcher, known, emit);
-        self.groups.flush(u64::MAX, emit);
+        let (text, base) = (self.buffer.text(), self.base);
+        self.groups.flush(u64::MAX, &mut |candidate| emit(candidate.whole(text, base)));
     }
 
     /// Decides a text that is at hand as a whole, where it lies; its first byte is at `base`. What
@@ -165,8 +166,8 @@ impl Scanner {
         let marks = hits.iter().map(made::mark).collect();
         let place = Place { lines: 0, counted: 0, line: base, seen: 0 };
         let mut groups = Groups::default();
-        each_cut((text, base), place, &mut hits, &mut |candidate| groups.push(candidate));
-        groups.flush(u64::MAX, emit);
+        each_placed((text, base), place, &mut hits, &mut |candidate| groups.push(candidate));
+        groups.flush(u64::MAX, &mut |candidate| emit(candidate.whole(text, base)));
         self.hits = hits;
         marks
     }
@@ -230,12 +231,13 @@ impl Scanner {
         let place =
             Place { lines: self.lines, counted: starts.start, line: self.line_start, seen: 0 };
         self.lines += newlines;
-        let text = self.buffer.text();
+        let (text, base) = (self.buffer.text(), self.base);
         let groups = &mut self.groups;
-        each_cut((text, self.base), place, &mut hits, &mut |candidate| groups.push(candidate));
+        each_placed((text, base), place, &mut hits, &mut |candidate| groups.push(candidate));
         self.hits = hits;
         self.decided = upto;
-        self.groups.flush(self.base + upto as u64, emit);
+        groups.flush(base + upto as u64, &mut |candidate| emit(candidate.whole(text, base)));
+        groups.keep(text, base);
     }
 
     /// Drops what no later hit can depend on.
@@ -251,12 +253,12 @@ impl Scanner {
     }
 }
 
-/// Cuts all hits out of a text, in order, and empties the list.
-fn each_cut(
+/// Tells where in the stream all hits of a text are, in order, and empties the list.
+fn each_placed(
     (text, base): (&[u8], u64),
     mut place: Place,
     hits: &mut Vec<Hit>,
-    take: &mut dyn FnMut(Candidate),
+    take: &mut dyn FnMut(Candidate<Option<Secret>>),
 ) {
     hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
     // What lies between two is looked at once.
@@ -272,7 +274,7 @@ fn each_cut(
             rule: hit.rule,
             confidence: hit.confidence,
             known: hit.known,
-            secret: Secret::copy_of(text.get(start..end).unwrap_or_default()),
+            secret: None,
         });
     }
 }

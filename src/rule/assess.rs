@@ -63,8 +63,8 @@ impl Rule {
         if memory.words.is_in(text, span) {
             return Some(Doubt::Example);
         }
-        let beginning = matched.get(..ENTROPY_MAX).unwrap_or(matched);
-        if self.min_entropy > 0.0 && crate::text::entropy_bits(beginning) < self.min_entropy {
+        let beginning = span.start..span.end.min(span.start + ENTROPY_MAX);
+        if self.min_entropy > 0.0 && memory.entropy.bits(text, beginning) < self.min_entropy {
             return Some(Doubt::Entropy);
         }
         if !self.needs.iter().all(|need| need.is_met(matched)) {

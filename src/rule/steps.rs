@@ -5,6 +5,7 @@
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::assess::ExampleWords;
+use crate::text::Sliding;
 
 /// A set of bytes, a bit each.
 type Bytes = [u64; 4];
@@ -40,6 +41,7 @@ pub struct Memory {
     /// Up to where bytes of a class go on, as far as was looked.
     stretches: Vec<Stretch>,
     pub(super) words: ExampleWords,
+    pub(super) entropy: Sliding,
 }
 
 #[derive(Debug)]
