@@ -98,7 +98,7 @@ fn shapes() -> ShapeSet {
 }
 
 fn matcher() -> Matcher {
-    Matcher::new(Arc::new(RuleSet::builtin()), shapes()).unwrap()
+    Matcher::new(Arc::new(RuleSet::builtin()), shapes())
 }
 
 fn scan(matcher: &Matcher, text: &[u8]) -> usize {
@@ -121,7 +121,7 @@ fn throughput(criterion: &mut Criterion) {
     let matcher = matcher();
     let mut few = RuleSet::builtin();
     few.truncate(60);
-    let few = Matcher::new(Arc::new(few), shapes()).unwrap();
+    let few = Matcher::new(Arc::new(few), shapes());
     for (name, text) in [("log", log()), ("source", source()), ("base64", base64())] {
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Bytes(text.len() as u64)).sample_size(10);
@@ -161,7 +161,7 @@ fn hostile(prefix: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
 
 /// The three rules that hostile text costs most, of all rules and twelve texts each.
 fn worst_rules(criterion: &mut Criterion) {
-    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default()).unwrap();
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default());
     let mut costs = Vec::new();
     for rule in matcher.rules().rules() {
         for (name, text) in rule.prefixes.first().into_iter().flat_map(|prefix| hostile(prefix)) {

@@ -135,7 +135,7 @@ fn matcher(folders: &[PathBuf]) -> anyhow::Result<Matcher> {
 /// A matcher with the built-in rules and those of some files, each with its name.
 fn matcher_of(files: Vec<(String, String)>) -> anyhow::Result<Matcher> {
     let rules = RuleSet::with_files(files).context("rules")?;
-    Ok(Matcher::new(Arc::new(rules), ShapeSet::default())?)
+    Ok(Matcher::new(Arc::new(rules), ShapeSet::default()))
 }
 
 /// The built-in rules and those of some folders.

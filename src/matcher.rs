@@ -24,7 +24,7 @@ mod windows;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
@@ -94,7 +94,9 @@ const RUN_MIN: usize = 16;
 
 /// Literals that are looked for in a part of a text.
 struct Automaton {
-    literals: Option<AhoCorasick>,
+    needles: Vec<String>,
+    /// Made when first asked. `None`: there is too much in it to make one.
+    automaton: OnceLock<Option<AhoCorasick>>,
     /// By needle: who wants it. One that begins with another answers for that too: every start gets
     /// its longest needle only.
     owners: Vec<Vec<Owner>>,
@@ -110,14 +112,11 @@ struct Owner {
     first: u8,
 }
 
-/// Rules that cannot be put into an automaton.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot build the prefix automaton: {0}")]
-pub struct MatcherError(#[from] aho_corasick::BuildError);
-
 impl Matcher {
-    /// Builds the automata; no pattern is compiled before its literal is seen.
-    pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Result<Self, MatcherError> {
+    /// Prepares what is looked for; no automaton is built and no pattern compiled before the text
+    /// gives reason to.
+    #[must_use]
+    pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Self {
         let (mut runs, mut needles) = (Vec::new(), Vec::new());
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
         let (mut narrow, mut wide) = (None, None);
@@ -170,11 +169,11 @@ impl Matcher {
             needles: Needles::new(needles),
             before: before
                 .into_iter()
-                .map(|(byte, rules)| Ok((byte, Automaton::new(&rules)?)))
-                .collect::<Result<_, MatcherError>>()?,
+                .map(|(byte, rules)| (byte, Automaton::new(&rules)))
+                .collect(),
             offset: rules.rules().iter().flat_map(|r| r.offsets.iter().copied()).max().unwrap_or(0),
         };
-        Ok(Self { rules, automata: Arc::new(automata), shapes, deep: false })
+        Self { rules, automata: Arc::new(automata), shapes, deep: false }
     }
 
     /// The same rules with other shapes; the automata are shared.
@@ -283,7 +282,7 @@ fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
 }
 
 impl Automaton {
-    fn new(rules: &[(usize, &Rule)]) -> Result<Self, MatcherError> {
+    fn new(rules: &[(usize, &Rule)]) -> Self {
         let mut wanted = literals(rules);
         for (needle, owner) in &mut wanted {
             if let Some(offset) = needle.find(SHARED_NEEDLE) {
@@ -294,31 +293,69 @@ impl Automaton {
         wanted.sort_unstable();
         wanted.dedup();
         let (needles, owners) = grouped(&wanted);
-        let literals = match needles.is_empty() {
-            true => None,
-            false => {
-                let mut builder = AhoCorasick::builder();
-                // Made at every start: few needles are found by their own search, and only what
-                // that finds is asked of the automaton.
-                builder.kind(Some(AhoCorasickKind::ContiguousNFA));
-                Some(builder.match_kind(MatchKind::LeftmostLongest).build(&needles)?)
+        Self { needles, automaton: OnceLock::new(), owners }
+    }
+
+    /// The first needle of a part of the text that begins furthest left, the longest of several:
+    /// where, and which.
+    fn next(&self, text: &[u8], range: Range<usize>) -> Option<(usize, usize)> {
+        let made = self.automaton.get_or_init(|| {
+            let mut builder = AhoCorasick::builder();
+            // Few needles are found by their own search, and only what that finds is asked of it.
+            builder.kind(Some(AhoCorasickKind::ContiguousNFA));
+            builder.match_kind(MatchKind::LeftmostLongest).build(&self.needles).ok()
+        });
+        match made {
+            Some(automaton) => {
+                let hit = automaton.find(Input::new(text).range(range))?;
+                Some((hit.start(), hit.pattern().as_usize()))
             }
-        };
-        Ok(Self { literals, owners })
+            None => self.next_slowly(text, range),
+        }
+    }
+
+    fn next_slowly(&self, text: &[u8], range: Range<usize>) -> Option<(usize, usize)> {
+        let part = text.get(range.clone())?;
+        let places = self.needles.iter().enumerate().filter_map(|(index, needle)| {
+            let at = memchr::memmem::find(part, needle.as_bytes())?;
+            Some((range.start + at, std::cmp::Reverse(needle.len()), index))
+        });
+        places.min().map(|(at, _, index)| (at, index))
     }
 
     /// Calls with the place where a rule's literal should begin, and the rule.
     fn each(&self, text: &[u8], range: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
-        let Some(literals) = &self.literals else { return };
-        let mut at = range.start;
-        while let Some(hit) = literals.find(Input::new(text).range(at..range.end)) {
-            for owner in self.owners.get(hit.pattern().as_usize()).into_iter().flatten() {
-                let literal = hit.start().checked_sub(owner.offset);
+        let mut from = range.start;
+        while let Some((start, needle)) = self.next(text, from..range.end) {
+            for owner in self.owners.get(needle).into_iter().flatten() {
+                let literal = start.checked_sub(owner.offset);
                 if let Some(literal) = literal.filter(|&at| text.get(at) == Some(&owner.first)) {
                     found(literal, owner.rule);
                 }
             }
-            at = hit.start() + 1;
+            from = start + 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn needles_are_found_with_and_without_the_automaton(
+            text in "[ab:]{0,40}",
+            needles in proptest::collection::btree_set("[ab:]{1,4}", 0..5),
+            from in 0usize..40,
+        ) {
+            let needles = needles.into_iter().collect();
+            let automaton = Automaton { needles, automaton: OnceLock::new(), owners: Vec::new() };
+            let (text, range) = (text.as_bytes(), from.min(text.len())..text.len());
+            proptest::prop_assert_eq!(
+                automaton.next(text, range.clone()),
+                automaton.next_slowly(text, range)
+            );
         }
     }
 }

@@ -209,6 +209,10 @@ impl RuleSet {
         try_examples: fn(&Rule, &Self) -> Vec<String>,
     ) -> Result<Self, RuleError> {
         let mut set = Self::builtin();
+        let mut files = files.into_iter().peekable();
+        if files.peek().is_none() {
+            return Ok(set);
+        }
         let (mut faults, mut places) = (Vec::new(), Vec::new());
         let own = set.rules.len();
         let mut seen: HashMap<String, String> = set

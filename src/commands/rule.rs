@@ -103,7 +103,7 @@ fn summary_json(rule: &Rule) -> Value {
 }
 
 fn show(set: RuleSet, id: &str, format: ListFormat) -> anyhow::Result<Exit> {
-    let matcher = Matcher::new(Arc::new(set), ShapeSet::default())?;
+    let matcher = Matcher::new(Arc::new(set), ShapeSet::default());
     let (_, rule) = find(matcher.rules(), id)?;
     match format {
         ListFormat::Json => output::json(&show_json(&matcher, rule))?,
@@ -249,7 +249,7 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
     };
     if !faults.is_empty() {
         let set = RuleSet::with_untried_files(files).unwrap_or_else(|_| RuleSet::builtin());
-        let matcher = Matcher::new(Arc::new(set), ShapeSet::default())?;
+        let matcher = Matcher::new(Arc::new(set), ShapeSet::default());
         for fault in &faults {
             output::note(&masked(&matcher, fault).unwrap_or_else(|| fault.clone()));
         }

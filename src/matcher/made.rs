@@ -100,7 +100,7 @@ mod tests {
     #[test]
     fn nothing_is_lost_or_invented() {
         let rules = Arc::new(RuleSet::with_files(Vec::new()).unwrap());
-        let matcher = Matcher::new(rules, ShapeSet::default()).unwrap();
+        let matcher = Matcher::new(rules, ShapeSet::default());
         let key = |n: usize| format!("{}{}{:04}", "ghp_", "0a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P", n);
         let mut base = String::new();
         for n in 0..900 {

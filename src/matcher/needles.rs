@@ -145,15 +145,34 @@ const SHARED: [&[u8; FIRST]; 50] = [
     b"on-k", b"nt_k", b"nt-k", b"ntke", b"ge_k", b"ge-k", b"agek", b"s_ke", b"te_k", b"cord",
 ];
 
+/// The same, in order, each with its place in the list: all are looked for in each text.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+static SHARED_IN_ORDER: [(u32, usize); SHARED.len()] = {
+    let mut all = [(0, 0); SHARED.len()];
+    let mut count = 0;
+    while count < SHARED.len() {
+        let new = (u32::from_be_bytes(*SHARED[count]), count);
+        let mut at = count;
+        while at > 0 && all[at - 1].0 > new.0 {
+            all[at] = all[at - 1];
+            at -= 1;
+        }
+        all[at] = new;
+        count += 1;
+    }
+    all
+};
+
 /// Where the four bytes of a text begin that are looked for: shared ones, or those that are met least
 /// elsewhere.
 fn rarest(wanted: &Wanted) -> usize {
-    let grams: Vec<u32> =
-        wanted.text.array_windows().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-    let place_of = |bytes: &[u8; FIRST]| {
-        let gram = u32::from_le_bytes(*bytes);
-        grams.iter().position(|here| *here == gram)
+    let shared = |bytes: &[u8; FIRST]| {
+        let gram = u32::from_be_bytes(*bytes);
+        let place = SHARED_IN_ORDER.binary_search_by_key(&gram, |(shared, _)| *shared);
+        place.ok().and_then(|place| SHARED_IN_ORDER.get(place)).map(|(_, index)| *index)
     };
+    let grams = wanted.text.array_windows().zip(0..);
+    let first = grams.filter_map(|(bytes, at)| Some((shared(bytes)?, at))).min();
     let share = |byte: &u8| match wanted.any_case && byte.is_ascii_alphabetic() {
         true => frequency(*byte) + frequency(byte.to_ascii_uppercase()),
         false => frequency(*byte),
@@ -163,7 +182,7 @@ fn rarest(wanted: &Wanted) -> usize {
         let shares = windows.map(|bytes| bytes.iter().map(share).product::<u64>());
         shares.zip(0..).min().map(|(_, offset)| offset)
     };
-    SHARED.iter().copied().find_map(place_of).or_else(met_least).unwrap_or_default()
+    first.map(|(_, at)| at).or_else(met_least).unwrap_or_default()
 }
 
 #[cfg(test)]

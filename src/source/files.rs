@@ -1,6 +1,8 @@
 //! Files and folders, once: a parallel walk, each thread with a sink of its own.
 
+use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -8,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use globset::GlobSet;
 use ignore::{DirEntry, WalkBuilder, WalkState};
+use rustix::fs::{Mode, OFlags, RawDir};
 
 use crate::source::reader::{self, Links};
 use crate::source::{End, Item, Kind, Sink};
@@ -70,7 +73,8 @@ fn walk<S: Sink + Send>(
         .filter_entry(move |entry| entry.depth() == 0 || !left_out(entry.path(), &exclude));
     builder.build_parallel().run(|| {
         let mut sink = make_sink();
-        let mut tally = Tally { ignored, parent: PathBuf::new(), seen: 0 };
+        let room = Vec::with_capacity(ROOM_BYTES);
+        let mut tally = Tally { ignored, parent: PathBuf::new(), seen: 0, room };
         Box::new(move |entry| {
             match entry {
                 Err(error) => {
@@ -150,12 +154,17 @@ fn io_text(error: &io::Error) -> String {
     reader::describe(error)
 }
 
+/// For the entries of a folder: enough for most at one go.
+const ROOM_BYTES: usize = 32 * 1024;
+
 /// Counts what the walker leaves out: entries that a folder has, less those that were seen. The
 /// two halves come from different threads, so the sum goes through a wrapping counter.
 struct Tally<'a> {
     ignored: &'a AtomicU64,
     parent: PathBuf,
     seen: u64,
+    /// Where the kernel writes what a folder holds.
+    room: Vec<u8>,
 }
 
 impl Tally<'_> {
@@ -167,15 +176,22 @@ impl Tally<'_> {
         self.seen += 1;
     }
 
-    fn entered(&self, folder: &Path, exclude: &GlobSet) {
-        let Ok(entries) = std::fs::read_dir(folder) else { return };
-        let kept = |entry: &std::fs::DirEntry| match exclude.is_empty() {
-            // No path is put together where only the name counts.
-            true => entry.file_name() != ".git",
-            false => !left_out(&entry.path(), exclude),
-        };
-        let there = entries.flatten().filter(kept).count();
-        self.ignored.fetch_add(there as u64, Ordering::Relaxed);
+    fn entered(&mut self, folder: &Path, exclude: &GlobSet) {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let Ok(folder_fd) = rustix::fs::open(folder, flags, Mode::empty()) else { return };
+        let mut entries = RawDir::new(folder_fd, self.room.spare_capacity_mut());
+        let mut there = 0;
+        while let Some(Ok(entry)) = entries.next() {
+            let name = entry.file_name().to_bytes();
+            let kept = match name {
+                b"." | b".." => false,
+                // No path is put together where only the name counts.
+                name if exclude.is_empty() => name != b".git",
+                name => !left_out(&folder.join(OsStr::from_bytes(name)), exclude),
+            };
+            there += u64::from(kept);
+        }
+        self.ignored.fetch_add(there, Ordering::Relaxed);
     }
 
     fn settle(&mut self) {

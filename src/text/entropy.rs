@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 /// Counts of one byte for which a table says what one more of it adds.
 const STEPS: usize = 128;
 /// Parts of a bit in which that is told: whole numbers, so that what was added can be taken away.
-const BIT: f64 = (1u32 << 24) as f64;
+const BIT: f32 = (1u32 << 24) as f32;
 
 /// How often each byte is met, and the sum of `n log2(n)` of these counts.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Counts {
     #[expect(clippy::cast_precision_loss, reason = "seven digits are enough")]
     fn bits(&self, bytes: usize) -> f32 {
         let bytes = bytes.max(1) as f32;
-        bytes.log2() - self.sum as f32 / BIT as f32 / bytes
+        bytes.log2() - self.sum as f32 / BIT / bytes
     }
 }
 
@@ -64,7 +64,7 @@ fn step(count: u32, steps: &[u64; STEPS]) -> u64 {
     reason = "under 2^64 by far, and never negative"
 )]
 fn computed(count: u32) -> u64 {
-    let weight = |count: f64| if count > 0.0 { count * count.log2() * BIT } else { 0.0 };
+    let weight = |count: f64| if count > 0.0 { count * count.log2() * f64::from(BIT) } else { 0.0 };
     (weight(f64::from(count) + 1.0) - weight(f64::from(count))).round() as u64
 }
 

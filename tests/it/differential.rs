@@ -12,7 +12,7 @@ use proptest::sample::Index;
 use super::{fuzzing, naive};
 
 fn builtin() -> Matcher {
-    Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default()).unwrap()
+    Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default())
 }
 
 /// All examples of the rules from `first` on, with and without a key in them.
@@ -115,7 +115,7 @@ rules:
 fn own() -> Result<Matcher, String> {
     let rules = RuleSet::with_files([("own.yaml".to_owned(), OWN_RULES.to_owned())])
         .map_err(|error| error.to_string())?;
-    Ok(Matcher::new(Arc::new(rules), ShapeSet::default()).unwrap())
+    Ok(Matcher::new(Arc::new(rules), ShapeSet::default()))
 }
 
 /// Where nearly every block is full of runs, words are looked for before keys.

@@ -14,7 +14,7 @@ use super::naive;
 const TEXT_MAX: usize = 2_048;
 
 static BUILTIN: LazyLock<Matcher> =
-    LazyLock::new(|| Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default()).unwrap());
+    LazyLock::new(|| Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default()));
 
 /// What a byte of 0x80 or more stands for in the texts of [`matcher`]: every example of every
 /// built-in rule, keys of every alphabet, and bytes that no key holds.
@@ -150,7 +150,7 @@ pub fn rules(data: &[u8]) {
         return;
     };
     let rules = Arc::new(rules);
-    let matcher = Matcher::new(Arc::clone(&rules), ShapeSet::default()).unwrap();
+    let matcher = Matcher::new(Arc::clone(&rules), ShapeSet::default());
     for rule in rules.rules().iter().skip(BUILTIN.rules().rules().len()) {
         assert!(rule.compile().is_ok(), "{} does not compile", rule.id);
         for template in &rule.examples {

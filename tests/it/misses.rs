@@ -26,7 +26,7 @@ impl Registry {
                 shapes.push(leakwarden::shape::Shape { len, ..shapes[index] });
             }
         }
-        let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::new(shapes)).unwrap();
+        let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::new(shapes));
         Self { keys, matchers: [matcher.clone(), matcher.with_deep(true)] }
     }
 

@@ -22,7 +22,7 @@ static KEYS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(fuzzing::keys);
 
 static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
     let shapes = ShapeSet::new(fuzzing::shapes(&KEYS));
-    Matcher::new(Arc::new(RuleSet::builtin()), shapes).unwrap()
+    Matcher::new(Arc::new(RuleSet::builtin()), shapes)
 });
 
 /// Keys, and what the rules find.

@@ -21,7 +21,7 @@ pub(super) fn run(arguments: &RuleTest) -> anyhow::Result<Exit> {
     let files = files(arguments.paths.iter().chain(&arguments.rules.rules))?;
     // Untried: that an example fails is an answer here, no error.
     let rules = RuleSet::with_untried_files(files).context("rules")?;
-    let matcher = Matcher::new(Arc::new(rules), ShapeSet::default())?;
+    let matcher = Matcher::new(Arc::new(rules), ShapeSet::default());
     let only = match &arguments.id {
         Some(id) => Some(find(matcher.rules(), id)?.0),
         None => None,
