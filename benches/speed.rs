@@ -196,6 +196,15 @@ fn filter(criterion: &mut Criterion) {
         group.bench_function(format!("a miss among {keys} keys"), |bencher| {
             bencher.iter(|| tags.contains(black_box(next())));
         });
+        // As the matcher asks; making them up is a part of it.
+        group.bench_function(format!("64 misses together among {keys} keys"), |bencher| {
+            bencher.iter(|| {
+                let asked: Vec<u64> = (0..64).map(|_| next()).collect();
+                let mut found = 0;
+                tags.which(black_box(&asked), &mut |_| found += 1);
+                found
+            });
+        });
     }
     let key = b"-a1B2c3D4e5F6g7H8i9J_0k1L2m3N4o5P6q7R8s9T0u_";
     group.bench_function("the tag of 44 bytes", |bencher| {

@@ -137,7 +137,7 @@ impl Known for ExportedFilter {
     fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
         let tag =
             |window: &Range<usize>| self.key.tag(text.get(window.clone()).unwrap_or_default());
-        self.tags.which(windows.iter().map(tag), found);
+        self.tags.which(&windows.iter().map(tag).collect::<Vec<_>>(), found);
     }
 }
 

@@ -210,7 +210,7 @@ impl Known for Filter {
         };
         let tag =
             |window: &Range<usize>| self.keyring.tag(text.get(window.clone()).unwrap_or_default());
-        loaded.tags.which(windows.iter().map(tag), found);
+        loaded.tags.which(&windows.iter().map(tag).collect::<Vec<_>>(), found);
     }
 }
 
