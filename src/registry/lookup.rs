@@ -162,17 +162,26 @@ impl Filter {
         }
     }
 
-    fn ask(&self, tag: u64, bytes: &[u8]) -> bool {
-        let by_tag = i64::from_le_bytes(tag.to_le_bytes());
-        let answer = self.connection.with(|connection| {
-            let found = exists(connection, "SELECT 1 FROM keys WHERE tag = ?1", by_tag)?;
-            if found || !self.untagged_lengths.contains(&bytes.len()) {
-                return Ok(found);
-            }
-            let digest = self.keyring.digest(bytes);
-            exists(connection, "SELECT 1 FROM keys WHERE digest = ?1", digest.as_bytes())
-        });
+    /// Whether the next so many candidates are asked for one by one.
+    fn asks(&self, candidates: usize) -> bool {
+        let count = u32::try_from(candidates).unwrap_or(u32::MAX);
+        self.loaded.get().is_none()
+            && self.asked.fetch_add(count, Ordering::Relaxed).saturating_add(count) <= ASKED_MAX
+    }
+
+    fn ask(&self, bytes: &[u8]) -> bool {
+        let answer = self.connection.with(|connection| self.is_in(connection, bytes));
         self.keep(answer).unwrap_or_default()
+    }
+
+    fn is_in(&self, connection: &Connection, bytes: &[u8]) -> rusqlite::Result<bool> {
+        let tag = i64::from_le_bytes(self.keyring.tag(bytes).to_le_bytes());
+        let found = exists(connection, "SELECT 1 FROM keys WHERE tag = ?1", tag)?;
+        if found || !self.untagged_lengths.contains(&bytes.len()) {
+            return Ok(found);
+        }
+        let digest = self.keyring.digest(bytes);
+        exists(connection, "SELECT 1 FROM keys WHERE digest = ?1", digest.as_bytes())
     }
 
     fn loaded(&self) -> &Loaded {
@@ -194,23 +203,38 @@ impl Filter {
 /// Wrong with a chance of 2^-64 for each key.
 impl Known for Filter {
     fn knows(&self, bytes: &[u8]) -> bool {
-        let tag = self.keyring.tag(bytes);
-        if self.loaded.get().is_none() && self.asked.fetch_add(1, Ordering::Relaxed) < ASKED_MAX {
-            return self.ask(tag, bytes);
+        if self.asks(1) {
+            return self.ask(bytes);
         }
         let loaded = self.loaded();
-        loaded.tags.contains(tag)
+        loaded.tags.contains(self.keyring.tag(bytes))
             || (self.untagged_lengths.contains(&bytes.len())
                 && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
     }
 
     fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
-        let Some(loaded) = self.loaded.get().filter(|_| self.untagged_lengths.is_empty()) else {
+        let bytes = |window: &Range<usize>| text.get(window.clone()).unwrap_or_default();
+        if windows.is_empty() {
+            return;
+        }
+        if self.asks(windows.len()) {
+            let answer = self.connection.with(|connection| {
+                // Locked once for all of them.
+                let _state = connection.unchecked_transaction()?;
+                for (window, index) in windows.iter().zip(0..) {
+                    if self.is_in(connection, bytes(window))? {
+                        found(index);
+                    }
+                }
+                Ok(())
+            });
+            return self.keep(answer).unwrap_or_default();
+        }
+        if !self.untagged_lengths.is_empty() {
             return each_known(self, text, windows, found);
-        };
-        let tag =
-            |window: &Range<usize>| self.keyring.tag(text.get(window.clone()).unwrap_or_default());
-        loaded.tags.which(&windows.iter().map(tag).collect::<Vec<_>>(), found);
+        }
+        let tags: Vec<u64> = windows.iter().map(|window| self.keyring.tag(bytes(window))).collect();
+        self.loaded().tags.which(&tags, found);
     }
 }
 
@@ -229,26 +253,29 @@ fn exists(
 
 /// Adds the rows behind `base.seq`.
 fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
-    let rows = last_row(connection)?.unwrap_or_default().saturating_sub(base.seq);
-    let mut added = Vec::with_capacity(usize::try_from(rows).unwrap_or_default());
-    let mut seq = base.seq;
-    // All tags stand in their index, which is a tenth of the table.
-    let mut statement = connection.prepare(if base.seq == 0 {
-        "SELECT tag, seq FROM keys INDEXED BY keys_by_tag WHERE tag IS NOT NULL AND seq > ?1"
-    } else {
-        "SELECT tag, seq FROM keys WHERE tag IS NOT NULL AND seq > ?1"
-    })?;
-    let mut rows = statement.query([base.seq])?;
+    // All is read of one state.
+    let _state = connection.unchecked_transaction()?;
+    let seq = last_row(connection)?.unwrap_or_default();
+    let rows = usize::try_from(seq.saturating_sub(base.seq)).unwrap_or_default();
+    let mut added = Vec::with_capacity(rows);
+    // All tags stand in their index, which is a tenth of the table; nothing else is asked of a row.
+    let (all, new) = (
+        "SELECT tag FROM keys INDEXED BY keys_by_tag WHERE tag IS NOT NULL",
+        "SELECT tag FROM keys WHERE tag IS NOT NULL AND seq > ?1",
+    );
+    let mut statement = connection.prepare(if base.seq == 0 { all } else { new })?;
+    let mut rows = match base.seq {
+        0 => statement.query([])?,
+        seq => statement.query([seq])?,
+    };
     while let Some(row) = rows.next()? {
         added.push(u64::from_le_bytes(row.get::<_, i64>(0)?.to_le_bytes()));
-        seq = seq.max(row.get(1)?);
     }
     let mut statement =
-        connection.prepare("SELECT digest, seq FROM keys WHERE tag IS NULL AND seq > ?1")?;
+        connection.prepare("SELECT digest FROM keys WHERE tag IS NULL AND seq > ?1")?;
     let mut rows = statement.query([base.seq])?;
     while let Some(row) = rows.next()? {
         Arc::make_mut(&mut base.untagged).insert(row.get(0)?);
-        seq = seq.max(row.get(1)?);
     }
     let tags = if added.is_empty() { base.tags } else { base.tags.with(added) };
     Ok(Loaded { tags, untagged: base.untagged, seq })

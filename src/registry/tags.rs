@@ -61,7 +61,8 @@ impl Tags {
     /// The set with more tags in it.
     #[must_use]
     pub fn with(&self, mut added: Vec<u64>) -> Self {
-        added.sort_unstable();
+        // An index gives them as signed numbers: two sorted parts, which the stable sort sees.
+        added.sort();
         added.dedup();
         let mut lists = self.lists.clone();
         // Lists are merged as long as the last is not twice as long as what comes.
