@@ -3,7 +3,52 @@
 
 #[allow(dead_code, unreachable_pub, reason = "the crate uses what this script does not")]
 #[path = "src/rule/file.rs"]
-mod file;
+mod rule;
+
+/// The parts of the matcher that say what is looked for.
+#[allow(dead_code, unused_imports, reason = "the crate uses what this script does not")]
+#[path = "src/matcher"]
+mod matcher {
+    mod runs {
+        mod sets;
+
+        pub(super) use sets::*;
+    }
+    mod sought;
+
+    use runs::{Common, SETS, divide, mark};
+
+    /// Tables of needles, as in the crate.
+    const NEEDLE_TABLES: usize = 2;
+    /// How often beginnings are put into better sets than they are in.
+    const ROUNDS: usize = 8;
+
+    /// The sets of all that is looked for of some rules, as Rust: by mark, the set of each beginning.
+    pub(crate) fn divided(rules: &[sought::Read<'_>], common: &str) -> String {
+        let common: Vec<Common> = common.lines().flat_map(commons).collect();
+        let groups = sought::groups(&sought::prefixes(rules).0);
+        let mut all: Vec<_> =
+            groups.into_iter().map(|group| (group.beginnings, group.sets.len())).collect();
+        let wanted = sought::wanted(rules, sought::words(rules).keys());
+        let needles = sought::in_order(wanted.iter().map(sought::Wanted::beginning));
+        all.push((needles, NEEDLE_TABLES * SETS));
+        let mut code = String::from("static DIVIDED: &[(u128, &[u8])] = &[\n");
+        for (beginnings, sets) in all {
+            let chosen = divide(&beginnings, sets, &common, ROUNDS);
+            code.push_str(&format!("({:#x}, &{chosen:?}),\n", mark(&beginnings, sets)));
+        }
+        code + "];\n"
+    }
+
+    /// A line: how often these four bytes are met in a mebibyte, a colon, and which.
+    fn commons(line: &str) -> impl Iterator<Item = Common> {
+        let (places, all) = line.split_once(':').unwrap_or_default();
+        let places = places.parse().ok();
+        all.split_whitespace().filter_map(move |bytes| {
+            Some(Common { bytes: bytes.as_bytes().try_into().ok()?, places: places? })
+        })
+    }
+}
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -58,6 +103,9 @@ fn take_in_unwinder() -> Result<(), Box<dyn Error>> {
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=rules");
     println!("cargo::rerun-if-changed=src/rule/file.rs");
+    println!("cargo::rerun-if-changed=src/matcher/sought.rs");
+    println!("cargo::rerun-if-changed=src/matcher/runs/sets.rs");
+    println!("cargo::rerun-if-changed=src/matcher/runs/common.txt");
     if is_for_this_glibc() {
         pack_relocations();
         take_in_unwinder()?;
@@ -67,10 +115,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .collect::<Result<_, _>>()?;
     files.sort();
     let mut code = String::from("static BUILTIN: &[Built] = &[\n");
-    let mut ids = Vec::new();
+    let (mut ids, mut all) = (Vec::new(), Vec::new());
     for path in &files {
         let name = path.display();
-        let rules = file::parse(&fs::read_to_string(path)?).map_err(|faults| {
+        let rules = rule::parse(&fs::read_to_string(path)?).map_err(|faults| {
             let faults = faults.iter().map(|(line, why)| format!("{name}:{line}: {why}"));
             faults.collect::<Vec<_>>().join("\n")
         })?;
@@ -81,11 +129,16 @@ fn main() -> Result<(), Box<dyn Error>> {
                 );
             }
             write(&mut code, path, &entry, &facts)?;
-            ids.push(entry.id);
+            ids.push(entry.id.clone());
+            all.push((entry, facts));
         }
     }
     code.push_str("];\n");
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("builtin.rs"), code)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    fs::write(out.join("builtin.rs"), code)?;
+    let read: Vec<_> = all.iter().map(|(entry, facts)| (entry, facts)).collect();
+    let common = fs::read_to_string("src/matcher/runs/common.txt")?;
+    fs::write(out.join("divided.rs"), matcher::divided(&read, &common))?;
     Ok(())
 }
 
@@ -93,10 +146,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn write(
     code: &mut String,
     file: &Path,
-    entry: &file::Entry,
-    facts: &file::Facts,
+    entry: &rule::Entry,
+    facts: &rule::Facts,
 ) -> std::fmt::Result {
-    let file::Facts { within, match_min, match_max, alphabet, required_byte } = facts;
+    let rule::Facts { within, match_min, match_max, alphabet, required_byte } = facts;
     writeln!(
         code,
         "Built {{ file: {:?}, id: {:?}, provider: {:?}, name: {:?}, prefixes: &{:?}, \
@@ -134,7 +187,7 @@ fn write(
     )
 }
 
-fn listed(needs: &[file::Need]) -> String {
+fn listed(needs: &[rule::Need]) -> String {
     let needs: Vec<String> = needs.iter().map(|need| format!("Need::{need:?}")).collect();
     format!("[{}]", needs.join(", "))
 }

@@ -20,6 +20,7 @@ mod prefixes;
 mod runs;
 mod scanner;
 mod search;
+mod sought;
 mod windows;
 
 use std::collections::BTreeMap;
@@ -28,15 +29,15 @@ use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
-use crate::rule::{Confidence, Left, MATCH_MAX, Rule, RuleSet, WIDE_MIN, Within};
-use crate::rule::{is_run_byte, is_wide_byte};
+use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, is_run_byte, is_wide_byte};
 use crate::shape::{Known, ShapeSet};
 use crate::source::CONTEXT_MAX;
 use announced::Announced;
-use needles::{Needle, Needles, Wanted};
-use prefixes::{Prefix, Prefixes};
+use needles::Needles;
+use prefixes::Prefixes;
 use runs::Classes;
 use search::Search;
+use sought::{Read, Way, grouped, way};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -74,7 +75,7 @@ struct Automata {
     /// Rules whose matches are runs, from the literal on at least as long as `narrow` or `wide`.
     prefixes: Prefixes,
     /// By prefix: the rules that want it.
-    owners: Vec<Vec<Owner>>,
+    owners: Vec<Vec<usize>>,
     narrow: Option<usize>,
     wide: Option<usize>,
     /// Rules without a literal, for whole stretches of runs.
@@ -83,14 +84,31 @@ struct Automata {
     needles: Needles,
     /// Rules whose matches all hold a byte that is rare elsewhere ([`crate::rule::Facts::required_byte`]): their
     /// literals are looked for in lines that hold it, before it.
-    before: Vec<(u8, Automaton)>,
+    before: Vec<Before>,
     /// How far behind the start of a match its literal may stand.
     offset: usize,
 }
 
-/// Shortest run, from a literal on, by which a rule is looked for; one that is content with less
-/// is looked for in the whole text.
-const RUN_MIN: usize = 16;
+/// Rules whose matches all hold a byte.
+struct Before {
+    byte: u8,
+    /// A bit for each ASCII character that matches consist of.
+    alphabet: u128,
+    literals: Automaton,
+}
+
+impl Before {
+    fn new((byte, rules): (u8, Vec<(usize, &Rule)>)) -> Self {
+        let alphabet = rules.iter().fold(0, |all, (_, rule)| all | rule.facts.alphabet);
+        Self { byte, alphabet, literals: Automaton::new(&rules) }
+    }
+
+    /// Whether the byte may belong to a match where it stands behind this one: their literals come
+    /// first.
+    fn counts_behind(&self, byte: u8) -> bool {
+        !byte.is_ascii() || self.alphabet >> byte & 1 == 1
+    }
+}
 
 /// Literals that are looked for in a part of a text.
 struct Automaton {
@@ -117,60 +135,30 @@ impl Matcher {
     /// gives reason to.
     #[must_use]
     pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Self {
-        let (mut runs, mut needles) = (Vec::new(), Vec::new());
+        let read: Vec<Read<'_>> = rules.rules().iter().map(|rule| (&**rule, &rule.facts)).collect();
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
-        let (mut narrow, mut wide) = (None, None);
-        let literal = rules.rules().iter().enumerate().filter(|(_, rule)| !rule.is_announced());
-        for (index, rule) in literal {
-            let rest = run_of(rule);
-            let (shortest, least) = match rule.facts.within {
-                Within::Runs => (&mut narrow, RUN_MIN),
-                Within::WideRuns => (&mut wide, WIDE_MIN),
-                Within::Anything => (&mut None, usize::MAX),
-            };
-            if rest >= least {
-                *shortest = Some(shortest.unwrap_or(rest).min(rest).min(runs::LENGTH_MAX));
-                runs.push((index, rule));
-            } else if let Some(byte) = rule.facts.required_byte {
-                before.entry(byte).or_default().push((index, rule));
-            } else {
-                needles.extend(rule.prefixes.iter().map(|prefix| Wanted {
-                    text: prefix.as_bytes().to_vec(),
-                    any_case: false,
-                    what: Needle::Literal(index),
-                }));
+        let (mut narrow, mut wide) = (None::<usize>, None::<usize>);
+        let least = |shortest: Option<usize>, run: usize| shortest.map_or(run, |one| one.min(run));
+        for (index, rule) in rules.rules().iter().enumerate() {
+            match way((rule, &rule.facts)) {
+                Way::Narrow(run) => narrow = Some(least(narrow, run)),
+                Way::Wide(run) => wide = Some(least(wide, run)),
+                Way::Before(byte) => before.entry(byte).or_default().push((index, rule)),
+                Way::Anywhere | Way::Announced => {}
             }
         }
-        needles.extend(before.keys().enumerate().map(|(index, byte)| Wanted {
-            text: vec![*byte],
-            any_case: false,
-            what: Needle::Byte(index),
-        }));
-        let announced = Announced::new(&rules);
-        needles.extend(announced.wanted());
-        let (prefixes, owners) = grouped(&literals(&runs));
-        let wanted_by = |owners: &Vec<Owner>, counts: fn(&Rule) -> bool| {
-            let rules = owners.iter().filter_map(|owner| rules.rules().get(owner.rule));
-            rules.map(counts).collect::<Vec<_>>()
-        };
-        let prefixes = prefixes.into_iter().zip(&owners).map(|(text, owners)| Prefix {
-            text,
-            anywhere: wanted_by(owners, counts_anywhere).contains(&true),
-            is_long: !wanted_by(owners, |rule| run_of(rule) >= runs::LENGTH_MAX).contains(&false),
-        });
+        let words = sought::words(&read);
+        let (prefixes, owners) = sought::prefixes(&read);
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
             words: Classes::new(|byte| byte.is_ascii_graphic(), |byte| byte.is_ascii_graphic()),
-            prefixes: Prefixes::new(prefixes.collect()),
+            prefixes: Prefixes::new(prefixes),
             owners,
             narrow,
             wide,
-            announced,
-            needles: Needles::new(needles),
-            before: before
-                .into_iter()
-                .map(|(byte, rules)| (byte, Automaton::new(&rules)))
-                .collect(),
+            announced: Announced::new(&rules, &words),
+            needles: Needles::new(sought::wanted(&read, words.keys())),
+            before: before.into_iter().map(Before::new).collect(),
             offset: rules.rules().iter().flat_map(|r| r.offsets.iter().copied()).max().unwrap_or(0),
         };
         Self { rules, automata: Arc::new(automata), shapes, deep: false }
@@ -235,37 +223,8 @@ impl Matcher {
     }
 }
 
-/// Whether a rule's literal may stand in the middle of a word.
-fn counts_anywhere(rule: &Rule) -> bool {
-    rule.left != Left::Boundary || rule.offsets.iter().any(|offset| *offset != 0)
-}
-
-/// How many bytes a rule asks for from its literal on.
-fn run_of(rule: &Rule) -> usize {
-    let offset = rule.offsets.iter().copied().max().unwrap_or_default();
-    rule.facts.match_min.saturating_sub(offset)
-}
-
 /// Found instead of the longer literals that hold it: one short needle is faster to look for.
 const SHARED_NEEDLE: &str = "://";
-
-/// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with.
-fn grouped<T: Clone>(wanted: &[(&str, T)]) -> (Vec<String>, Vec<Vec<T>>) {
-    let (mut needles, mut owners) = (Vec::new(), Vec::<Vec<T>>::new());
-    // The needles with which the last one begins, the shortest first, and itself.
-    let mut begun: Vec<(&str, usize)> = Vec::new();
-    for same in wanted.chunk_by(|(one, _), (other, _)| one == other) {
-        let Some((needle, _)) = same.first() else { continue };
-        while begun.pop_if(|(shorter, _)| !needle.starts_with(*shorter)).is_some() {}
-        let inherited = begun.last().and_then(|(_, index)| owners.get(*index));
-        let mut all = inherited.cloned().unwrap_or_default();
-        all.extend(same.iter().map(|(_, owner)| owner.clone()));
-        begun.push((*needle, needles.len()));
-        needles.push((*needle).to_owned());
-        owners.push(all);
-    }
-    (needles, owners)
-}
 
 fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
     let mut wanted: Vec<(&str, Owner)> = rules
@@ -341,6 +300,18 @@ impl Automaton {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_build_script_has_divided_all_that_is_built_in() {
+        let rules = RuleSet::builtin();
+        let read: Vec<Read<'_>> = rules.rules().iter().map(|rule| (&**rule, &rule.facts)).collect();
+        for group in sought::groups(&sought::prefixes(&read).0) {
+            assert!(runs::known(&group.beginnings, group.sets.len()).is_some());
+        }
+        let wanted = sought::wanted(&read, sought::words(&read).keys());
+        let needles = sought::in_order(wanted.iter().map(sought::Wanted::beginning));
+        assert!(runs::known(&needles, runs::NEEDLE_TABLES * runs::SETS).is_some());
+    }
 
     proptest::proptest! {
         #[test]

@@ -2,11 +2,11 @@
 //! everywhere, as they are rare; near them, stretches of a pattern's alphabet that are as long as a
 //! match, with a digit in them and nothing glued to them; the pattern is asked last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-use super::needles::{Needle, Wanted};
 use super::runs::{Marks, Width};
+use super::sought;
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
 /// Alphabets that are told apart at one look; what more there are is looked at one by one.
@@ -60,7 +60,7 @@ struct Member {
 pub(super) struct Announced {
     narrow: Groups,
     wide: Groups,
-    /// What announces keys; each text once.
+    /// What announces keys, in the order of [`sought::words`].
     words: Vec<Word>,
     /// How far before a key its words may begin, and behind it, at most.
     pub(super) reach: Reach,
@@ -76,7 +76,6 @@ pub(super) struct Reach {
 /// A text that announces keys: a keyword, or what an id of another rule begins with. There capitals
 /// count: in small letters, hex digits are full of some of them.
 struct Word {
-    text: String,
     id: Option<Id>,
     /// What it announces.
     rules: Vec<usize>,
@@ -104,10 +103,9 @@ pub(super) struct Run {
 pub(super) type Stretches<'a> = Vec<(Range<usize>, &'a Group)>;
 
 impl Announced {
-    /// Takes the rules without a literal out of a set.
-    pub(super) fn new(set: &RuleSet) -> Self {
+    /// Takes the rules without a literal out of a set, and what announces them.
+    pub(super) fn new(set: &RuleSet, words: &BTreeMap<sought::Word<'_>, BTreeSet<usize>>) -> Self {
         let (mut narrow, mut wide) = (Groups::default(), Groups::default());
-        let mut words: BTreeMap<(String, bool), Word> = BTreeMap::new();
         let mut reach = Reach::default();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
         {
@@ -116,39 +114,29 @@ impl Announced {
                 Within::WideRuns | Within::Anything => wide.add(index, rule),
             }
             reach.grow(rule);
-            let own = rule.keywords.iter().map(|word| (word.to_string(), None));
-            let beside = set.rules().iter().filter(|other| rule.beside.contains(&other.id));
-            let ids = beside.flat_map(|other| {
-                let (alphabet, length) = (other.facts.alphabet, other.facts.match_min);
-                let id = Some(Id { alphabet, length });
-                other.prefixes.iter().map(move |prefix| (prefix.to_string(), id))
-            });
-            for (text, id) in own.chain(ids) {
-                let word = words.entry((text.clone(), id.is_some())).or_insert_with(|| Word {
-                    text,
-                    id,
-                    rules: Vec::new(),
-                    reach: Reach::default(),
-                });
-                // Of two rules with that beginning, whatever either wants.
-                word.id = word.id.zip(id).map(|(one, other)| Id {
-                    alphabet: one.alphabet | other.alphabet,
-                    length: one.length.min(other.length),
-                });
-                word.rules.push(index);
-                word.reach.grow(rule);
-            }
         }
-        Self { narrow, wide, words: words.into_values().collect(), reach }
-    }
-
-    /// The words, to be looked for.
-    pub(super) fn wanted(&self) -> impl Iterator<Item = Wanted> {
-        self.words.iter().enumerate().map(|(index, word)| Wanted {
-            text: word.text.clone().into_bytes(),
-            any_case: word.id.is_none(),
-            what: Needle::Word(index),
-        })
+        let word = |((text, is_id), rules): (&sought::Word<'_>, &BTreeSet<usize>)| {
+            let announced = || rules.iter().filter_map(|index| set.rules().get(*index));
+            let mut reach = Reach::default();
+            announced().for_each(|rule| reach.grow(rule));
+            let of_it = |other: &&Rule| {
+                other.prefixes.iter().any(|prefix| prefix == text)
+                    && announced().any(|rule| rule.beside.contains(&other.id))
+            };
+            let others = set
+                .rules()
+                .iter()
+                .filter(of_it)
+                .map(|other| Id { alphabet: other.facts.alphabet, length: other.facts.match_min });
+            // Of two rules with that beginning, whatever either wants.
+            let either = |one: Id, other: Id| Id {
+                alphabet: one.alphabet | other.alphabet,
+                length: one.length.min(other.length),
+            };
+            let id = if *is_id { others.reduce(either) } else { None };
+            Word { id, rules: rules.iter().copied().collect(), reach }
+        };
+        Self { narrow, wide, words: words.iter().map(word).collect(), reach }
     }
 
     /// Whether a word that stands at a place may announce anything.

@@ -2,27 +2,8 @@
 //! Of each, the four bytes that are rarest in other text are given to the run finder, which looks at
 //! every place for them; the rest is compared where they stand.
 
-use super::runs::{Beginning, FIRST, NEEDLE_TABLES, SETS, Sets, beginning, divide, frequency};
-
-/// What is looked for.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Wanted {
-    pub(super) text: Vec<u8>,
-    /// Capitals and small letters alike; the text is in small ones.
-    pub(super) any_case: bool,
-    pub(super) what: Needle,
-}
-
-/// What stands there, if it is found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Needle {
-    /// The literal of that rule.
-    Literal(usize),
-    /// A byte of [`super::Automata::before`].
-    Byte(usize),
-    /// A word of [`super::announced::Announced`].
-    Word(usize),
-}
+use super::runs::{FIRST, NEEDLE_TABLES, SETS, Sets, divided};
+use super::sought::{Needle, Wanted, in_order};
 
 /// All of them.
 pub(super) struct Needles {
@@ -59,12 +40,9 @@ impl Needles {
     pub(super) fn new(wanted: Vec<Wanted>) -> Self {
         let mut needles: Vec<Looked> = wanted.into_iter().map(Looked::new).collect();
         needles.sort_by_key(Looked::bucket);
-        let mut beginnings: Vec<_> = needles.iter().map(Looked::beginning).collect();
-        beginnings.sort_unstable();
-        beginnings.dedup();
+        let beginnings = in_order(needles.iter().map(|needle| needle.wanted.beginning()));
         let mut tables: [Sets; NEEDLE_TABLES] = Default::default();
-        for (beginning, set) in beginnings.iter().zip(divide(&beginnings, 0..NEEDLE_TABLES * SETS))
-        {
+        for (beginning, set) in beginnings.iter().zip(divided(&beginnings, NEEDLE_TABLES * SETS)) {
             if let Some(table) = tables.get_mut(set / SETS) {
                 table.add(set % SETS, beginning);
             }
@@ -102,7 +80,7 @@ impl Needles {
 
 impl Looked {
     fn new(wanted: Wanted) -> Self {
-        let offset = rarest(&wanted);
+        let offset = wanted.offset();
         let bytes = wanted.text.get(offset..).unwrap_or_default().iter().take(FIRST);
         let (mut gram, mut mask, mut fold) = ([0; FIRST], [0; FIRST], [0; FIRST]);
         for (((gram, mask), fold), byte) in gram.iter_mut().zip(&mut mask).zip(&mut fold).zip(bytes)
@@ -118,11 +96,6 @@ impl Looked {
         if self.mask & HASHED == HASHED { bucket_of(self.gram) } else { 0 }
     }
 
-    fn beginning(&self) -> Beginning {
-        let bytes = self.wanted.text.get(self.offset..).unwrap_or_default();
-        beginning(bytes, self.wanted.any_case)
-    }
-
     /// Where it begins, if it stands at a place at which its bytes do that are looked for.
     fn stands(&self, text: &[u8], place: usize) -> Option<usize> {
         let start = place.checked_sub(self.offset)?;
@@ -133,56 +106,6 @@ impl Looked {
         };
         same.then_some(start)
     }
-}
-
-/// Bytes that several texts hold and little else: the fewer are looked for, the less passes that is
-/// none. The first one counts that a text holds.
-const SHARED: [&[u8; FIRST]; 50] = [
-    b"BEGI", b"cret", b"adog", b"ftla", b"mclo", b"m_cl", b"m-cl", b"luem", b"etli", b"astl",
-    b"wili", b"sana", b"zure", b"dfla", b"snyk", b"vaul", b"ilgu", b"atso", b"pdom", b"iam.",
-    b"shma", b"s_hm", b"okta", b"ssws", b"azdo", b"vsts", b"alst", b"ado_", b"azp_", b"vss_",
-    b"cf_a", b"cf-a", b"cfap", b"cf_t", b"pi_k", b"pi-k", b"pike", b"pp_k", b"ppke", b"on_k",
-    b"on-k", b"nt_k", b"nt-k", b"ntke", b"ge_k", b"ge-k", b"agek", b"s_ke", b"te_k", b"cord",
-];
-
-/// The same, in order, each with its place in the list: all are looked for in each text.
-#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
-static SHARED_IN_ORDER: [(u32, usize); SHARED.len()] = {
-    let mut all = [(0, 0); SHARED.len()];
-    let mut count = 0;
-    while count < SHARED.len() {
-        let new = (u32::from_be_bytes(*SHARED[count]), count);
-        let mut at = count;
-        while at > 0 && all[at - 1].0 > new.0 {
-            all[at] = all[at - 1];
-            at -= 1;
-        }
-        all[at] = new;
-        count += 1;
-    }
-    all
-};
-
-/// Where the four bytes of a text begin that are looked for: shared ones, or those that are met least
-/// elsewhere.
-fn rarest(wanted: &Wanted) -> usize {
-    let shared = |bytes: &[u8; FIRST]| {
-        let gram = u32::from_be_bytes(*bytes);
-        let place = SHARED_IN_ORDER.binary_search_by_key(&gram, |(shared, _)| *shared);
-        place.ok().and_then(|place| SHARED_IN_ORDER.get(place)).map(|(_, index)| *index)
-    };
-    let grams = wanted.text.array_windows().zip(0..);
-    let first = grams.filter_map(|(bytes, at)| Some((shared(bytes)?, at))).min();
-    let share = |byte: &u8| match wanted.any_case && byte.is_ascii_alphabetic() {
-        true => frequency(*byte) + frequency(byte.to_ascii_uppercase()),
-        false => frequency(*byte),
-    };
-    let met_least = || {
-        let windows = wanted.text.windows(FIRST);
-        let shares = windows.map(|bytes| bytes.iter().map(share).product::<u64>());
-        shares.zip(0..).min().map(|(_, offset)| offset)
-    };
-    first.map(|(_, at)| at).or_else(met_least).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 //! The run finder has looked at four bytes of each place already ([`Firsts`]). What it lets pass is
 //! hashed into a bitmap; what that lets pass is asked of the aho-corasick automaton, anchored there.
 
-use super::runs::{Beginning, Firsts, SETS, Sets, TABLES, beginning, divide};
-use crate::rule::is_wide_byte;
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
+
+use super::runs::{Firsts, SETS, Sets, TABLES, divided};
+use super::sought::{Group, Prefix, groups};
+use crate::rule::is_wide_byte;
 
 const BITS: usize = 1 << 16;
 
@@ -69,37 +70,24 @@ impl Gate {
     }
 }
 
-/// Puts groups of beginnings into the sets that are theirs, which count anywhere or not.
-fn firsts(groups: impl IntoIterator<Item = (Vec<Beginning>, Range<usize>, bool)>) -> Firsts {
+/// Puts beginnings into the sets that are theirs.
+fn firsts(groups: &[Group]) -> Firsts {
     let mut tables: [Sets; TABLES] = std::array::from_fn(|_| Sets::default());
     let mut anywhere = [0; TABLES];
-    for (mut beginnings, sets, counts_anywhere) in groups {
-        beginnings.sort_unstable();
-        beginnings.dedup();
-        if counts_anywhere {
-            for set in sets.clone() {
-                if let Some(anywhere) = anywhere.get_mut(set / SETS) {
-                    *anywhere |= 1 << (set % SETS);
-                }
+    for Group { beginnings, sets, anywhere: counts_anywhere } in groups {
+        for set in sets.clone().filter(|_| *counts_anywhere) {
+            if let Some(anywhere) = anywhere.get_mut(set / SETS) {
+                *anywhere |= 1 << (set % SETS);
             }
         }
-        for (beginning, set) in beginnings.iter().zip(divide(&beginnings, sets)) {
+        for (beginning, set) in beginnings.iter().zip(divided(beginnings, sets.len())) {
+            let set = sets.start + set;
             if let Some(table) = tables.get_mut(set / SETS) {
                 table.add(set % SETS, beginning);
             }
         }
     }
     Firsts::new(tables, anywhere)
-}
-
-/// The beginning of keys.
-#[derive(Clone, Debug)]
-pub(super) struct Prefix {
-    pub(super) text: String,
-    /// Whether it counts in the middle of a word, for any of its rules.
-    pub(super) anywhere: bool,
-    /// Whether all its rules ask for a run of [`super::runs::LENGTH_MAX`] bytes or more.
-    pub(super) is_long: bool,
 }
 
 /// Texts that are looked for together.
@@ -116,17 +104,7 @@ pub(super) struct Prefixes {
 impl Prefixes {
     /// The index of a prefix is that in `prefixes`.
     pub(super) fn new(prefixes: Vec<Prefix>) -> Self {
-        let of = |is_long: bool, anywhere: bool| -> Vec<Beginning> {
-            let wanted = prefixes.iter().filter(|p| (p.is_long, p.anywhere) == (is_long, anywhere));
-            wanted.map(|prefix| beginning(prefix.text.as_bytes(), false)).collect()
-        };
-        let groups = [
-            (of(false, true), 0..6, true),
-            (of(false, false), 6..SETS, false),
-            (of(true, true), SETS..2 * SETS, true),
-            (of(true, false), 2 * SETS..3 * SETS, false),
-        ];
-        let firsts = firsts(groups);
+        let firsts = firsts(&groups(&prefixes));
         let prefixes: Vec<String> = prefixes.into_iter().map(|prefix| prefix.text).collect();
         Self {
             firsts,

@@ -10,6 +10,7 @@
 //! naive one.
 
 mod blocks;
+mod divided;
 mod sets;
 #[cfg(test)]
 mod tests;
@@ -22,13 +23,15 @@ use crate::shape::{OUTSIDE, is_strong};
 
 use blocks::{Kernels, Row, blocks};
 
-pub(super) use sets::{Beginning, FIRST, SETS, Sets, beginning, divide, frequency};
+pub(super) use divided::divided;
+#[cfg(test)]
+pub(super) use divided::known;
+pub(super) use sets::{Beginning, FIRST, LENGTH_MAX, SETS, Sets, beginning, frequency};
 
 const BLOCK: usize = 64;
 
-/// Longest run that [`Lengths`] can ask for: wherever in a block it starts, it lies in that block or
-/// in the 64 bytes from its middle on.
-pub(super) const LENGTH_MAX: usize = BLOCK / 2;
+// Wherever in a block such a run starts, it lies in that block or in the 64 bytes from its middle on.
+const _: () = assert!(LENGTH_MAX == BLOCK / 2);
 
 /// Two sets of ASCII bytes (0x20 to 0x7f), one within the other, prepared for look-up.
 pub(super) struct Classes {

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::announced::{Place, Run, STRETCH_MAX, Stretches};
-use super::needles::Needle;
 use super::runs::{self, Lengths, Marks, Tables, Width};
+use super::sought::Needle;
 use super::windows;
-use super::{Hit, Matcher};
+use super::{Before, Hit, Matcher};
 use crate::rule::{Confidence, MATCH_MAX, Memory};
 use crate::shape::{Alphabet, Alphabets, Known, Stretch};
 
@@ -84,9 +84,9 @@ impl<'a> Search<'a> {
         let newlines = runs::each(text, first..last, tables, lengths, self);
         let seen = text.len().min(runs::behind(first..last));
         // A byte behind all starts may belong to a match that starts before.
-        for (index, (byte, _)) in automata.before.iter().enumerate() {
+        for Before { byte, .. } in &automata.before {
             for at in memchr::memchr_iter(*byte, text.get(seen..).unwrap_or_default()) {
-                self.before(index, seen + at);
+                self.before(*byte, seen + at);
             }
         }
         self.announced(tables);
@@ -146,15 +146,19 @@ impl<'a> Search<'a> {
 
     /// Looks for literals before a byte of [`Automata::before`], in its line: every literal whose
     /// match can hold the byte stands before the first one that follows it.
-    fn before(&mut self, index: usize, at: usize) {
-        let Some((_, automaton)) = self.matcher.automata.before.get(index) else { return };
-        let Some(done) = self.before.get_mut(index) else { return };
-        let text = self.text;
+    fn before(&mut self, byte: u8, at: usize) {
+        let (all, text) = (&self.matcher.automata.before, self.text);
+        let sought = all.iter().zip(&mut self.before).find(|(before, _)| before.byte == byte);
+        let Some((before, done)) = sought else { return };
+        let last = at.checked_sub(1).and_then(|last| text.get(last));
+        if !last.is_some_and(|last| before.counts_behind(*last)) {
+            return;
+        }
         let from = (*done).max(at.saturating_sub(MATCH_MAX)).min(at);
         *done = at;
         let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
         let from = line.map_or(from, |newline| from + newline + 1);
-        automaton.each(text, from..at, &mut |at, rule| self.check(at, rule));
+        before.literals.each(text, from..at, &mut |at, rule| self.check(at, rule));
     }
 
     /// Looks for keys near the words that announce them.
@@ -254,7 +258,7 @@ impl runs::Found for Search<'_> {
             rest &= rest - 1;
             automata.needles.each(text, place, &mut |what, start| match what {
                 Needle::Literal(rule) => self.check(start, rule),
-                Needle::Byte(index) => self.before(index, start),
+                Needle::Byte(byte) => self.before(byte, start),
                 Needle::Word(word) => {
                     if automata.announced.counts(text, (start, word)) {
                         self.words.push((start, word));
@@ -267,8 +271,8 @@ impl runs::Found for Search<'_> {
     fn starts(&mut self, at: usize, bits: u64) {
         let automata = &*self.matcher.automata;
         automata.prefixes.each(self.text, at, bits, &mut |literal, prefix| {
-            for owner in automata.owners.get(prefix).into_iter().flatten() {
-                self.check(literal, owner.rule);
+            for rule in automata.owners.get(prefix).into_iter().flatten() {
+                self.check(literal, *rule);
             }
         });
     }

@@ -1,7 +1,7 @@
 //! Texts told apart from others by their first bytes.
 
-use std::ops::Range;
-
+/// Longest run that may be asked for, in bytes.
+pub(in crate::matcher) const LENGTH_MAX: usize = 32;
 /// Bytes at the start of a text that are looked at.
 pub(in crate::matcher) const FIRST: usize = 4;
 /// Sets in one table: a bit each.
@@ -82,7 +82,7 @@ pub(in crate::matcher) fn beginning(text: &[u8], any_case: bool) -> Beginning {
     })
 }
 
-/// By byte: about how often it is met in logs and source text.
+/// By byte: about how often it is met in logs and source text, of [`ALL`] bytes.
 #[expect(clippy::indexing_slicing, reason = "run by the compiler")]
 static FREQUENCIES: [u16; BYTES] = {
     let mut all = [0; BYTES];
@@ -101,6 +101,33 @@ static FREQUENCIES: [u16; BYTES] = {
     }
     all
 };
+
+/// The sum of [`FREQUENCIES`].
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+const ALL: u64 = {
+    let (mut all, mut byte) = (0, 0);
+    while byte < BYTES {
+        all += FREQUENCIES[byte] as u64;
+        byte += 1;
+    }
+    all
+};
+/// What one place of a mebibyte counts in [`Made::share`].
+const PLACE: u64 = ALL.pow(4) >> 20;
+
+/// Four bytes that are met more often than each of them alone lets expect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::matcher) struct Common {
+    pub(in crate::matcher) bytes: [u8; FIRST],
+    /// How often in a mebibyte of text.
+    pub(in crate::matcher) places: u64,
+}
+
+impl Common {
+    fn is_in(&self, set: &Beginning) -> bool {
+        self.bytes.iter().zip(set).all(|(byte, bytes)| bytes >> byte & 1 == 1)
+    }
+}
 
 /// See [`FREQUENCIES`].
 pub(in crate::matcher) fn frequency(byte: u8) -> u64 {
@@ -145,13 +172,17 @@ impl Made {
         Self { bytes, shares: bytes.map(frequencies) }
     }
 
-    /// About how often a text passes.
+    /// About how often a text passes: of [`ALL`] to the power of four places.
     fn share(&self) -> u64 {
         self.shares.iter().product()
     }
 
-    fn more_with(&self, new: &Self) -> u64 {
-        self.with(new).share().saturating_sub(self.share())
+    /// How much more often, with others in the set.
+    fn more_with(&self, new: &Self, common: &[Common]) -> u64 {
+        let both = self.with(new);
+        let fresh = common.iter().filter(|one| one.is_in(&both.bytes) && !one.is_in(&self.bytes));
+        let places: u64 = fresh.map(|one| one.places).sum();
+        both.share().saturating_sub(self.share()) + places * PLACE
     }
 }
 
@@ -177,27 +208,33 @@ fn joined(beginnings: &[Beginning]) -> (Vec<Made>, Vec<usize>) {
     (all, within)
 }
 
-/// How often beginnings are put into better sets than they are in.
-const ROUNDS: usize = 2;
-
 /// Divides beginnings into so many sets that let as few places pass as is easily had: the sets are
-/// begun with beginnings that are unlike, and each other one is put where it adds least. Answers the
-/// set of each.
-pub(in crate::matcher) fn divide(beginnings: &[Beginning], sets: Range<usize>) -> Vec<usize> {
+/// begun with beginnings that are unlike, and each other one is put where it adds least; then, in so
+/// many rounds, each is put into a better set than it is in. Answers the set of each.
+pub(in crate::matcher) fn divide(
+    beginnings: &[Beginning],
+    sets: usize,
+    common: &[Common],
+    rounds: usize,
+) -> Vec<usize> {
     let (all, within) = joined(beginnings);
+    // What no set can let pass makes no difference.
+    let union = all.iter().fold(Made::default(), |union, one| union.with(one)).bytes;
+    let common: Vec<Common> = common.iter().filter(|one| one.is_in(&union)).copied().collect();
     let mut made: Vec<Made> = Vec::new();
     // How far each one is from all sets.
     let mut unlike = vec![u64::MAX; all.len()];
-    while made.len() < sets.len() {
+    while made.len() < sets {
         let farthest = unlike.iter().zip(&all).max_by_key(|(far, _)| **far);
         let Some((_, new)) = farthest.filter(|(far, _)| **far > 0) else { break };
         for (far, one) in unlike.iter_mut().zip(&all) {
-            *far = (*far).min(new.more_with(one));
+            *far = (*far).min(new.more_with(one, &common));
         }
         made.push(*new);
     }
     let put = |made: &mut [Made], new: &Made| {
-        let nearest = made.iter_mut().enumerate().min_by_key(|(_, set)| set.more_with(new));
+        let more = |set: &Made| set.more_with(new, &common);
+        let nearest = made.iter_mut().enumerate().min_by_key(|(_, set)| more(set));
         nearest.map_or(0, |(index, set)| {
             *set = set.with(new);
             index
@@ -207,7 +244,7 @@ pub(in crate::matcher) fn divide(beginnings: &[Beginning], sets: Range<usize>) -
     for new in &all {
         chosen.push(put(&mut made, new));
     }
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         for (at, new) in all.iter().enumerate() {
             let own = chosen.get(at).copied().unwrap_or_default();
             let others = all.iter().zip(&chosen).enumerate();
@@ -222,6 +259,13 @@ pub(in crate::matcher) fn divide(beginnings: &[Beginning], sets: Range<usize>) -
             }
         }
     }
-    let set_of = |at: &usize| sets.start + chosen.get(*at).copied().unwrap_or_default();
-    within.iter().map(set_of).collect()
+    within.iter().map(|at| chosen.get(*at).copied().unwrap_or_default()).collect()
+}
+
+/// A number that beginnings are known by, and their number of sets: FNV-1a of 128 bits, of words.
+pub(in crate::matcher) fn mark(beginnings: &[Beginning], sets: usize) -> u128 {
+    let words = beginnings.iter().flatten().copied().chain([sets as u128]);
+    words.fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |mark, word| {
+        (mark ^ word).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
+    })
 }
