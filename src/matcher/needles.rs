@@ -81,10 +81,10 @@ impl Needles {
 impl Looked {
     fn new(wanted: Wanted) -> Self {
         let offset = wanted.offset();
-        let bytes = wanted.text.get(offset..).unwrap_or_default().iter().take(FIRST);
+        let bytes = wanted.text.get(offset..).unwrap_or_default();
         let (mut gram, mut mask, mut fold) = ([0; FIRST], [0; FIRST], [0; FIRST]);
-        for (((gram, mask), fold), byte) in gram.iter_mut().zip(&mut mask).zip(&mut fold).zip(bytes)
-        {
+        let places = gram.iter_mut().zip(&mut mask).zip(&mut fold).skip(wanted.before.0);
+        for (((gram, mask), fold), byte) in places.zip(bytes) {
             (*gram, *mask) = (*byte, u8::MAX);
             *fold = if wanted.any_case && byte.is_ascii_alphabetic() { 0x20 } else { 0 };
         }
@@ -98,7 +98,7 @@ impl Looked {
 
     /// Where it begins, if it stands at a place at which its bytes do that are looked for.
     fn stands(&self, text: &[u8], place: usize) -> Option<usize> {
-        let start = place.checked_sub(self.offset)?;
+        let start = (place + self.wanted.before.0).checked_sub(self.offset)?;
         let there = text.get(start..)?.get(..self.wanted.text.len())?;
         let same = match self.wanted.any_case {
             true => there.eq_ignore_ascii_case(&self.wanted.text),
@@ -118,6 +118,8 @@ mod tests {
             text: text.as_bytes().to_vec(),
             any_case: **text == text.to_lowercase() && index % 2 == 0,
             what: Needle::Word(index),
+            before: if *text == "@" { (2, u128::MAX) } else { (0, 0) },
+            behind: u128::MAX,
         };
         let wanted: Vec<Wanted> = texts.iter().enumerate().map(wanted).collect();
         (wanted.clone(), Needles::new(wanted))
@@ -136,6 +138,9 @@ mod tests {
                 needles.each(text, place, &mut |what, start| found.push((start, what)));
                 for one in &wanted {
                     let there = text.get(place..place + one.text.len()).unwrap_or_default();
+                    if place < one.before.0 {
+                        continue;
+                    }
                     if there == one.text || one.any_case && there.eq_ignore_ascii_case(&one.text) {
                         expected.push((place, one.what));
                     }

@@ -179,7 +179,12 @@ mod tests {
             let bits = if text.len() < 64 { bits & ((1 << (text.len() - 2)) - 1) } else { bits };
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
-            let prefix = |text: &String| Prefix { text: text.clone(), anywhere: true, is_long: false };
+            let prefix = |text: &String| Prefix {
+                text: text.clone(),
+                anywhere: true,
+                is_long: false,
+                behind: u128::MAX,
+            };
             let ours = Prefixes::new(prefixes.iter().map(prefix).collect());
             ours.each(text.as_bytes(), 0, bits, &mut |at, index| found.push((at, index)));
             let naive = AhoCorasick::builder()

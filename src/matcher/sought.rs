@@ -61,6 +61,8 @@ pub(super) struct Prefix {
     pub(super) anywhere: bool,
     /// Whether all its rules ask for a run of [`LENGTH_MAX`] bytes or more.
     pub(super) is_long: bool,
+    /// What may stand behind it: a bit for each ASCII character.
+    pub(super) behind: u128,
 }
 
 /// The prefixes of all rules that are looked for in runs, in order, and of each the rules that want it
@@ -83,6 +85,7 @@ pub(super) fn prefixes(rules: &[Read<'_>]) -> (Vec<Prefix>, Vec<Vec<usize>>) {
             text,
             anywhere: owners().any(|(entry, _)| counts_anywhere(entry)),
             is_long: owners().all(|rule| run_of(*rule) >= LENGTH_MAX),
+            behind: owners().fold(0, |all, (_, facts)| all | facts.alphabet),
         }
     };
     (texts.into_iter().zip(&owners).map(prefix).collect(), owners)
@@ -125,7 +128,7 @@ pub(super) fn groups(prefixes: &[Prefix]) -> [Group; 4] {
     ];
     kinds.map(|(is_long, anywhere, sets)| {
         let wanted = prefixes.iter().filter(|p| (p.is_long, p.anywhere) == (is_long, anywhere));
-        let all = wanted.map(|prefix| beginning(prefix.text.as_bytes(), false));
+        let all = wanted.map(|prefix| beginning(prefix.text.as_bytes(), false, prefix.behind));
         Group { beginnings: in_order(all), sets, anywhere }
     })
 }
@@ -145,6 +148,10 @@ pub(super) struct Wanted {
     /// Capitals and small letters alike; the text is in small ones.
     pub(super) any_case: bool,
     pub(super) what: Needle,
+    /// What stands before it, which is looked at too: so many ASCII characters, of these.
+    pub(super) before: (usize, u128),
+    /// What may stand behind it: a bit for each ASCII character.
+    pub(super) behind: u128,
 }
 
 /// What stands there, if it is found.
@@ -181,39 +188,73 @@ pub(super) fn wanted<'a>(
     words: impl Iterator<Item = &'a Word<'a>>,
 ) -> Vec<Wanted> {
     let mut all = Vec::new();
-    let mut bytes = BTreeSet::new();
+    // By byte, what stands before it: literals of that length at least, and what matches consist of.
+    let mut bytes: BTreeMap<u8, (usize, u128)> = BTreeMap::new();
     for (index, rule) in rules.iter().enumerate() {
+        let (entry, facts) = rule;
         match way(*rule) {
-            Way::Anywhere => all.extend(rule.0.prefixes.iter().map(|prefix| Wanted {
-                text: prefix.as_bytes().to_vec(),
-                any_case: false,
-                what: Needle::Literal(index),
-            })),
+            Way::Anywhere => all.extend(
+                entry
+                    .prefixes
+                    .iter()
+                    .map(|prefix| Wanted { what: Needle::Literal(index), ..Wanted::text(prefix) }),
+            ),
             Way::Before(byte) => {
-                bytes.insert(byte);
+                let (least, class) = bytes.entry(byte).or_insert((FIRST - 1, 0));
+                *least = entry.prefixes.iter().map(|prefix| prefix.len()).fold(*least, usize::min);
+                *class |= facts.alphabet;
             }
             Way::Narrow(_) | Way::Wide(_) | Way::Announced => {}
         }
     }
-    let byte = |byte| Wanted { text: vec![byte], any_case: false, what: Needle::Byte(byte) };
-    all.extend(bytes.into_iter().map(byte));
+    all.extend(bytes.into_iter().map(|(byte, before)| Wanted {
+        text: vec![byte],
+        any_case: false,
+        what: Needle::Byte(byte),
+        before,
+        behind: u128::MAX,
+    }));
     all.extend(words.enumerate().map(|(index, (text, is_id))| Wanted {
-        text: text.as_bytes().to_vec(),
         any_case: !is_id,
         what: Needle::Word(index),
+        behind: if *is_id { behind_id(rules, text) } else { u128::MAX },
+        ..Wanted::text(text)
     }));
     all
 }
 
+/// What may stand behind the beginning of an id.
+fn behind_id(rules: &[Read<'_>], text: &str) -> u128 {
+    let with_it = |(entry, _): &&Read<'_>| entry.prefixes.iter().any(|prefix| prefix == text);
+    rules.iter().filter(with_it).fold(0, |all, (_, facts)| match facts.match_min {
+        FIRST.. => all | facts.alphabet,
+        _ => u128::MAX,
+    })
+}
+
 impl Wanted {
+    fn text(text: &str) -> Self {
+        Self {
+            text: text.as_bytes().to_vec(),
+            any_case: false,
+            what: Needle::Literal(0),
+            before: (0, 0),
+            behind: u128::MAX,
+        }
+    }
+
     /// Where its bytes begin that are looked for.
     pub(super) fn offset(&self) -> usize {
         rarest(&self.text, self.any_case)
     }
 
-    /// From there on.
+    /// From there on, or from what stands before.
     pub(super) fn beginning(&self) -> Beginning {
-        beginning(self.text.get(self.offset()..).unwrap_or_default(), self.any_case)
+        let text = self.text.get(self.offset()..).unwrap_or_default();
+        let (count, before) = self.before;
+        let own = beginning(text, self.any_case, self.behind);
+        let mut all = std::iter::repeat_n(before, count).chain(own);
+        std::array::from_fn(|_| all.next().unwrap_or(u128::MAX))
     }
 }
 
@@ -221,7 +262,7 @@ impl Wanted {
 /// looked for, the less passes that is none. The first one counts that a text holds.
 const SHARED: [&[u8; FIRST]; 52] = [
     b"-BEG", b"cret", b"adog", b"ftla", b"mclo", b"m_cl", b"m-cl", b"luem", b"etli", b"astl",
-    b"wili", b"sana", b"zure", b"dfla", b"snyk", b"vaul", b"ilgu", b"npla", b"n.cl", b"pdom",
+    b"wili", b"sana", b"zure", b"dfla", b"snyk", b"vaul", b"ilgu", b"npla", b"d.ib", b"pdom",
     b"iam.", b"oshm", b"s_hm", b"okta", b"ssws", b"azdo", b"vsts", b"lstu", b"ado_", b"azp_",
     b"vss_", b"cf_a", b"cf-a", b"cfap", b"cf_t", b"pi_k", b"pi-k", b"pike", b"pp_k", b"ppke",
     b"on_k", b"on-k", b"nt_k", b"nt-k", b"untk", b"ge_k", b"ge-k", b"agek", b"s_ke", b"te_k",

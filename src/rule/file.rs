@@ -348,7 +348,7 @@ impl Entry {
         if self.offsets.iter().any(|&offset| offset > 0) {
             return None;
         }
-        if !all_bytes(hir, |byte| byte != b'\n') {
+        if !all_bytes(hir, |byte| byte.is_ascii() && byte != b'\n') {
             return None;
         }
         parts

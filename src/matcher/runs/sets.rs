@@ -61,16 +61,18 @@ impl Sets {
         }
     }
 
-    /// The sets that let these bytes pass.
+    /// The sets that let these bytes pass. Bytes of 0x80 or more count as others, as they may stand
+    /// behind a text that is shorter.
     pub(in crate::matcher) fn of(&self, bytes: &[u8; FIRST]) -> u8 {
         bytes.iter().zip(&self.exact).fold(u8::MAX, |sets, (byte, exact)| {
-            sets & exact.get(usize::from(*byte)).copied().unwrap_or_default()
+            sets & exact.get(usize::from(*byte) % BYTES).copied().unwrap_or_default()
         })
     }
 }
 
-/// The beginning of a text; `any_case`: capitals and small letters alike.
-pub(in crate::matcher) fn beginning(text: &[u8], any_case: bool) -> Beginning {
+/// The beginning of a text; `any_case`: capitals and small letters alike; `behind`: what may stand
+/// behind it, if it is shorter.
+pub(in crate::matcher) fn beginning(text: &[u8], any_case: bool, behind: u128) -> Beginning {
     let both = |byte: u8| match any_case {
         true => 1 << byte.to_ascii_lowercase() | 1 << byte.to_ascii_uppercase(),
         false => 1 << byte,
@@ -78,7 +80,7 @@ pub(in crate::matcher) fn beginning(text: &[u8], any_case: bool) -> Beginning {
     std::array::from_fn(|at| match text.get(at) {
         Some(byte) if byte.is_ascii() => both(*byte),
         Some(_) => 0,
-        None => u128::MAX,
+        None => behind,
     })
 }
 

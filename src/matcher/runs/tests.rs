@@ -1,4 +1,3 @@
-use super::sets::BYTES;
 use super::*;
 use crate::rule::{is_run_byte, is_wide_byte};
 
@@ -48,7 +47,7 @@ fn firsts() -> Firsts {
     for (table, set, prefix) in
         [(0, 7, "xyz."), (0, 3, "k+"), (0, 0, "ab"), (1, 1, "kk"), (2, 0, "abc_"), (1, 0, "n")]
     {
-        tables[table].add(set, &beginning(prefix.as_bytes(), false));
+        tables[table].add(set, &beginning(prefix.as_bytes(), false, u128::MAX));
     }
     Firsts::new(tables, [0x80, 0x02, 0])
 }
@@ -59,22 +58,22 @@ fn needles() -> [Sets; NEEDLE_TABLES] {
     for (table, set, needle, any_case) in
         [(0, 0, "Mn", true), (1, 3, ".+", false), (0, 3, "2", false)]
     {
-        tables[table].add(set, &beginning(needle.as_bytes(), any_case));
+        tables[table].add(set, &beginning(needle.as_bytes(), any_case, u128::MAX));
     }
     tables
 }
 
-/// By which sets of a table a place passes, and by which it may: bytes of 0x80 or more may count as
-/// others, and halves of bytes may be those of different ones.
+/// By which sets of a table a place passes, and by which it may: halves of bytes may be those of
+/// different ones.
 fn sets(text: &[u8], at: usize, table: &Sets) -> [u8; 2] {
     let byte = |position| text.get(at + position).copied().unwrap_or_default();
     let exact = table.of(&std::array::from_fn(byte));
     let loose =
         table.exact.iter().zip(&table.halves).enumerate().map(|(position, (exact, halves))| {
-            let byte = byte(position);
+            let byte = byte(position) % 128;
             let by_halves =
                 halves.low[usize::from(byte & 15)] & halves.high[usize::from(byte >> 4)];
-            exact[usize::from(byte) % BYTES] | by_halves
+            exact[usize::from(byte)] | by_halves
         });
     [exact, loose.fold(u8::MAX, |all, sets| all & sets)]
 }

@@ -351,6 +351,7 @@ fn sets256(window: &Window, from: usize, tables: &Halves256) -> __m256i {
         // the window.
         let bytes =
             unsafe { _mm256_loadu_si256(window.as_ptr().add(from + position).cast::<__m256i>()) };
+        let bytes = _mm256_and_si256(bytes, _mm256_set1_epi8(0x7f));
         sets = _mm256_and_si256(sets, by_halves256(*table, bytes));
     }
     sets
@@ -430,6 +431,7 @@ fn sets128(window: &Window, tables: &Halves128, choices: [u8; 2]) -> [u64; 2] {
             // bytes of the window.
             let bytes =
                 unsafe { _mm_loadu_si128(window.as_ptr().add(from + position).cast::<__m128i>()) };
+            let bytes = _mm_and_si128(bytes, _mm_set1_epi8(0x7f));
             sets = _mm_and_si128(sets, by_halves128(*table, bytes));
         }
         let [one, other] = choices.map(|choice| bits128(_mm_and_si128(sets, choice)));
