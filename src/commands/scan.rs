@@ -2,6 +2,7 @@
 
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
 use std::time::Instant;
 
 use anyhow::Context as _;
@@ -116,23 +117,19 @@ pub(super) fn conclusion(report: &Report) -> Exit {
 fn walk(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<u64> {
     let paths =
         if arguments.paths.is_empty() { vec![PathBuf::from(".")] } else { arguments.paths.clone() };
-    let threads = threads(arguments);
+    let asked = arguments.threads;
     let options = files::Options {
         paths,
         exclude: globs(&arguments.exclude)?,
         no_ignore: arguments.no_ignore,
-        threads,
-        long: std::sync::Mutex::default(),
+        threads: LazyLock::new(Box::new(move || threads(asked))),
+        long: Mutex::default(),
     };
     Ok(files::run(&options, &|| scan.reader()))
 }
 
-fn threads(arguments: &cli::Scan) -> usize {
-    arguments
-        .threads
-        .or_else(|| std::thread::available_parallelism().ok().map(usize::from))
-        .unwrap_or(1)
-        .max(1)
+fn threads(asked: Option<usize>) -> usize {
+    asked.or_else(|| std::thread::available_parallelism().ok().map(usize::from)).unwrap_or(1).max(1)
 }
 
 /// What of the report only those know who read.
@@ -152,7 +149,7 @@ fn history(repository: &Path, arguments: &cli::Scan, scan: &Scan) -> anyhow::Res
         return Ok(Read { empty: outcome.headers == 0, ..Read::default() });
     }
     let limits = Limits {
-        threads: threads(arguments),
+        threads: threads(arguments.threads),
         memory: asked.memory << 20,
         unpacked: asked.max_unpacked.map(|megabytes| megabytes << 20),
     };

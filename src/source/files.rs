@@ -5,8 +5,8 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex};
 
 use globset::GlobSet;
 use ignore::{DirEntry, WalkBuilder, WalkState};
@@ -24,8 +24,8 @@ pub struct Options {
     pub exclude: GlobSet,
     /// Read also what `.gitignore` names.
     pub no_ignore: bool,
-    /// How many files are read at once.
-    pub threads: usize,
+    /// How many files are read at once; asked for where it matters.
+    pub threads: LazyLock<usize, Box<dyn FnOnce() -> usize + Send>>,
     /// Held by who reads a long file by several threads.
     pub long: Mutex<()>,
 }
@@ -69,7 +69,7 @@ fn walk<S: Sink + Send>(
         .git_exclude(!options.no_ignore)
         .git_global(!options.no_ignore)
         .parents(!options.no_ignore)
-        .threads(options.threads)
+        .threads(*options.threads)
         .filter_entry(move |entry| entry.depth() == 0 || !left_out(entry.path(), &exclude));
     builder.build_parallel().run(|| {
         let mut sink = make_sink();
@@ -120,10 +120,11 @@ fn read(path: &Path, links: Links, options: &Options, sink: &mut dyn Sink) {
     let outcome = reader::open(path, links).and_then(|(mut file, stat)| {
         item.stat = stat;
         // One at a time: else as many threads would run as there are cores, squared.
-        let turn = options.long.try_lock().ok().filter(|_| stat.size > LONG && options.threads > 1);
+        let turn =
+            options.long.try_lock().ok().filter(|_| stat.size > LONG && *options.threads > 1);
         if turn.is_some() {
             let read = |offset: u64, space: &mut [u8]| file.read_at(space, offset);
-            if let Some(outcome) = sink.pieces(&item, stat.size, options.threads, &read) {
+            if let Some(outcome) = sink.pieces(&item, stat.size, *options.threads, &read) {
                 return outcome;
             }
         }
