@@ -76,7 +76,7 @@ impl Scan {
             Known::Registry(registry) => {
                 let filter = Arc::new(Filter::of(&registry)?);
                 salt = registry.fingerprint_salt()?;
-                report.known = KnownKeys::Registry(registry.key_count()?);
+                report.known = KnownKeys::Registry(filter.keys());
                 let shapes = filter.shapes().clone();
                 (Asked::Registry(filter, Mutex::new(registry)), shapes)
             }

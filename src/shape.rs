@@ -283,6 +283,10 @@ pub trait Known {
     /// Whether these bytes are one.
     fn knows(&self, bytes: &[u8]) -> bool;
 
+    /// So many bytes of text are to be looked into: who knows how many questions that means may
+    /// prepare for them.
+    fn expect(&self, _bytes: u64) {}
+
     /// Calls with the index of each of many windows of a text that is one: cheaper than to ask one by
     /// one.
     fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
 use rusqlite::{Connection, OptionalExtension};
@@ -16,8 +16,13 @@ use super::{Registry, RegistryError, Result, folder, sqlite};
 use crate::secret::{Digest, Keyring};
 use crate::shape::{Alphabet, Known, Shape, ShapeSet, each_known};
 
-/// Candidates that are asked for by index before the filter is loaded.
-const ASKED_MAX: u32 = 1_000;
+/// To load so many keys takes as long as to ask for one candidate by index: as long as the filter
+/// would have taken, it is not loaded.
+const LOADED_PER_ASKED: u64 = 12;
+/// Candidates that are asked for by index, at least.
+const ASKED_MIN: u64 = 1_000;
+/// A text of more bytes has more candidates than are asked for.
+const LONG_BYTES: u64 = 64 << 20;
 
 #[derive(Clone, Default)]
 struct Loaded {
@@ -56,7 +61,10 @@ pub struct Filter {
     connection: Arc<Lazy>,
     shapes: ShapeSet,
     untagged_lengths: Vec<usize>,
-    asked: AtomicU32,
+    /// How many there are, tombstones not counted.
+    keys: u64,
+    /// How many candidates were asked for by index.
+    asked: AtomicU64,
     loaded: OnceLock<Loaded>,
     error: Mutex<Option<RegistryError>>,
 }
@@ -99,7 +107,8 @@ impl Lookup {
             return Ok(filter);
         }
         let shapes = self.connection.with(shapes)?;
-        let mut fresh = Filter::with(filter.keyring.clone(), self.connection.clone(), shapes);
+        let (keyring, connection) = (filter.keyring.clone(), self.connection.clone());
+        let mut fresh = Filter::with(keyring, connection, shapes, filter.keys);
         if let Some(base) = filter.loaded.get() {
             let loaded = self.connection.with(|connection| load(connection, base.clone()))?;
             fresh.loaded = OnceLock::from(loaded);
@@ -123,23 +132,31 @@ impl Filter {
 
     fn new(registry: &Registry, connection: Arc<Lazy>) -> Result<Self> {
         let shapes = shapes(&registry.connection)?;
-        Ok(Self::with(registry.keyring().clone(), connection, shapes))
+        Ok(Self::with(registry.keyring().clone(), connection, shapes, registry.key_count()?))
     }
 
     fn with(
         keyring: Arc<Keyring>,
         connection: Arc<Lazy>,
         (shapes, untagged_lengths): (ShapeSet, Vec<usize>),
+        keys: u64,
     ) -> Self {
         Self {
             keyring,
             connection,
             shapes,
             untagged_lengths,
-            asked: AtomicU32::new(0),
+            keys,
+            asked: AtomicU64::new(0),
             loaded: OnceLock::new(),
             error: Mutex::new(None),
         }
+    }
+
+    /// How many keys there are, tombstones not counted.
+    #[must_use]
+    pub fn keys(&self) -> u64 {
+        self.keys
     }
 
     /// The shapes of all keys.
@@ -164,9 +181,12 @@ impl Filter {
 
     /// Whether the next so many candidates are asked for one by one.
     fn asks(&self, candidates: usize) -> bool {
-        let count = u32::try_from(candidates).unwrap_or(u32::MAX);
         self.loaded.get().is_none()
-            && self.asked.fetch_add(count, Ordering::Relaxed).saturating_add(count) <= ASKED_MAX
+            && self.asked.fetch_add(candidates as u64, Ordering::Relaxed) < self.asked_max()
+    }
+
+    fn asked_max(&self) -> u64 {
+        ASKED_MIN.max(self.keys / LOADED_PER_ASKED)
     }
 
     fn ask(&self, bytes: &[u8]) -> bool {
@@ -210,6 +230,12 @@ impl Known for Filter {
         loaded.tags.contains(self.keyring.tag(bytes))
             || (self.untagged_lengths.contains(&bytes.len())
                 && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
+    }
+
+    fn expect(&self, bytes: u64) {
+        if bytes > LONG_BYTES {
+            self.asked.fetch_max(self.asked_max(), Ordering::Relaxed);
+        }
     }
 
     fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
