@@ -16,16 +16,16 @@ mod matcher {
     }
     mod sought;
 
-    use runs::{Common, SETS, divide, mark};
+    use runs::{Common, NEEDLE_TABLES, SETS, divide, mark};
 
-    /// Tables of needles, as in the crate.
-    const NEEDLE_TABLES: usize = 2;
     /// How often beginnings are put into better sets than they are in.
     const ROUNDS: usize = 8;
 
     /// The sets of all that is looked for of some rules, as Rust: by mark, the set of each beginning.
-    pub(crate) fn divided(rules: &[sought::Read<'_>], common: &str) -> String {
-        let common: Vec<Common> = common.lines().flat_map(commons).collect();
+    /// Or the number of the line of `common` that is wrong.
+    pub(crate) fn divided(rules: &[sought::Read<'_>], common: &str) -> Result<String, usize> {
+        let lines = common.lines().zip(1usize..).map(|(line, number)| commons(line).ok_or(number));
+        let common = lines.collect::<Result<Vec<_>, _>>()?.concat();
         let groups = sought::groups(&sought::prefixes(rules).0);
         let mut all: Vec<_> =
             groups.into_iter().map(|group| (group.beginnings, group.sets.len())).collect();
@@ -37,16 +37,16 @@ mod matcher {
             let chosen = divide(&beginnings, sets, &common, ROUNDS);
             code.push_str(&format!("({:#x}, &{chosen:?}),\n", mark(&beginnings, sets)));
         }
-        code + "];\n"
+        Ok(code + "];\n")
     }
 
     /// A line: how often these four bytes are met in a mebibyte, a colon, and which.
-    fn commons(line: &str) -> impl Iterator<Item = Common> {
-        let (places, all) = line.split_once(':').unwrap_or_default();
-        let places = places.parse().ok();
-        all.split_whitespace().filter_map(move |bytes| {
-            Some(Common { bytes: bytes.as_bytes().try_into().ok()?, places: places? })
-        })
+    fn commons(line: &str) -> Option<Vec<Common>> {
+        let (places, all) = line.split_once(':')?;
+        let places = places.parse().ok()?;
+        let common =
+            |bytes: &str| Some(Common { bytes: bytes.as_bytes().try_into().ok()?, places });
+        all.split_whitespace().map(common).collect()
     }
 }
 
@@ -100,12 +100,15 @@ fn take_in_unwinder() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// Groups of four characters that are common in text.
+const COMMON: &str = "src/matcher/runs/common.txt";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=rules");
     println!("cargo::rerun-if-changed=src/rule/file.rs");
     println!("cargo::rerun-if-changed=src/matcher/sought.rs");
     println!("cargo::rerun-if-changed=src/matcher/runs/sets.rs");
-    println!("cargo::rerun-if-changed=src/matcher/runs/common.txt");
+    println!("cargo::rerun-if-changed={COMMON}");
     if is_for_this_glibc() {
         pack_relocations();
         take_in_unwinder()?;
@@ -137,8 +140,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("builtin.rs"), code)?;
     let read: Vec<_> = all.iter().map(|(entry, facts)| (entry, facts)).collect();
-    let common = fs::read_to_string("src/matcher/runs/common.txt")?;
-    fs::write(out.join("divided.rs"), matcher::divided(&read, &common))?;
+    let code = matcher::divided(&read, &fs::read_to_string(COMMON)?).map_err(|line| {
+        format!(
+            "{COMMON}:{line}: expected `places: four four …`; `benches/common` makes such lines"
+        )
+    })?;
+    fs::write(out.join("divided.rs"), code)?;
     Ok(())
 }
 

@@ -104,9 +104,9 @@ impl Before {
     }
 
     /// Whether the byte may belong to a match where it stands behind this one: their literals come
-    /// first.
+    /// first, and all of a match is ASCII.
     fn counts_behind(&self, byte: u8) -> bool {
-        !byte.is_ascii() || self.alphabet >> byte & 1 == 1
+        byte.is_ascii() && self.alphabet >> byte & 1 == 1
     }
 }
 

@@ -285,7 +285,7 @@ pub trait Known {
 
     /// So many bytes of text are to be looked into: who knows how many questions that means may
     /// prepare for them.
-    fn expect(&self, _bytes: u64) {}
+    fn prepare_for(&self, _bytes: u64) {}
 
     /// Calls with the index of each of many windows of a text that is one: cheaper than to ask one by
     /// one.

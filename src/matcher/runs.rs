@@ -26,7 +26,9 @@ use blocks::{Kernels, Row, blocks};
 pub(super) use divided::divided;
 #[cfg(test)]
 pub(super) use divided::known;
-pub(super) use sets::{Beginning, FIRST, LENGTH_MAX, SETS, Sets, beginning, frequency};
+pub(super) use sets::{
+    Beginning, FIRST, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, beginning, frequency,
+};
 
 const BLOCK: usize = 64;
 
@@ -157,9 +159,6 @@ impl Firsts {
         Self { tables, anywhere, words }
     }
 }
-
-/// Tables of needles.
-pub(super) const NEEDLE_TABLES: usize = 2;
 
 /// What is looked for at once.
 #[derive(Clone, Copy)]

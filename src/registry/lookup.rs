@@ -232,7 +232,7 @@ impl Known for Filter {
                 && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
     }
 
-    fn expect(&self, bytes: u64) {
+    fn prepare_for(&self, bytes: u64) {
         if bytes > LONG_BYTES {
             self.asked.fetch_max(self.asked_max(), Ordering::Relaxed);
         }

@@ -6,6 +6,8 @@ pub(in crate::matcher) const LENGTH_MAX: usize = 32;
 pub(in crate::matcher) const FIRST: usize = 4;
 /// Sets in one table: a bit each.
 pub(in crate::matcher) const SETS: usize = 8;
+/// Tables of needles.
+pub(in crate::matcher) const NEEDLE_TABLES: usize = 2;
 /// The bytes that texts consist of: ASCII.
 pub(super) const BYTES: usize = 128;
 
