@@ -238,6 +238,7 @@ impl Sink for ScanReader<'_> {
     fn begin(&mut self, item: &Item) {
         let counted = !item.continued && item.kind != Kind::Reflog;
         self.part.files += u64::from(counted);
+        self.scan.known().prepare_for(item.stat.size);
         self.shown = None;
         self.scanner.restart(item.from, item.context);
         self.item = Some(item.clone());
@@ -282,6 +283,7 @@ impl Sink for ScanReader<'_> {
     ) -> Option<std::io::Result<()>> {
         let (scan, part, shown) = (self.scan, &mut self.part, &mut None);
         let known = scan.known();
+        known.prepare_for(size);
         let outcome = pieces::scan(&scan.matcher, known, (size, threads), read, &mut |candidate| {
             collect(scan, item, shown, part, &candidate);
         });

@@ -80,7 +80,6 @@ pub fn scan(
     read: &ReadAt<'_>,
     emit: &mut (dyn FnMut(Candidate) + Send),
 ) -> io::Result<u64> {
-    known.prepare_for(size);
     let join = Mutex::new(Join {
         next: 0,
         waiting: BTreeMap::new(),
