@@ -21,7 +21,7 @@ use std::ops::{Range, RangeInclusive};
 
 use crate::shape::{OUTSIDE, is_strong};
 
-use blocks::{Kernels, Row, blocks};
+use blocks::{Kernels, Row, blocks, slots};
 
 pub(super) use divided::divided;
 #[cfg(test)]
@@ -203,19 +203,39 @@ struct Look {
     newlines: u64,
 }
 
-/// By table of [`Firsts`], the places that pass by a set that counts anywhere, and by another.
-type Passing = [[u64; 2]; TABLES];
+/// The places that pass by a set of [`Firsts`] that counts anywhere, and by another.
+type Passing = [u64; 2];
 
-fn portable_firsts(window: &Window, firsts: &Firsts) -> Passing {
+/// Some of the tables of [`Firsts`].
+#[derive(Clone, Copy)]
+enum Which {
+    /// The first.
+    Short,
+    /// The others.
+    Long,
+}
+
+impl Which {
+    /// What belongs to them.
+    #[inline]
+    fn of<T>(self, tables: &[T; TABLES]) -> &[T] {
+        let (short, long) = tables.split_at(1);
+        match self {
+            Self::Short => short,
+            Self::Long => long,
+        }
+    }
+}
+
+fn portable_firsts(window: &Window, firsts: &Firsts, which: Which) -> Passing {
     let mut passing = Passing::default();
-    for (passing, (table, anywhere)) in
-        passing.iter_mut().zip(firsts.tables.iter().zip(firsts.anywhere))
-    {
-        *passing = window.array_windows::<FIRST>().rev().fold([0; 2], |[any, begun], bytes| {
+    for (table, anywhere) in which.of(&firsts.tables).iter().zip(which.of(&firsts.anywhere)) {
+        for (at, bytes) in window.array_windows::<FIRST>().enumerate() {
             let sets = table.of(bytes);
-            let [here, words] = [sets & anywhere, sets & !anywhere].map(|s| u64::from(s != 0));
-            [any << 1 | here, begun << 1 | words]
-        });
+            for (passing, sets) in passing.iter_mut().zip([sets & anywhere, sets & !anywhere]) {
+                *passing |= u64::from(sets != 0) << at;
+            }
+        }
     }
     passing
 }
@@ -320,10 +340,11 @@ fn portable_blocks<F: Found>(
     let kernels = Kernels {
         look: |window: &_| portable_look(window, tables),
         rows: Row::look,
+        slots,
         letters: |block: &_| portable_letters(block),
         outside: portable_outside,
         words: |block: &_| portable(block, &tables.firsts.words),
-        pass: |window: &_| portable_firsts(window, tables.firsts),
+        pass: |window: &_, which| portable_firsts(window, tables.firsts, which),
     };
     blocks(text, places, (tables.classes, wanted), &kernels, found)
 }

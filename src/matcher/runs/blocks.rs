@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Letters, Look, Marks, Passing, Width,
+    BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Letters, Look, Marks, Passing, Which, Width,
     Window, word_starts,
 };
 
@@ -14,15 +14,18 @@ pub(super) const BATCH: usize = 64;
 
 /// What is done to a block by the means of the processor. Closures, so that they are inlined into
 /// the loop and compiled with the features of its caller.
-pub(super) struct Kernels<L, R, T, O, W, P> {
+pub(super) struct Kernels<L, R, S, T, O, W, P> {
     pub(super) look: L,
     /// [`Row::look`].
     pub(super) rows: R,
+    /// [`slots`].
+    pub(super) slots: S,
     pub(super) letters: T,
     /// [`crate::shape::OUTSIDE`] of the first so many bytes of a block.
     pub(super) outside: O,
     /// The bitmaps of a block by [`super::Firsts::words`].
     pub(super) words: W,
+    /// By some of the tables of [`super::Firsts`].
     pub(super) pass: P,
 }
 
@@ -32,20 +35,21 @@ const ROWS: usize = 3;
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-pub(super) fn blocks<F: Found, L, R, T, O, W, P>(
+pub(super) fn blocks<F: Found, L, R, S, T, O, W, P>(
     text: &[u8],
     places: Range<usize>,
     (classes, wanted): (&Classes, Lengths),
-    kernels: &Kernels<L, R, T, O, W, P>,
+    kernels: &Kernels<L, R, S, T, O, W, P>,
     found: &mut F,
 ) -> u64
 where
     L: Fn(&Window) -> Look,
     R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
+    S: Fn(&[u64; BATCH]) -> u64,
     T: Fn(&[u8; BLOCK]) -> Letters,
     O: Fn(&[u8; BLOCK], usize) -> u8,
     W: Fn(&[u8; BLOCK]) -> [u64; 2],
-    P: Fn(&Window) -> Passing,
+    P: Fn(&Window, Which) -> Passing,
 {
     let count = places.len().div_ceil(BLOCK);
     let rest = text.get(places.start..).unwrap_or_default();
@@ -58,21 +62,23 @@ where
         let size = BATCH.min(count - first);
         batch.fill(rest, first, 1..size + 1, &kernels.look);
         let at = |slot: usize| places.start + (first + slot) * BLOCK;
-        for slot in batch.needles(size) {
+        for slot in batch.needles(size, &kernels.slots) {
             found.needles(at(slot), batch.needles_of(slot));
         }
-        let kept = batch.kept(rows, size, &kernels.rows);
-        let mut passing = [(0, 0); BATCH];
-        let mut passed = 0;
+        let [kept, long] = batch.kept(rows, size, kernels);
+        let mut passing = [0; BATCH];
         for slot in kept {
-            let bits = prefixes(text, at(slot), batch.starts(slot), kernels);
-            if let Some(place) = passing.get_mut(passed) {
-                *place = (at(slot), bits);
-            }
-            passed += usize::from(bits != 0);
+            let [starts, _] = batch.starts(slot);
+            let bits = prefixes(text, at(slot), starts, Which::Short, kernels);
+            put(&mut passing, slot, bits);
         }
-        for (at, bits) in passing.iter().take(passed) {
-            found.starts(*at, *bits);
+        for slot in long {
+            let [_, starts] = batch.starts(slot);
+            let bits = prefixes(text, at(slot), starts, Which::Long, kernels);
+            put(&mut passing, slot, bits);
+        }
+        for slot in Slots((kernels.slots)(&passing)) {
+            found.starts(at(slot), passing.get(slot).copied().unwrap_or_default());
         }
         let told = wanted.into_iter().zip(whole).zip([Width::Narrow, Width::Wide]);
         for ((length, shortest), width) in told {
@@ -102,25 +108,31 @@ impl Iterator for Slots {
 }
 
 impl Slots {
+    /// Those of the first so many, 1 to [`BATCH`].
+    fn first_of(self, size: usize) -> Self {
+        Self(self.0 & u64::MAX >> (BATCH - size))
+    }
+
     #[inline]
     fn first(self) -> Option<usize> {
         (self.0 != 0).then_some(self.0.trailing_zeros() as usize)
     }
 }
 
-/// The places of the block at `at` at which a prefix may stand, of those from which a run goes on:
-/// one of the wanted length, or a long one.
+/// The places of the block at `at` at which a prefix of some tables may stand, of those from which a
+/// run goes on.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn prefixes<L, R, T, O, W, P>(
+fn prefixes<L, R, S, T, O, W, P>(
     text: &[u8],
     at: usize,
-    starts: [u64; 2],
-    Kernels { words, pass, .. }: &Kernels<L, R, T, O, W, P>,
+    starts: u64,
+    which: Which,
+    Kernels { words, pass, .. }: &Kernels<L, R, S, T, O, W, P>,
 ) -> u64
 where
     W: Fn(&[u8; BLOCK]) -> [u64; 2],
-    P: Fn(&Window) -> Passing,
+    P: Fn(&Window, Which) -> Passing,
 {
     let (before, rest) = text.split_at_checked(at).unwrap_or_default();
     let (last, first);
@@ -131,9 +143,7 @@ where
             &last
         }
     };
-    let [[any_short, short], [any_long, long], [also_any, also_long]] = pass(window);
-    let any = any_short & starts[0] | (any_long | also_any) & starts[1];
-    let begun = short & starts[0] | (long | also_long) & starts[1];
+    let [any, begun] = pass(window, which).map(|bits| bits & starts);
     if begun == 0 {
         return any;
     }
@@ -271,9 +281,9 @@ impl Batch {
     /// The first of so many blocks in which a needle may stand.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn needles(&self, size: usize) -> Slots {
+    fn needles(&self, size: usize, slots: &impl Fn(&[u64; BATCH]) -> u64) -> Slots {
         let (needles, _) = self.needles.split_first_chunk::<BATCH>().unwrap_or((&[0; BATCH], &[]));
-        slots(needles, size)
+        Slots(slots(needles)).first_of(size)
     }
 
     fn needles_of(&self, slot: usize) -> u64 {
@@ -286,39 +296,45 @@ impl Batch {
         [narrow | wide, of(&self.rows, 2, slot) | wide]
     }
 
-    /// The first of so many blocks from which runs go on.
+    /// The first of so many blocks from which runs go on, and those from which long ones do.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn kept(
+    fn kept<L, R, S, T, O, W, P>(
         &mut self,
         wanted: [Option<Row>; ROWS],
         size: usize,
-        look: &impl Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
-    ) -> Slots {
+        kernels: &Kernels<L, R, S, T, O, W, P>,
+    ) -> [Slots; 2]
+    where
+        R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
+        S: Fn(&[u64; BATCH]) -> u64,
+    {
         let [narrow, wide] = &self.bits;
         let [narrow_rows, wide_rows, long_rows] = &mut self.rows;
         if let [Some(row), _, Some(long)] = wanted {
-            look(row, narrow, narrow_rows);
-            look(long, narrow, long_rows);
+            (kernels.rows)(row, narrow, narrow_rows);
+            (kernels.rows)(long, narrow, long_rows);
         }
         if let [_, Some(row), _] = wanted {
-            look(row, wide, wide_rows);
+            (kernels.rows)(row, wide, wide_rows);
         }
-        let mut either = *narrow_rows;
-        either.iter_mut().zip(wide_rows).for_each(|(either, wide)| *either |= *wide);
-        slots(&either, size)
+        [narrow_rows, long_rows].map(|rows| {
+            let mut either = *rows;
+            either.iter_mut().zip(&*wide_rows).for_each(|(either, wide)| *either |= *wide);
+            Slots((kernels.slots)(&either)).first_of(size)
+        })
     }
 
     /// Tells the runs of one class that begin in some of the blocks, the first of which is at a place
     /// of a text: of those that are as long as was wanted, those of the shortest length that is told.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn runs<F: Found, L, R, T, O, W, P>(
+    fn runs<F: Found, L, R, S, T, O, W, P>(
         &self,
         kept: Slots,
         (text, first): (&[u8], usize),
         (classes, width, length, shortest): (&Classes, Width, usize, usize),
-        kernels: &Kernels<L, R, T, O, W, P>,
+        kernels: &Kernels<L, R, S, T, O, W, P>,
         found: &mut F,
     ) where
         T: Fn(&[u8; BLOCK]) -> Letters,
@@ -417,12 +433,18 @@ fn marks(run: Range<usize>, letters: &impl Fn(usize) -> Letters) -> Option<Marks
     })
 }
 
-/// Those of the first so many words that are not 0.
+/// A bit for each word that is not 0.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn slots(words: &[u64; BATCH], size: usize) -> Slots {
-    let all = words.iter().rev().fold(0, |slots, word| slots << 1 | u64::from(*word != 0));
-    Slots(all & u64::MAX >> (BATCH - size))
+pub(super) fn slots(words: &[u64; BATCH]) -> u64 {
+    words.iter().rev().fold(0, |slots, word| slots << 1 | u64::from(*word != 0))
+}
+
+/// Adds bits to a word.
+fn put(words: &mut [u64; BATCH], slot: usize, bits: u64) {
+    if let Some(word) = words.get_mut(slot) {
+        *word |= bits;
+    }
 }
 
 fn of<const N: usize, const M: usize>(lanes: &[[u64; N]; M], class: usize, slot: usize) -> u64 {

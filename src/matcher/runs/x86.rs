@@ -10,15 +10,15 @@ use std::arch::x86_64::{
     _mm512_cmpeq_epi8_mask, _mm512_loadu_si512, _mm512_maskz_permutex2var_epi8, _mm512_or_si512,
     _mm512_permutex2var_epi8, _mm512_reduce_or_epi64, _mm512_set1_epi8, _mm512_slli_epi64,
     _mm512_srl_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask,
-    _mm512_testn_epi8_mask,
+    _mm512_test_epi64_mask, _mm512_testn_epi8_mask,
 };
 use std::ops::Range;
 
-use super::blocks::{BATCH, Kernels, Row};
+use super::blocks::{BATCH, Kernels, Row, slots};
 use super::sets::{Halves, Sets};
 use super::{
     BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Letters, Look, NARROW, Passing,
-    STRONG, TABLES, Tables, WIDE, Window, blocks, portable_outside,
+    STRONG, TABLES, Tables, WIDE, Which, Window, blocks, portable_outside,
 };
 use crate::shape::OUTSIDE;
 
@@ -112,17 +112,19 @@ impl Firsts512 {
 
     #[target_feature(enable = "avx512bw,avx512vbmi")]
     #[inline]
-    fn pass(&self, window: &Window) -> Passing {
-        let both = |sets, [anywhere, begun]: [__m512i; 2]| {
-            [_mm512_test_epi8_mask(sets, anywhere), _mm512_test_epi8_mask(sets, begun)]
+    fn pass(&self, window: &Window, which: Which) -> Passing {
+        let both = |sets, [anywhere, others]: [__m512i; 2]| {
+            [_mm512_test_epi8_mask(sets, anywhere), _mm512_test_epi8_mask(sets, others)]
         };
-        let [short, long, others] = &self.tables;
-        let [of_short, of_long, of_others] = self.masks;
-        [
-            both(sets512(window, short), of_short),
-            both(sets512(window, long), of_long),
-            both(sets512(window, others), of_others),
-        ]
+        let ([short, long, others], [of_short, of_long, of_others]) = (&self.tables, self.masks);
+        match which {
+            Which::Short => both(sets512(window, short), of_short),
+            Which::Long => {
+                let [any, begun] = both(sets512(window, long), of_long);
+                let [also_any, also_begun] = both(sets512(window, others), of_others);
+                [any | also_any, begun | also_begun]
+            }
+        }
     }
 }
 
@@ -164,6 +166,7 @@ pub(super) fn each_avx512<F: Found>(
     let kernels = Kernels {
         look,
         rows: |row: Row, bits: &_, rows: &mut _| rows512(row, bits, rows),
+        slots: |words: &_| slots512(words),
         letters: |block: &_| {
             let class = of_class.get_ascii(load512(block));
             [
@@ -181,7 +184,7 @@ pub(super) fn each_avx512<F: Found>(
             let class = of_words.get_ascii(load512(block));
             [_mm512_test_epi8_mask(class, narrow), _mm512_test_epi8_mask(class, wide)]
         },
-        pass: |window: &_| firsts.pass(window),
+        pass: |window: &_, which| firsts.pass(window, which),
     };
     blocks(text, places, (tables.classes, wanted), &kernels, found)
 }
@@ -208,6 +211,19 @@ fn rows512(row: Row, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]) {
         // SAFETY: an unaligned store into the 64 bytes of the array.
         unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), all) };
     }
+}
+
+/// [`slots`], eight words at once.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn slots512(words: &[u64; BATCH]) -> u64 {
+    let mut slots = 0;
+    for eight in words.as_chunks::<8>().0.iter().rev() {
+        // SAFETY: an unaligned load of the 64 bytes of the array.
+        let eight = unsafe { _mm512_loadu_si512(eight.as_ptr().cast()) };
+        slots = slots << 8 | u64::from(_mm512_test_epi64_mask(eight, eight));
+    }
+    slots
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,popcnt")]
@@ -238,10 +254,11 @@ pub(super) fn each_avx2<F: Found>(
     let kernels = Kernels {
         look,
         rows: Row::look,
+        slots,
         letters: |block: &_| of_class.letters(block),
         outside: portable_outside,
         words: |block: &_| of_words.bitmaps(block),
-        pass: |window: &_| firsts.pass(window),
+        pass: |window: &_, which| firsts.pass(window, which),
     };
     blocks(text, places, (tables.classes, wanted), &kernels, found)
 }
@@ -384,13 +401,14 @@ impl Firsts256 {
 
     #[target_feature(enable = "avx2")]
     #[inline]
-    fn pass(&self, window: &Window) -> Passing {
+    fn pass(&self, window: &Window, which: Which) -> Passing {
         let mut passing = Passing::default();
-        for (passing, (tables, masks)) in
-            passing.iter_mut().zip(self.tables.iter().zip(&self.masks))
-        {
-            let sets = sets256_of(window, tables);
-            *passing = masks.map(|mask| bits256(sets.map(|sets| _mm256_and_si256(sets, mask))));
+        let tables = which.of(&self.tables).iter().zip(which.of(&self.masks));
+        for (table, masks) in tables {
+            let sets = sets256_of(window, table);
+            for (passing, mask) in passing.iter_mut().zip(masks) {
+                *passing |= bits256(sets.map(|sets| _mm256_and_si256(sets, *mask)));
+            }
         }
         passing
     }
@@ -488,18 +506,19 @@ pub(super) fn each_ssse3<F: Found>(
             newlines: quarters(block, &|part| bits128(_mm_cmpeq_epi8(load(part), newline))),
         }
     };
-    let pass = |window: &Window| {
+    let pass = |window: &Window, which: Which| {
         let mut passing = Passing::default();
-        for (passing, (table, anywhere)) in
-            passing.iter_mut().zip(of_firsts.iter().zip(tables.firsts.anywhere))
-        {
-            *passing = sets128(window, table, [anywhere, !anywhere]);
+        let tables = which.of(&of_firsts).iter().zip(which.of(&tables.firsts.anywhere));
+        for (table, anywhere) in tables {
+            let sets = sets128(window, table, [*anywhere, !*anywhere]);
+            passing.iter_mut().zip(sets).for_each(|(passing, bits)| *passing |= bits);
         }
         passing
     };
     let kernels = Kernels {
         look,
         rows: Row::look,
+        slots,
         letters,
         outside: portable_outside,
         words: bitmaps(&tables.firsts.words, [tables.firsts.words.narrow, u8::MAX]),
