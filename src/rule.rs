@@ -7,6 +7,7 @@
 mod assess;
 pub mod checksum;
 pub mod example;
+mod faults;
 
 mod file;
 mod steps;
@@ -248,8 +249,8 @@ impl RuleSet {
             faults.extend(
                 unfit.map(|id| format!("{place}: beside: no rule with prefixes has the id {id}")),
             );
-            faults
-                .extend(try_examples(rule, &set).into_iter().map(|why| format!("{place}: {why}")));
+            let wrong = rule.cost_fault().into_iter().chain(try_examples(rule, &set));
+            faults.extend(wrong.map(|why| format!("{place}: {why}")));
         }
         if faults.is_empty() { Ok(set) } else { Err(RuleError { faults }) }
     }
@@ -431,41 +432,6 @@ impl Rule {
         let within = base64(before) && (base64(after) || after == b'=');
         !joined && !joins(after) && !within && matched.iter().any(u8::is_ascii_digit)
     }
-
-    /// What is wrong with the rule's examples.
-    pub fn try_examples(&self, set: &RuleSet) -> Vec<String> {
-        if let Err(error) = self.compile() {
-            return vec![format!("pattern: {error}")];
-        }
-        let mut faults = Vec::new();
-        let templates = self.examples.iter().map(|template| (template, true));
-        for (template, wanted) in
-            templates.chain(self.negative_examples.iter().map(|template| (template, false)))
-        {
-            match example::expand(template, &self.prefixes, self.checksum) {
-                Err(why) => faults.push(why),
-                Ok(text) => {
-                    let found = set.find_naively(self, &text);
-                    let mut memory = Memory::default();
-                    let assess = |span| self.assess(&text, span, &mut memory);
-                    let best = found.iter().map(assess).max();
-                    match (best, wanted) {
-                        (None, true) => {
-                            faults.push(format!("not found in its example `{template}`"));
-                        }
-                        (Some(_), false) => {
-                            faults.push(format!("found in its negative example `{template}`"));
-                        }
-                        (Some(best), true) if best < self.confidence => {
-                            faults.push(format!("only {best} in its example `{template}`"));
-                        }
-                        _ => {}
-                    }
-                }
-            }
-        }
-        faults
-    }
 }
 
 #[cfg(test)]
@@ -509,6 +475,19 @@ rules:
         told("{32}", "{32", "t.yaml:3: acme-key: pattern: regex parse error");
         told("acme_[0-9a-f]{32}", "acme_(?:[a-z]{1,90}-?){1,20}", "repetitions within repetitions");
         told(
+            "acme_[0-9a-f]{32}",
+            "acme_[0-9a-f]{0,400}[0-9a-f]{0,400}[0-9a-f]{0,400}",
+            "acme-key: pattern: repetitions of the same characters, one behind the other",
+        );
+        told(
+            "acme_[0-9a-f]{32}",
+            "acme_[0-9a-f]{32,800}(?:0a|b1)",
+            "acme-key: pattern: where a repetition may have to give back characters, matches of so \
+             short a literal are at most 640 bytes long",
+        );
+        told("confidence: high", "confidence: high\n    min_entropy: .nan", "min_entropy: from 0");
+        told("<hex:32>", "<hex:3000000000>", "`<hex:3000000000>`: at most 10000 characters");
+        told(
             "prefixes: [\"acme_\"]",
             "prefixes: []",
             "give either prefixes, or keywords or beside",
@@ -532,6 +511,21 @@ rules:
         assert!(
             twice.unwrap_err().to_string().contains("b.yaml:3: acme-key: the id stands in a.yaml")
         );
+    }
+
+    #[test]
+    fn no_built_in_rule_costs_too_much() {
+        let faults = RuleSet::builtin().rules().iter().filter_map(Rule::cost_fault).count();
+        assert_eq!(faults, 0);
+    }
+
+    #[test]
+    fn literals_that_overlap_themselves_stand_close() {
+        let period = |literal: &str| {
+            let set = read(&GOOD.replace("acme_", literal)).unwrap();
+            set.rules().last().unwrap().period()
+        };
+        assert_eq!(["acme_", "zzzz", "zyz_zyz", "zy"].map(period), [5, 1, 4, 2]);
     }
 
     #[test]

@@ -21,6 +21,9 @@ const ALPHABETS: &[(&str, &[u8])] = &[
     ("bech32", b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"),
 ];
 
+/// Longest text for one placeholder: longer than any match.
+const PLACEHOLDER_MAX: usize = 10_000;
+
 /// Fills in the placeholders of an example. `literals` are the rule's, to find where the key
 /// begins when check digits are computed.
 pub fn expand(
@@ -85,6 +88,9 @@ fn fill(
         return Ok(None);
     };
     let count: usize = count.parse().map_err(|_| format!("`<{inner}>`: not a number"))?;
+    if count > PLACEHOLDER_MAX {
+        return Err(format!("`<{inner}>`: at most {PLACEHOLDER_MAX} characters"));
+    }
     Ok(Some(random.text(alphabet, count)))
 }
 
@@ -123,5 +129,6 @@ mod tests {
         assert!(text.ends_with(b"<tag>"));
         assert_eq!(expand("<uuid>", &[], None).unwrap().len(), 36);
         assert!(expand("<check>", &prefixes, None).is_err());
+        assert!(expand("<hex:10001>", &[], None).is_err());
     }
 }

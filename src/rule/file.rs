@@ -21,6 +21,9 @@ pub const WIDE_MIN: usize = 32;
 const RARE: &[u8] = b"@^|`";
 /// Most ways in which a pattern may count at once: a repetition in a repetition multiplies.
 const NESTED_MAX: u32 = 256;
+/// Most steps that searches may take for a byte of text: as many ways as one may follow at once, times
+/// the bytes of the longest match, once for every place at which a literal can stand.
+const STEPS_MAX: usize = 1 << 17;
 
 type Text = Cow<'static, str>;
 
@@ -264,6 +267,19 @@ impl Entry {
         !self.keywords.is_empty() || !self.beside.is_empty()
     }
 
+    /// How many bytes apart literals can stand at least: less than the length of one whose end is its
+    /// beginning.
+    #[must_use]
+    pub fn period(&self) -> usize {
+        let period = |literal: &Text| {
+            let bytes = literal.as_bytes();
+            let again =
+                |apart: &usize| bytes.get(*apart..).is_some_and(|rest| bytes.starts_with(rest));
+            (1..bytes.len()).find(again).unwrap_or(bytes.len())
+        };
+        self.prefixes.iter().map(period).min().unwrap_or(1).max(1)
+    }
+
     /// Every check that needs no matching.
     fn check(&self) -> Result<Facts, Vec<String>> {
         let mut faults = Vec::new();
@@ -290,6 +306,9 @@ impl Entry {
         }
         if self.examples.is_empty() || self.negative_examples.is_empty() {
             faults.push("examples and negative_examples: at least one each".to_owned());
+        }
+        if !(0.0..=8.0).contains(&self.min_entropy) {
+            faults.push("min_entropy: from 0 to 8 bits".to_owned());
         }
         let facts = self.facts().map_err(|fault| faults.push(fault)).ok();
         if let Some(facts) = facts.filter(|_| self.is_announced())
@@ -322,6 +341,13 @@ impl Entry {
                 "pattern: its longest match must be at most {MATCH_MAX} bytes; bound each repetition"
             ));
         };
+        let ways = usize::try_from(ways(&hir)).unwrap_or(usize::MAX);
+        if ways.saturating_mul(match_max) / self.period() > STEPS_MAX {
+            return Err(format!(
+                "pattern: repetitions of the same characters, one behind the other, make it too \
+                 costly: {ways} ways to count, times {match_max} bytes; bound them closer"
+            ));
+        }
         if nested(&hir) > NESTED_MAX {
             return Err(
                 "pattern: repetitions within repetitions make it too costly; write it flat"
@@ -383,6 +409,42 @@ fn nested(hir: &Hir) -> u32 {
             }
             let longest = longest.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX);
             repetition.max.unwrap_or(u32::MAX).saturating_mul(inner.max(longest))
+        }
+    }
+}
+
+/// About how many ways to match a text a search may have to follow at once: where a byte does not
+/// tell whether a part of variable length goes on or the next one has begun, each length of it is one,
+/// but not more than there are places behind it.
+fn ways(hir: &Hir) -> u32 {
+    let longest = |hir: &Hir| hir.properties().maximum_len().unwrap_or(usize::MAX);
+    let spread =
+        |hir: &Hir| longest(hir).saturating_sub(hir.properties().minimum_len().unwrap_or_default());
+    match hir.kind() {
+        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => 1,
+        HirKind::Capture(capture) => ways(&capture.sub),
+        HirKind::Repetition(repetition) => ways(&repetition.sub),
+        HirKind::Alternation(parts) => {
+            parts.iter().map(ways).fold(0, |all, part| all.saturating_add(part))
+        }
+        HirKind::Concat(parts) => {
+            let mut rest = parts.as_slice();
+            let (mut widest, mut unclear) = (1, 0u32);
+            while let Some((part, after)) = rest.split_first() {
+                widest = widest.max(ways(part));
+                // What may follow: up to the first part that cannot be empty.
+                let last = after.iter().position(|next| next.properties().minimum_len() > Some(0));
+                let next = after.get(..last.map_or(after.len(), |last| last + 1));
+                let follows =
+                    |byte| next.unwrap_or_default().iter().any(|part| may_begin_with(part, byte));
+                if (0..=u8::MAX).any(|byte| may_hold(part, byte) && follows(byte)) {
+                    let behind = after.iter().map(longest).fold(0, usize::saturating_add);
+                    let count = u32::try_from(spread(part).min(behind)).unwrap_or(u32::MAX);
+                    unclear = unclear.saturating_add(count);
+                }
+                rest = after;
+            }
+            widest.saturating_add(unclear)
         }
     }
 }

@@ -1,0 +1,58 @@
+//! What is wrong with a rule that only matching tells.
+
+use super::steps::{Memory, Steps};
+use super::{Rule, RuleSet, example};
+
+/// Most bytes that a regex may look at for one byte of text: all of a match, from every literal on.
+const LOOKS_MAX: usize = 128;
+
+impl Rule {
+    /// What is wrong with a pattern that may cost too much: one that takes a regex looks at all bytes of
+    /// a match anew from each place at which a literal stands.
+    pub(super) fn cost_fault(&self) -> Option<String> {
+        let longest = LOOKS_MAX * self.period();
+        let is_costly = self.facts.match_max > longest && Steps::of(&self.pattern).is_none();
+        is_costly.then(|| {
+            format!(
+                "pattern: where a repetition may have to give back characters, matches of so short a \
+                 literal are at most {longest} bytes long; bound them closer, or let other characters \
+                 follow each repetition"
+            )
+        })
+    }
+
+    /// What is wrong with the rule's examples.
+    pub fn try_examples(&self, set: &RuleSet) -> Vec<String> {
+        if let Err(error) = self.compile() {
+            return vec![format!("pattern: {error}")];
+        }
+        let mut faults = Vec::new();
+        let templates = self.examples.iter().map(|template| (template, true));
+        for (template, wanted) in
+            templates.chain(self.negative_examples.iter().map(|template| (template, false)))
+        {
+            match example::expand(template, &self.prefixes, self.checksum) {
+                Err(why) => faults.push(why),
+                Ok(text) => {
+                    let found = set.find_naively(self, &text);
+                    let mut memory = Memory::default();
+                    let assess = |span| self.assess(&text, span, &mut memory);
+                    let best = found.iter().map(assess).max();
+                    match (best, wanted) {
+                        (None, true) => {
+                            faults.push(format!("not found in its example `{template}`"));
+                        }
+                        (Some(_), false) => {
+                            faults.push(format!("found in its negative example `{template}`"));
+                        }
+                        (Some(best), true) if best < self.confidence => {
+                            faults.push(format!("only {best} in its example `{template}`"));
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        faults
+    }
+}
