@@ -163,6 +163,7 @@ fn write(
          keywords: &{:?}, beside: &{:?}, before: {:?}, after: {:?}, lines: {:?}, offsets: &{:?}, \
          pattern: {:?}, checksum: {}, confidence: Confidence::{:?}, left: Left::{:?}, \
          right: Right::{:?}, lone: {:?}, needs: &{}, kind: Kind::{:?}, min_entropy: {:?}, \
+         json_parts: {:?}, \
          examples: &{:?}, negative_examples: &{:?}, source: {:?}, facts: Facts {{ \
          within: Within::{within:?}, match_min: {match_min:?}, match_max: {match_max:?}, \
          alphabet: {alphabet:?}, required_byte: {required_byte:?} }} }},",
@@ -188,6 +189,7 @@ fn write(
         listed(&entry.needs),
         entry.kind,
         entry.min_entropy,
+        entry.json_parts,
         entry.examples,
         entry.negative_examples,
         entry.source,

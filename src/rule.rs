@@ -53,6 +53,7 @@ struct Built {
     needs: &'static [Need],
     kind: Kind,
     min_entropy: f32,
+    json_parts: usize,
     examples: &'static [&'static str],
     negative_examples: &'static [&'static str],
     source: &'static str,
@@ -343,6 +344,7 @@ impl Rule {
             needs: built.needs.to_vec(),
             kind: built.kind,
             min_entropy: built.min_entropy,
+            json_parts: built.json_parts,
             examples: texts(built.examples),
             negative_examples: texts(built.negative_examples),
             source: built.source.into(),
@@ -486,7 +488,7 @@ rules:
              short a literal are at most 640 bytes long",
         );
         told("confidence: high", "confidence: high\n    min_entropy: .nan", "min_entropy: from 0");
-        told("<hex:32>", "<hex:3000000000>", "`<hex:3000000000>`: at most 10000 characters");
+        told("<hex:32>", "<hex:3000000000>", "`<hex:3000000000>`: under 10000 characters");
         told(
             "prefixes: [\"acme_\"]",
             "prefixes: []",

@@ -133,6 +133,7 @@ fn show_json(matcher: &Matcher, rule: &Rule) -> Value {
         "needs": rule.needs.iter().map(|need| need.as_str()).collect::<Vec<_>>(),
         // By its decimals: as a wider number, 3.7 would be 3.700000047683716.
         "min_entropy": rule.min_entropy.to_string().parse::<f64>().ok().filter(|bits| *bits > 0.0),
+        "json_parts": Some(rule.json_parts).filter(|parts| *parts > 0),
         "match_min": rule.facts.match_min,
         "match_max": rule.facts.match_max,
         "within": match rule.facts.within {
@@ -172,6 +173,10 @@ fn show_text(matcher: &Matcher, rule: &Rule) -> String {
     if rule.min_entropy > 0.0 {
         let effect = format!("under {} bits per character a match is low", rule.min_entropy);
         rows.push(("min_entropy", effect));
+    }
+    if rule.json_parts > 0 {
+        let effect = format!("the first {} between dots; else a match is low", rule.json_parts);
+        rows.push(("json_parts", effect));
     }
     let lists =
         [("prefixes", &rule.prefixes), ("keywords", &rule.keywords), ("beside", &rule.beside)];

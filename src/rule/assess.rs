@@ -5,6 +5,10 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::de::IgnoredAny;
+use zeroize::Zeroizing;
 
 use super::steps::Memory;
 use super::{Confidence, Kind, Need, Rule};
@@ -24,6 +28,8 @@ pub enum Doubt {
     Needs,
     /// It is a part of longer base64.
     Base64,
+    /// Parts of it are no JSON.
+    Json,
 }
 
 impl fmt::Display for Doubt {
@@ -35,6 +41,7 @@ impl fmt::Display for Doubt {
             Self::Entropy => "its entropy is under the rule's min_entropy",
             Self::Needs => "it lacks characters that the rule needs",
             Self::Base64 => "it is a part of longer base64",
+            Self::Json => "its parts are no JSON objects in base64url",
         })
     }
 }
@@ -70,7 +77,10 @@ impl Rule {
         if !self.needs.iter().all(|need| need.is_met(matched)) {
             return Some(Doubt::Needs);
         }
-        (self.lone && is_in_base64(text, span)).then_some(Doubt::Base64)
+        if self.lone && is_in_base64(text, span) {
+            return Some(Doubt::Base64);
+        }
+        (!are_json(matched, self.json_parts)).then_some(Doubt::Json)
     }
 }
 
@@ -82,6 +92,17 @@ impl Need {
             Self::Lower => u8::is_ascii_lowercase,
         })
     }
+}
+
+/// Whether so many of the first parts between dots are JSON objects in base64url (RFC 7515).
+fn are_json(matched: &[u8], parts: usize) -> bool {
+    let is_json = |part: &[u8]| {
+        let Ok(text) = BASE64_URL_SAFE_NO_PAD.decode(part).map(Zeroizing::new) else {
+            return false;
+        };
+        text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&text).is_ok()
+    };
+    matched.split(|byte| *byte == b'.').take(parts).all(is_json)
 }
 
 fn is_in_base64(text: &[u8], span: &Range<usize>) -> bool {
@@ -208,6 +229,20 @@ mod tests {
         let found: Vec<usize> =
             (0..text.len()).filter(|start| words.is_in(&text, &(*start..text.len()))).collect();
         assert_eq!(found, (14..=long.len()).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn parts_are_json_or_not() {
+        let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let token =
+            |parts: &[&str]| parts.iter().map(|text| part(text)).collect::<Vec<_>>().join(".");
+        let whole = token(&[r#"{"alg":"HS256"}"#, r#"{"sub":"a b"}"#, "no json"]);
+        assert!(are_json(whole.as_bytes(), 2) && !are_json(whole.as_bytes(), 3));
+        assert!(are_json(b"anything", 0) && !are_json(b"anything", 1));
+        for wrong in [r#"{"alg":"HS256""#, r#"{"alg"}"#, "[1]", "\"{}\"", "{} {}"] {
+            assert!(!are_json(token(&[wrong]).as_bytes(), 1), "{wrong}");
+        }
+        assert!(!are_json(b"eyJ!.x", 1) && !are_json(b"e30=", 1) && are_json(b"e30", 1));
     }
 
     #[test]

@@ -3,6 +3,9 @@
 
 use std::borrow::Cow;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
 use super::Checksum;
 
 const ALPHABETS: &[(&str, &[u8])] = &[
@@ -21,7 +24,7 @@ const ALPHABETS: &[(&str, &[u8])] = &[
     ("bech32", b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L"),
 ];
 
-/// Longest text for one placeholder: longer than any match.
+/// Placeholders stand for fewer characters: more than any match has.
 const PLACEHOLDER_MAX: usize = 10_000;
 
 /// Fills in the placeholders of an example. `literals` are the rule's, to find where the key
@@ -84,14 +87,30 @@ fn fill(
         return Ok(Some(checksum.digits(before.get(start..).unwrap_or_default())));
     }
     let Some((name, count)) = inner.split_once(':') else { return Ok(None) };
+    let number = || match count.parse() {
+        Err(_) => Err(format!("`<{inner}>`: not a number")),
+        Ok(PLACEHOLDER_MAX..) => Err(format!("`<{inner}>`: under {PLACEHOLDER_MAX} characters")),
+        Ok(count) => Ok(count),
+    };
+    if name == "json" {
+        return json(number()?, random)
+            .map(Some)
+            .ok_or_else(|| format!("`<{inner}>`: no such length"));
+    }
     let Some((_, alphabet)) = ALPHABETS.iter().find(|(known, _)| *known == name) else {
         return Ok(None);
     };
-    let count: usize = count.parse().map_err(|_| format!("`<{inner}>`: not a number"))?;
-    if count > PLACEHOLDER_MAX {
-        return Err(format!("`<{inner}>`: at most {PLACEHOLDER_MAX} characters"));
-    }
-    Ok(Some(random.text(alphabet, count)))
+    Ok(Some(random.text(alphabet, number()?)))
+}
+
+/// A JSON object in base64url, of so many characters; `None`: none is so long.
+fn json(count: usize, random: &mut Random) -> Option<Vec<u8>> {
+    let (before, after) = (br#"{"k":""#, br#""}"#);
+    // Three bytes are four characters.
+    let rest = (count * 3 / 4).checked_sub(before.len() + after.len())?;
+    let value = random.text(b"abcdefghijklmnopqrstuvwxyz0123456789", rest);
+    let encoded = BASE64_URL_SAFE_NO_PAD.encode([before, value.as_slice(), after].concat());
+    (encoded.len() == count).then(|| encoded.into_bytes())
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): examples want the same "random" text in every run.
@@ -129,6 +148,12 @@ mod tests {
         assert!(text.ends_with(b"<tag>"));
         assert_eq!(expand("<uuid>", &[], None).unwrap().len(), 36);
         assert!(expand("<check>", &prefixes, None).is_err());
-        assert!(expand("<hex:10001>", &[], None).is_err());
+        for wrong in ["<hex:10000>", "<hex:-1>", "<json:9>", "<json:21>"] {
+            assert!(expand(wrong, &[], None).is_err(), "{wrong}");
+        }
+        for count in [11, 20, 22, 23, 900] {
+            let text = expand(&format!("<json:{count}>"), &[], None).unwrap();
+            assert!(text.len() == count && text.starts_with(b"eyJ"));
+        }
     }
 }

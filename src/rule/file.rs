@@ -164,6 +164,10 @@ pub struct Entry {
     /// Bits of Shannon entropy per character below which the confidence is low.
     #[serde(default)]
     pub min_entropy: f32,
+    /// So many of the first parts between dots are JSON objects in base64url; else the confidence is
+    /// low.
+    #[serde(default)]
+    pub json_parts: usize,
     /// Texts in which the rule matches; see the module `example`.
     pub examples: Vec<Text>,
     /// Texts in which it does not.
