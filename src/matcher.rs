@@ -58,6 +58,15 @@ pub struct Hit {
     pub known: bool,
 }
 
+impl Hit {
+    /// Puts hits in order. A registered key that was found once for each of several alphabets is there
+    /// once.
+    pub fn sort(hits: &mut Vec<Self>) {
+        hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
+        hits.dedup_by(|next, hit| (&next.span, next.rule) == (&hit.span, hit.rule));
+    }
+}
+
 /// The automata of a rule set together with the shapes of a registry.
 #[derive(Clone)]
 pub struct Matcher {

@@ -157,7 +157,7 @@ fn look(
     let starts = before.min(text.len())..length(end - from)?.min(text.len());
     let mut hits = Vec::new();
     let newlines = matcher.find(text, starts.clone(), known, &mut hits);
-    hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
+    Hit::sort(&mut hits);
     let own = text.get(starts.clone()).unwrap_or_default();
     let mut piece = Piece {
         bytes: own.len() as u64,

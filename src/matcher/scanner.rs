@@ -260,7 +260,7 @@ fn each_placed(
     hits: &mut Vec<Hit>,
     take: &mut dyn FnMut(Candidate<Option<Secret>>),
 ) {
-    hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
+    Hit::sort(hits);
     // What lies between two is looked at once.
     for hit in hits.drain(..) {
         let Range { start, end } = hit.span;

@@ -208,9 +208,9 @@ impl<'a> Search<'a> {
                 return;
             }
         }
-        let text = self.text;
+        let (text, matcher) = (self.text, self.matcher);
         let alphabets = Alphabets::without(outside());
-        for (alphabet, lengths) in self.matcher.shapes.groups() {
+        for (alphabet, lengths) in matcher.shapes.groups() {
             let fits = lengths.first().is_some_and(|length| length.bytes <= run.len());
             if alphabet.stretch() != stretch || !fits {
                 continue;
@@ -219,18 +219,19 @@ impl<'a> Search<'a> {
                 continue;
             }
             let options = windows::Options {
-                deep: self.matcher.deep,
+                deep: matcher.deep,
                 within: alphabets.are_all_in(*alphabet),
                 marks,
             };
             windows::each(text, run.clone(), (*alphabet, lengths), options, |window| {
                 if self.starts.contains(&window.start) {
                     self.windows.push(window);
+                    // A long run may have any number of them.
+                    if self.windows.len() >= MANY_WINDOWS {
+                        self.look_up();
+                    }
                 }
             });
-        }
-        if self.windows.len() >= MANY_WINDOWS {
-            self.look_up();
         }
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::runs::Marks;
-use crate::shape::{Alphabet, Length, is_uuid};
+use crate::shape::{Alphabet, Length, is_strong, is_uuid};
 
 /// How to look.
 #[derive(Clone, Copy, Debug)]
@@ -70,10 +70,16 @@ fn stretch(
         if length > end - start {
             break;
         }
+        let mut sliding = Strong { text, window: start..start, count: 0 };
         let mut found = |at: usize| {
-            let marks = marks.map(|marks| marks.behind(at - start).strong_before(length));
-            if marks.is_none_or(|count| count >= strong) {
-                found(at..at + length);
+            let window = at..at + length;
+            let count = match marks {
+                Some(marks) => marks.behind(at - start).strong_before(length),
+                None if strong == 0 => 0,
+                None => sliding.of(window.clone()),
+            };
+            if count >= strong {
+                found(window);
             }
         };
         if deep {
@@ -92,6 +98,31 @@ fn stretch(
     }
 }
 
+/// Counts the strong bytes of windows that come in order; where they overlap, each byte is looked at
+/// twice.
+struct Strong<'a> {
+    text: &'a [u8],
+    window: Range<usize>,
+    count: u32,
+}
+
+impl Strong<'_> {
+    fn of(&mut self, window: Range<usize>) -> u32 {
+        let within = |part: Range<usize>| {
+            let bytes = self.text.get(part).unwrap_or_default().iter();
+            bytes.fold(0, |count, byte| count + u32::from(is_strong(*byte)))
+        };
+        self.count = if window.start < self.window.end {
+            let (gone, come) = (self.window.start..window.start, self.window.end..window.end);
+            self.count + within(come) - within(gone)
+        } else {
+            within(window.clone())
+        };
+        self.window = window;
+        self.count
+    }
+}
+
 /// [`at_edges`], where the places that separate are known.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
@@ -99,7 +130,8 @@ fn at_joints(joints: u128, stretch: Range<usize>, length: usize, found: &mut imp
     // A joint behind the first place of a window, or behind its last one, is an edge.
     let last = stretch.len() - length;
     let within = u128::MAX >> (u128::BITS as usize - 1 - last.min(127));
-    let mut edges = (1 | joints << 1 | joints >> length | 1 << last) & within;
+    let behind = u32::try_from(length).ok().and_then(|length| joints.checked_shr(length));
+    let mut edges = (1 | joints << 1 | behind.unwrap_or_default() | 1 << last) & within;
     while edges != 0 {
         let start = stretch.start + edges.trailing_zeros() as usize;
         edges &= edges - 1;
@@ -121,7 +153,6 @@ fn at_edges(text: &[u8], stretch: Range<usize>, length: usize, found: &mut impl 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shape::is_strong;
 
     fn lengths(all: &[usize], strong: u32) -> Vec<Length> {
         all.iter().map(|bytes| Length { bytes: *bytes, strong }).collect()
@@ -153,9 +184,9 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn what_was_seen_makes_no_difference(
-            text in "[a-fA-F0-9_.+/-]{1,128}",
-            length in 1usize..40,
-            more in 1usize..20,
+            text in "[a-fA-F0-9_.+/-]{1,128}|[a-f_]{128}",
+            length in 1usize..=128,
+            more in 1usize..=20,
             strong in 0u32..20,
             deep: bool,
         ) {
@@ -167,23 +198,25 @@ mod tests {
                 has_digit: true,
                 strong: marks(|byte| is_strong(*byte)),
             };
-            let lengths = lengths(&[length, length + more], strong);
+            let all = [length, length + more];
             for alphabet in Alphabet::ALL {
-                let [with, mut without] = [Some(marks), None].map(|marks| {
+                let found = |strong: u32, marks: Option<Marks>| {
                     let within = text.bytes().all(|byte| alphabet.holds(byte));
                     let (options, run) = (Options { deep, within, marks }, 0..text.len());
-                    let mut found = Vec::new();
+                    let (lengths, mut found) = (lengths(&all, strong), Vec::new());
                     each(text.as_bytes(), run, (alphabet, &lengths), options, |window| {
                         found.push((window.start, window.end));
                     });
                     found.sort_unstable();
                     found
-                });
-                without.retain(|(start, end)| {
+                };
+                let mut expected = found(0, None);
+                expected.retain(|(start, end)| {
                     let window = text.as_bytes()[*start..*end].iter();
                     window.filter(|byte| is_strong(**byte)).count() >= strong as usize
                 });
-                proptest::prop_assert_eq!(with, without);
+                proptest::prop_assert_eq!(found(strong, Some(marks)), expected.clone());
+                proptest::prop_assert_eq!(found(strong, None), expected);
             }
         }
     }

@@ -2,11 +2,12 @@
 //! the same findings.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use leakwarden::matcher::{Candidate, Matcher, Scanner};
 use leakwarden::rule::RuleSet;
-use leakwarden::shape::{NoKeys, Shape, ShapeSet};
+use leakwarden::shape::{Alphabet, Known, NoKeys, Shape, ShapeSet};
 use proptest::prelude::*;
 
 const PREFIXED: &str = "lw_user_0a1B2c3D4e5F6g7H8i9J0k1L2m3N4o5P6q7R8s9T";
@@ -169,6 +170,71 @@ fn at_every_offset_around_a_buffer_border() {
         let text = format!("{}\n{IBM}\n{}", "x".repeat(before), "y ".repeat(6_000));
         let found = scan(&matcher, &[text.as_bytes()]);
         assert_eq!(found, [(before as u64 + 1, 2, 1, IBM.to_owned())], "at {before}");
+    }
+}
+
+/// Asked for windows of a text, says how many came at once.
+struct Counting(std::cell::Cell<usize>, std::cell::Cell<usize>);
+
+impl Known for Counting {
+    fn knows(&self, _bytes: &[u8]) -> bool {
+        false
+    }
+
+    fn which(&self, _text: &[u8], windows: &[Range<usize>], _found: &mut dyn FnMut(usize)) {
+        self.0.set(self.0.get().max(windows.len()));
+        self.1.set(self.1.get() + windows.len());
+    }
+}
+
+/// What has to be remembered does not grow with the length of a run, nor with the number of shapes.
+#[test]
+fn windows_are_looked_up_before_they_are_many() {
+    let lengths = 16..116;
+    let shapes = lengths.clone().map(|len| (Shape { alphabet: Alphabet::Base64Url, len }, 2));
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::of_strong(shapes));
+    let asked = |text: &[u8]| {
+        let counting = Counting(Default::default(), Default::default());
+        matcher.find(text, 0..text.len(), &counting, &mut Vec::new());
+        (counting.0.get(), counting.1.get())
+    };
+    let (most, all) = asked(&b"A-1_".repeat(5_000));
+    assert!(most <= 64 && all > 10_000 * lengths.len(), "{most} of {all}");
+    // None of these can be a key, as long as the run may be.
+    assert_eq!(asked(&b"a-b_".repeat(5_000)), (0, 0));
+}
+
+/// Of keys within keys each is found once, however many there are, and however many alphabets it could
+/// be of.
+#[test]
+fn keys_within_keys_are_found_once() {
+    let letters = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+    let mut state = 1u32;
+    let random = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        char::from(letters[(state >> 16) as usize % letters.len()])
+    });
+    let key: String = random.take(100).chain(['_']).collect();
+    let keys: HashSet<&str> = (16..79).chain([101]).map(|end| &key[..end]).collect();
+    let dotted = Shape { alphabet: Alphabet::Dotted, len: key.len() };
+    let shapes = keys.iter().map(|key| Shape::of(key.as_bytes()).unwrap()).chain([dotted]);
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::new(shapes));
+    let known = |bytes: &[u8]| str::from_utf8(bytes).is_ok_and(|text| keys.contains(text));
+    let long =
+        format!("{}.{}-{key}.x {}", " ".repeat(2_900), "a".repeat(1_300), "\n".repeat(16_000));
+    for text in [format!("{key}.x\n"), long] {
+        for size in [1, 4_096, 16_384] {
+            let mut found = Vec::new();
+            let mut emit = |candidate: Candidate| found.push((candidate.start, candidate.end));
+            let mut scanner = Scanner::new();
+            for part in text.as_bytes().chunks(size) {
+                scanner.space()[..part.len()].copy_from_slice(part);
+                scanner.filled(part.len(), &matcher, &known, &mut emit);
+            }
+            scanner.finish(&matcher, &known, &mut emit);
+            let once: HashSet<(u64, u64)> = found.iter().copied().collect();
+            assert_eq!((found.len(), once.len()), (64, 64), "{size} of {}", text.len());
+        }
     }
 }
 
