@@ -236,6 +236,7 @@ impl<'a> Search<'a> {
     }
 
     /// Asks for the windows that were found.
+    #[inline(never)] // it would stand wherever windows are found, and these are hot
     fn look_up(&mut self) {
         let (windows, out) = (&self.windows, &mut self.out);
         self.known.which(self.text, windows, &mut |index| {
