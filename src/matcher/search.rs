@@ -1,5 +1,6 @@
 //! One text: what the run finder tells of it, and what becomes of that.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::announced::{Place, Run, STRETCH_MAX, Stretches};
@@ -20,6 +21,8 @@ pub(super) struct Search<'a> {
     starts: Range<usize>,
     known: &'a dyn Known,
     out: &'a mut Vec<Hit>,
+    /// How many hits there were before.
+    earlier: usize,
     stretches: Stretches<'a>,
     /// Shortest registered key of letters and digits.
     plain: Option<usize>,
@@ -48,6 +51,7 @@ impl<'a> Search<'a> {
             text,
             starts,
             known,
+            earlier: out.len(),
             out,
             stretches: Vec::new(),
             plain: shapes.shortest_of(|alphabet| alphabet <= Alphabet::Alphanumeric),
@@ -97,6 +101,7 @@ impl<'a> Search<'a> {
             runs::each(text, first..last, tables, words, &mut Words(self));
         }
         self.look_up();
+        self.distrust();
         let others = [first..self.starts.start, self.starts.end..seen];
         newlines - others.map(|part| newlines_in(text, part)).iter().sum::<u64>()
     }
@@ -232,6 +237,26 @@ impl<'a> Search<'a> {
                     }
                 }
             });
+        }
+    }
+
+    /// Lowers what is but the beginning of a longer match whose check digits are wrong.
+    fn distrust(&mut self) {
+        let rules = self.matcher.rules.rules();
+        let has_digits = |hit: &Hit| {
+            hit.rule.and_then(|rule| rules.get(rule)).is_some_and(|rule| rule.checksum.is_some())
+        };
+        let hits = self.out.get_mut(self.earlier..).unwrap_or_default();
+        let wrong = hits.iter().filter(|hit| hit.confidence == Confidence::Low && has_digits(hit));
+        let mut ends: HashMap<usize, usize> = HashMap::new();
+        for Hit { span, .. } in wrong {
+            let end = ends.entry(span.start).or_default();
+            *end = span.end.max(*end);
+        }
+        for hit in hits.iter_mut().filter(|hit| hit.rule.is_some() && !has_digits(hit)) {
+            if ends.get(&hit.span.start).is_some_and(|end| *end > hit.span.end) {
+                hit.confidence = Confidence::Low;
+            }
         }
     }
 

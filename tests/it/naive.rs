@@ -25,7 +25,25 @@ pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &dyn Known) ->
             found.insert((span.start, span.end, Some(index), confidence, known.knows(key)));
         }
     }
-    found
+    distrusted(rules, found)
+}
+
+/// Where the check digits of a match are wrong, what is a shorter one from the same place is of low
+/// confidence too.
+fn distrusted(rules: &RuleSet, found: BTreeSet<Found>) -> BTreeSet<Found> {
+    let has_digits =
+        |rule: Option<usize>| rule.is_some_and(|rule| rules.rules()[rule].checksum.is_some());
+    let wrong: Vec<(usize, usize)> = found
+        .iter()
+        .filter(|(_, _, rule, confidence, _)| *confidence == Confidence::Low && has_digits(*rule))
+        .map(|(start, end, ..)| (*start, *end))
+        .collect();
+    let lowered = |(start, end, rule, confidence, known): Found| {
+        let is_part = wrong.iter().any(|(from, to)| *from == start && *to > end);
+        let low = is_part && !has_digits(rule);
+        (start, end, rule, if low { Confidence::Low } else { confidence }, known)
+    };
+    found.into_iter().map(lowered).collect()
 }
 
 /// All hits by shape: windows of a registered shape that are known and have an edge.

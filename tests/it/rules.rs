@@ -50,4 +50,9 @@ fn a_wrong_checksum_makes_a_finding_doubtful() {
     let wrong = right.replace("0a1B", "0a1C");
     assert_eq!(hits(&matcher, right.as_bytes())[0].confidence, Confidence::High);
     assert_eq!(hits(&matcher, wrong.as_bytes())[0].confidence, Confidence::Low);
+    // What is the beginning of such a key has the form of an older one.
+    let old = example::expand("glpat-<base62:20>", &[], None).unwrap();
+    let wrong = example::expand("glpat-<base62:20>-<base62:12>.01.150000000", &[], None).unwrap();
+    let sure = |text: &[u8]| hits(&matcher, text).iter().map(|hit| hit.confidence).max();
+    assert_eq!((sure(&old), sure(&wrong)), (Some(Confidence::High), Some(Confidence::Low)));
 }

@@ -33,8 +33,7 @@ pub(super) fn run(arguments: &RuleTest) -> anyhow::Result<Exit> {
 fn hits(matcher: &Matcher, text: &[u8]) -> Vec<Hit> {
     let mut hits = Vec::new();
     matcher.find(text, 0..text.len(), &NoKeys, &mut hits);
-    hits.sort_unstable_by_key(|hit| (hit.span.start, hit.span.end, hit.rule));
-    hits.dedup();
+    Hit::sort(&mut hits);
     hits
 }
 
@@ -126,6 +125,9 @@ fn try_text(matcher: &Matcher, only: Option<usize>) -> anyhow::Result<Exit> {
     Ok(Exit::Clean)
 }
 
+/// Why a match is low that has no fault itself.
+const PART: &str = "it begins a longer match whose check digits are wrong";
+
 /// One match, without what it matched.
 fn line(rule: &Rule, text: &[u8], hit: &Hit) -> String {
     let before = text.get(..hit.span.start).unwrap_or_default();
@@ -136,6 +138,7 @@ fn line(rule: &Rule, text: &[u8], hit: &Hit) -> String {
     let why = rule
         .doubt(text, &hit.span, &mut Memory::default())
         .map(|doubt| format!(": {doubt}"))
+        .or_else(|| (hit.confidence < rule.confidence).then(|| format!(": {PART}")))
         .unwrap_or_default();
     let what = clean(format!("{}: {}", rule.provider, rule.name).as_bytes());
     format!("<stdin>:{line}:{column}: {} {hint}  {what} [{}]{why}", hit.confidence, rule.id)
