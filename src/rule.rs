@@ -527,6 +527,9 @@ rules:
             let set = read(&GOOD.replace("acme_", literal)).unwrap();
             set.rules().last().unwrap().period()
         };
+        // The end of one is the beginning of the other.
+        let two = GOOD.replace("[\"acme_\"]", "[\"acme_\", \"me_a\"]");
+        assert_eq!(read(&two).unwrap().rules().last().unwrap().period(), 2);
         assert_eq!(["acme_", "zzzz", "zyz_zyz", "zy"].map(period), [5, 1, 4, 2]);
     }
 

@@ -95,7 +95,7 @@ fn fill(
     if name == "json" {
         return json(number()?, random)
             .map(Some)
-            .ok_or_else(|| format!("`<{inner}>`: no such length"));
+            .ok_or_else(|| format!("`<{inner}>`: no JSON object is so long in base64url; try the next length, from 11 on"));
     }
     let Some((_, alphabet)) = ALPHABETS.iter().find(|(known, _)| *known == name) else {
         return Ok(None);

@@ -10,7 +10,7 @@ impl Rule {
     /// What is wrong with a pattern that may cost too much: one that takes a regex looks at all bytes of
     /// a match anew from each place at which a literal stands.
     pub(super) fn cost_fault(&self) -> Option<String> {
-        let longest = LOOKS_MAX * self.period();
+        let longest = LOOKS_MAX * self.period() / self.offsets.len().max(1);
         let is_costly = self.facts.match_max > longest && Steps::of(&self.pattern).is_none();
         is_costly.then(|| {
             format!(

@@ -22,7 +22,7 @@ const RARE: &[u8] = b"@^|`";
 /// Most ways in which a pattern may count at once: a repetition in a repetition multiplies.
 const NESTED_MAX: u32 = 256;
 /// Most steps that searches may take for a byte of text: as many ways as one may follow at once, times
-/// the bytes of the longest match, once for every place at which a literal can stand.
+/// the bytes of the longest match, once for every offset of every place at which a literal can stand.
 const STEPS_MAX: usize = 1 << 17;
 
 type Text = Cow<'static, str>;
@@ -271,17 +271,20 @@ impl Entry {
         !self.keywords.is_empty() || !self.beside.is_empty()
     }
 
-    /// How many bytes apart literals can stand at least: less than the length of one whose end is its
-    /// beginning.
+    /// How many bytes apart literals can stand at least: less than the length of one whose end is the
+    /// beginning of itself or of another.
     #[must_use]
     pub fn period(&self) -> usize {
-        let period = |literal: &Text| {
+        let fits = |rest: &[u8], next: &[u8]| rest.starts_with(next) || next.starts_with(rest);
+        let apart = |literal: &Text| {
             let bytes = literal.as_bytes();
-            let again =
-                |apart: &usize| bytes.get(*apart..).is_some_and(|rest| bytes.starts_with(rest));
-            (1..bytes.len()).find(again).unwrap_or(bytes.len())
+            let next = |at: &usize| {
+                let rest = bytes.get(*at..).unwrap_or_default();
+                self.prefixes.iter().any(|next| fits(rest, next.as_bytes()))
+            };
+            (1..bytes.len()).find(next).unwrap_or(bytes.len())
         };
-        self.prefixes.iter().map(period).min().unwrap_or(1).max(1)
+        self.prefixes.iter().map(apart).min().unwrap_or(1).max(1)
     }
 
     /// Every check that needs no matching.
@@ -346,7 +349,8 @@ impl Entry {
             ));
         };
         let ways = usize::try_from(ways(&hir)).unwrap_or(usize::MAX);
-        if ways.saturating_mul(match_max) / self.period() > STEPS_MAX {
+        let starts = self.offsets.len();
+        if ways.saturating_mul(match_max).saturating_mul(starts) / self.period() > STEPS_MAX {
             return Err(format!(
                 "pattern: repetitions of the same characters, one behind the other, make it too \
                  costly: {ways} ways to count, times {match_max} bytes; bound them closer"
