@@ -67,7 +67,8 @@ fn folder_below(folder: &OwnedFd, path: &Path) -> io::Result<Option<OwnedFd>> {
     Ok(inner)
 }
 
-fn open_at(folder: BorrowedFd<'_>, path: &Path, links: Links) -> io::Result<(File, Stat)> {
+/// The same from an open folder.
+pub fn open_at(folder: BorrowedFd<'_>, path: &Path, links: Links) -> io::Result<(File, Stat)> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let straight = if links == Links::Follow { flags } else { flags | OFlags::NOFOLLOW };
     let file = match openat(folder, path, straight, Mode::empty()) {
