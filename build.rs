@@ -29,8 +29,8 @@ mod matcher {
         let groups = sought::groups(&sought::prefixes(rules).0);
         let mut all: Vec<_> =
             groups.into_iter().map(|group| (group.beginnings, group.sets.len())).collect();
-        let wanted = sought::wanted(rules, sought::words(rules).keys());
-        let needles = sought::in_order(wanted.iter().map(sought::Wanted::beginning));
+        let wanted = sought::wanted(rules, &sought::words(rules));
+        let needles = sought::in_order(wanted.iter().map(|one| one.beginning(one.offset())));
         all.push((needles, NEEDLE_TABLES * SETS));
         let mut code = String::from("static DIVIDED: &[(u128, &[u8])] = &[\n");
         for (beginnings, sets) in all {

@@ -166,7 +166,7 @@ impl Matcher {
             narrow,
             wide,
             announced: Announced::new(&rules, &words),
-            needles: Needles::new(sought::wanted(&read, words.keys())),
+            needles: Needles::new(sought::wanted(&read, &words)),
             before: before.into_iter().map(Before::new).collect(),
             offset: rules.rules().iter().flat_map(|r| r.offsets.iter().copied()).max().unwrap_or(0),
         };
@@ -317,8 +317,8 @@ mod tests {
         for group in sought::groups(&sought::prefixes(&read).0) {
             assert!(runs::known(&group.beginnings, group.sets.len()).is_some());
         }
-        let wanted = sought::wanted(&read, sought::words(&read).keys());
-        let needles = sought::in_order(wanted.iter().map(sought::Wanted::beginning));
+        let wanted = sought::wanted(&read, &sought::words(&read));
+        let needles = sought::in_order(wanted.iter().map(|one| one.beginning(one.offset())));
         assert!(runs::known(&needles, runs::NEEDLE_TABLES * runs::SETS).is_some());
     }
 

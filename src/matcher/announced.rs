@@ -2,11 +2,11 @@
 //! everywhere, as they are rare; near them, stretches of a pattern's alphabet that are as long as a
 //! match, with a digit in them and nothing glued to them; the pattern is asked last.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::runs::{Marks, Width};
-use super::sought;
+use super::sought::{self, Announces, Id};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
 /// Alphabets that are told apart at one look; what more there are is looked at one by one.
@@ -73,21 +73,12 @@ pub(super) struct Reach {
     pub(super) after: usize,
 }
 
-/// A text that announces keys: a keyword, or what an id of another rule begins with. There capitals
-/// count: in small letters, hex digits are full of some of them.
+/// A text that announces keys: a keyword, or what an id of another rule begins with.
 struct Word {
     id: Option<Id>,
     /// What it announces.
     rules: Vec<usize>,
     reach: Reach,
-}
-
-/// What is behind the beginning of an id: a bit for each ASCII character that it consists of, and its
-/// least length.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Id {
-    alphabet: u128,
-    length: usize,
 }
 
 /// Where a word stands, and which.
@@ -104,7 +95,7 @@ pub(super) type Stretches<'a> = Vec<(Range<usize>, &'a Group)>;
 
 impl Announced {
     /// Takes the rules without a literal out of a set, and what announces them.
-    pub(super) fn new(set: &RuleSet, words: &BTreeMap<sought::Word<'_>, BTreeSet<usize>>) -> Self {
+    pub(super) fn new(set: &RuleSet, words: &BTreeMap<sought::Word<'_>, Announces>) -> Self {
         let (mut narrow, mut wide) = (Groups::default(), Groups::default());
         let mut reach = Reach::default();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
@@ -115,28 +106,13 @@ impl Announced {
             }
             reach.grow(rule);
         }
-        let word = |((text, is_id), rules): (&sought::Word<'_>, &BTreeSet<usize>)| {
-            let announced = || rules.iter().filter_map(|index| set.rules().get(*index));
+        let word = |word: &Announces| {
             let mut reach = Reach::default();
-            announced().for_each(|rule| reach.grow(rule));
-            let of_it = |other: &&Rule| {
-                other.prefixes.iter().any(|prefix| prefix == text)
-                    && announced().any(|rule| rule.beside.contains(&other.id))
-            };
-            let others = set
-                .rules()
-                .iter()
-                .filter(of_it)
-                .map(|other| Id { alphabet: other.facts.alphabet, length: other.facts.match_min });
-            // Of two rules with that beginning, whatever either wants.
-            let either = |one: Id, other: Id| Id {
-                alphabet: one.alphabet | other.alphabet,
-                length: one.length.min(other.length),
-            };
-            let id = if *is_id { others.reduce(either) } else { None };
-            Word { id, rules: rules.iter().copied().collect(), reach }
+            let announced = word.rules.iter().filter_map(|index| set.rules().get(*index));
+            announced.for_each(|rule| reach.grow(rule));
+            Word { id: word.id, rules: word.rules.iter().copied().collect(), reach }
         };
-        Self { narrow, wide, words: words.iter().map(word).collect(), reach }
+        Self { narrow, wide, words: words.values().map(word).collect(), reach }
     }
 
     /// Whether a word that stands at a place may announce anything.

@@ -40,13 +40,10 @@ impl Needles {
     pub(super) fn new(wanted: Vec<Wanted>) -> Self {
         let mut needles: Vec<Looked> = wanted.into_iter().map(Looked::new).collect();
         needles.sort_by_key(Looked::bucket);
-        let beginnings = in_order(needles.iter().map(|needle| needle.wanted.beginning()));
-        let mut tables: [Sets; NEEDLE_TABLES] = Default::default();
-        for (beginning, set) in beginnings.iter().zip(divided(&beginnings, NEEDLE_TABLES * SETS)) {
-            if let Some(table) = tables.get_mut(set / SETS) {
-                table.add(set % SETS, beginning);
-            }
-        }
+        let beginnings =
+            in_order(needles.iter().map(|needle| needle.wanted.beginning(needle.offset)));
+        let sets = divided(&beginnings, NEEDLE_TABLES * SETS);
+        let tables = Sets::tables(beginnings.iter().zip(sets));
         let before = |bucket| needles.partition_point(|needle| needle.bucket() < bucket);
         let buckets = std::array::from_fn(before);
         Self { tables, needles, buckets }

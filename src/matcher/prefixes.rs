@@ -72,22 +72,19 @@ impl Gate {
 
 /// Puts beginnings into the sets that are theirs.
 fn firsts(groups: &[Group]) -> Firsts {
-    let mut tables: [Sets; TABLES] = std::array::from_fn(|_| Sets::default());
     let mut anywhere = [0; TABLES];
-    for Group { beginnings, sets, anywhere: counts_anywhere } in groups {
-        for set in sets.clone().filter(|_| *counts_anywhere) {
+    for group in groups.iter().filter(|group| group.anywhere) {
+        for set in group.sets.clone() {
             if let Some(anywhere) = anywhere.get_mut(set / SETS) {
                 *anywhere |= 1 << (set % SETS);
             }
         }
-        for (beginning, set) in beginnings.iter().zip(divided(beginnings, sets.len())) {
-            let set = sets.start + set;
-            if let Some(table) = tables.get_mut(set / SETS) {
-                table.add(set % SETS, beginning);
-            }
-        }
     }
-    Firsts::new(tables, anywhere)
+    let placed = groups.iter().flat_map(|Group { beginnings, sets, .. }| {
+        let divided = divided(beginnings, sets.len()).into_iter();
+        beginnings.iter().zip(divided.map(|set| sets.start + set))
+    });
+    Firsts::new(Sets::tables(placed), anywhere)
 }
 
 /// Texts that are looked for together.

@@ -165,28 +165,51 @@ pub(super) enum Needle {
     Word(usize),
 }
 
-/// A text that announces keys, and whether it is what an id of another rule begins with.
+/// A text that announces keys, and whether it is what an id of another rule begins with. There
+/// capitals count: in small letters, hex digits are full of some of them.
 pub(super) type Word<'a> = (&'a str, bool);
 
-/// All of them, and the rules that each announces.
-pub(super) fn words<'a>(rules: &[Read<'a>]) -> BTreeMap<Word<'a>, BTreeSet<usize>> {
-    let mut words: BTreeMap<Word<'a>, BTreeSet<usize>> = BTreeMap::new();
+/// What a word announces.
+#[derive(Default)]
+pub(super) struct Announces {
+    /// By their index.
+    pub(super) rules: BTreeSet<usize>,
+    /// What is behind it, if it is the beginning of an id.
+    pub(super) id: Option<Id>,
+}
+
+/// What is behind the beginning of an id: a bit for each ASCII character that it consists of, and its
+/// least length. Of several rules' ids, whatever either wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Id {
+    pub(super) alphabet: u128,
+    pub(super) length: usize,
+}
+
+/// All of them.
+pub(super) fn words<'a>(rules: &[Read<'a>]) -> BTreeMap<Word<'a>, Announces> {
+    let mut words: BTreeMap<Word<'a>, Announces> = BTreeMap::new();
     for (index, (entry, _)) in rules.iter().enumerate() {
-        let own = entry.keywords.iter().map(|word| (&**word, false));
-        let beside = rules.iter().filter(|(other, _)| entry.beside.contains(&other.id));
-        let ids = beside.flat_map(|(other, _)| other.prefixes.iter().map(|id| (&**id, true)));
-        for word in own.chain(ids) {
-            words.entry(word).or_default().insert(index);
+        for word in &entry.keywords {
+            words.entry((&**word, false)).or_default().rules.insert(index);
+        }
+        let is_beside = |(other, _): &&Read<'_>| entry.beside.contains(&other.id);
+        let beside = rules.iter().filter(|_| !entry.beside.is_empty()).filter(is_beside);
+        for (other, facts) in beside {
+            for beginning in &other.prefixes {
+                let word = words.entry((&**beginning, true)).or_default();
+                word.rules.insert(index);
+                let id = word.id.get_or_insert(Id { alphabet: 0, length: usize::MAX });
+                id.alphabet |= facts.alphabet;
+                id.length = id.length.min(facts.match_min);
+            }
         }
     }
     words
 }
 
 /// Literals, bytes and words that are looked for wherever they stand.
-pub(super) fn wanted<'a>(
-    rules: &[Read<'_>],
-    words: impl Iterator<Item = &'a Word<'a>>,
-) -> Vec<Wanted> {
+pub(super) fn wanted(rules: &[Read<'_>], words: &BTreeMap<Word<'_>, Announces>) -> Vec<Wanted> {
     let mut all = Vec::new();
     // By byte, what stands before it: literals of that length at least, and what matches consist of.
     let mut bytes: BTreeMap<u8, (usize, u128)> = BTreeMap::new();
@@ -214,22 +237,16 @@ pub(super) fn wanted<'a>(
         before,
         behind: u128::MAX,
     }));
-    all.extend(words.enumerate().map(|(index, (text, is_id))| Wanted {
+    all.extend(words.iter().zip(0..).map(|(((text, is_id), word), index)| Wanted {
         any_case: !is_id,
         what: Needle::Word(index),
-        behind: if *is_id { behind_id(rules, text) } else { u128::MAX },
+        behind: match word.id {
+            Some(Id { alphabet, length: FIRST.. }) => alphabet,
+            _ => u128::MAX,
+        },
         ..Wanted::text(text)
     }));
     all
-}
-
-/// What may stand behind the beginning of an id.
-fn behind_id(rules: &[Read<'_>], text: &str) -> u128 {
-    let with_it = |(entry, _): &&Read<'_>| entry.prefixes.iter().any(|prefix| prefix == text);
-    rules.iter().filter(with_it).fold(0, |all, (_, facts)| match facts.match_min {
-        FIRST.. => all | facts.alphabet,
-        _ => u128::MAX,
-    })
 }
 
 impl Wanted {
@@ -249,8 +266,8 @@ impl Wanted {
     }
 
     /// From there on, or from what stands before.
-    pub(super) fn beginning(&self) -> Beginning {
-        let text = self.text.get(self.offset()..).unwrap_or_default();
+    pub(super) fn beginning(&self, offset: usize) -> Beginning {
+        let text = self.text.get(offset..).unwrap_or_default();
         let (count, before) = self.before;
         let own = beginning(text, self.any_case, self.behind);
         let mut all = std::iter::repeat_n(before, count).chain(own);

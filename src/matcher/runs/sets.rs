@@ -40,15 +40,29 @@ impl Default for Sets {
 }
 
 impl Sets {
-    pub(in crate::matcher) fn add(&mut self, set: usize, beginning: &Beginning) {
+    /// Tables of beginnings, each with its set: of the first table, then of the second.
+    pub(in crate::matcher) fn tables<'a, const N: usize>(
+        beginnings: impl Iterator<Item = (&'a Beginning, usize)>,
+    ) -> [Self; N] {
+        // By table and set: what any of its beginnings has.
+        let mut all = [[[0; FIRST]; SETS]; N];
+        for (beginning, set) in beginnings {
+            let one = all.get_mut(set / SETS).and_then(|sets| sets.get_mut(set % SETS));
+            let bytes = one.into_iter().flatten().zip(beginning);
+            bytes.for_each(|(all, bytes)| *all |= bytes);
+        }
+        all.map(|sets| {
+            let mut table = Self::default();
+            for (set, bytes) in sets.iter().enumerate() {
+                table.add(set, bytes);
+            }
+            table
+        })
+    }
+
+    fn add(&mut self, set: usize, beginning: &Beginning) {
         let bit = 1 << set;
         for ((exact, halves), bytes) in self.exact.iter_mut().zip(&mut self.halves).zip(beginning) {
-            if *bytes == u128::MAX {
-                exact.iter_mut().for_each(|entry| *entry |= bit);
-                halves.low.iter_mut().for_each(|entry| *entry |= bit);
-                halves.high.iter_mut().take(BYTES / 16).for_each(|entry| *entry |= bit);
-                continue;
-            }
             let mut rest = *bytes;
             while rest != 0 {
                 let byte = rest.trailing_zeros() as usize;

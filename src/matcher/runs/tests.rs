@@ -40,27 +40,29 @@ impl Found for Told {
     }
 }
 
+fn of(text: &str, any_case: bool) -> Beginning {
+    beginning(text.as_bytes(), any_case, u128::MAX)
+}
+
+fn placed((table, set, beginning): &(usize, usize, Beginning)) -> (&Beginning, usize) {
+    (beginning, table * SETS + set)
+}
+
 /// In the first table `xyz.`, which counts anywhere, and `k+` and `ab`, which count where a word
 /// begins; in the others `kk`, anywhere, and `abc_` and `n`.
 fn firsts() -> Firsts {
-    let mut tables: [Sets; TABLES] = std::array::from_fn(|_| Sets::default());
-    for (table, set, prefix) in
-        [(0, 7, "xyz."), (0, 3, "k+"), (0, 0, "ab"), (1, 1, "kk"), (2, 0, "abc_"), (1, 0, "n")]
-    {
-        tables[table].add(set, &beginning(prefix.as_bytes(), false, u128::MAX));
-    }
+    let prefixes =
+        [(0, 7, "xyz."), (0, 3, "k+"), (0, 0, "ab"), (1, 1, "kk"), (2, 0, "abc_"), (1, 0, "n")];
+    let all = prefixes.map(|(table, set, prefix)| (table, set, of(prefix, false)));
+    let tables = Sets::tables(all.iter().map(placed));
     Firsts::new(tables, [0x80, 0x02, 0])
 }
 
 /// `Mn` in any case, `.+` and `2`.
 fn needles() -> [Sets; NEEDLE_TABLES] {
-    let mut tables: [Sets; NEEDLE_TABLES] = Default::default();
-    for (table, set, needle, any_case) in
-        [(0, 0, "Mn", true), (1, 3, ".+", false), (0, 3, "2", false)]
-    {
-        tables[table].add(set, &beginning(needle.as_bytes(), any_case, u128::MAX));
-    }
-    tables
+    let needles = [(0, 0, "Mn", true), (1, 3, ".+", false), (0, 3, "2", false)];
+    let all = needles.map(|(table, set, needle, any_case)| (table, set, of(needle, any_case)));
+    Sets::tables(all.iter().map(placed))
 }
 
 /// By which sets of a table a place passes, and by which it may: halves of bytes may be those of
@@ -193,11 +195,9 @@ fn holds(one: &[usize], other: &[usize]) -> bool {
 fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
     let classes = Classes::new(is_run_byte, is_wide_byte);
     // Some prefixes, and any.
-    let mut any = Sets::default();
-    any.add(0, &[u128::MAX; FIRST]);
-    let none = Sets::default;
-    let any_begun = Firsts::new([any.clone(), none(), none()], [0; TABLES]);
-    let anywhere = Firsts::new([none(), any, none()], [0, 1, 0]);
+    let any = |set| Sets::tables([(&[u128::MAX; FIRST], set)].into_iter());
+    let any_begun = Firsts::new(any(0), [0; TABLES]);
+    let anywhere = Firsts::new(any(SETS), [0, 1, 0]);
     for firsts in [firsts(), any_begun, anywhere] {
         let needles = needles();
         let [expected, may] = naive(text, places.clone(), (&firsts, &needles), wanted);
