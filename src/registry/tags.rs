@@ -2,7 +2,7 @@
 //!
 //! Nearly every question is answered "no" by six bits in one word of a bitmap (a Bloom filter with one
 //! access to memory); what it lets pass, less than one in a hundred, is looked for in sorted lists. 8
-//! bytes a key for the lists, 1.5 to 3 for the bitmap: a larger one lets less pass, but lies further
+//! bytes a key for the lists, 2 to 4 for the bitmap: a larger one lets less pass, but lies further
 //! from the processor.
 
 use std::ops::{Deref, DerefMut};
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use memmap2::{Advice, MmapMut};
 
 /// Bits of the bitmap for each tag, at least; at most twice as many.
-const BITS_PER_TAG: usize = 12;
+const BITS_PER_TAG: usize = 16;
 const WORD_BITS: usize = 128;
 const WORD_BYTES: usize = WORD_BITS / 8;
 /// From this size on, a bitmap asks for pages of as much: small ones are many, and finding the page
