@@ -1,6 +1,7 @@
 //! Files and folders, once: a parallel walk, each thread with a sink of its own.
 
 mod ignored;
+mod queue;
 mod walk;
 
 use std::ffi::OsStr;

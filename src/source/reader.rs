@@ -40,29 +40,33 @@ pub fn open_below(root: &Path, path: &Path, links: Links) -> io::Result<(File, S
     };
     let folder =
         openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-    match folder_below(&folder, parent)? {
-        Some(inner) => open_at(inner.as_fd(), Path::new(name), links),
-        None => open_at(folder.as_fd(), Path::new(name), links),
+    if parent == Path::new("") {
+        return open_at(folder.as_fd(), Path::new(name), links);
     }
+    let folder = folder_below(folder.as_fd(), parent, OFlags::PATH)?;
+    open_at(folder.as_fd(), Path::new(name), links)
 }
 
-/// The folder at a path below another one; `None`: it is that one.
-fn folder_below(folder: &OwnedFd, path: &Path) -> io::Result<Option<OwnedFd>> {
-    if path == Path::new("") {
-        return Ok(None);
+/// Opens a folder at a path below another one; no part of the path may be a link.
+pub fn folder_below(folder: BorrowedFd<'_>, path: &Path, how: OFlags) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut parts = path.iter();
+    let Some(first) = parts.next() else { return Err(Errno::NOENT.into()) };
+    if parts.as_path() == Path::new("") {
+        return Ok(openat(folder, first, how | flags, Mode::empty())?);
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    match openat2(folder, path, flags, Mode::empty(), resolve) {
-        Ok(inner) => return Ok(Some(inner)),
+    match openat2(folder, path, how | flags, Mode::empty(), resolve) {
+        Ok(inner) => return Ok(inner),
         // Older kernels do not know the call, and what confines this process may refuse it.
         Err(Errno::NOSYS | Errno::PERM) => {}
         Err(error) => return Err(error.into()),
     }
-    let mut inner: Option<OwnedFd> = None;
-    for part in path {
-        let from = inner.as_ref().unwrap_or(folder);
-        inner = Some(openat(from, part, flags, Mode::empty())?);
+    let mut inner = openat(folder, first, OFlags::PATH | flags, Mode::empty())?;
+    while let Some(part) = parts.next() {
+        let is_last = parts.as_path() == Path::new("");
+        let how = if is_last { how } else { OFlags::PATH };
+        inner = openat(&inner, part, how | flags, Mode::empty())?;
     }
     Ok(inner)
 }
@@ -216,5 +220,35 @@ pub fn describe(error: &io::Error) -> String {
             Some(code) if code == Errno::NXIO.raw_os_error() => "not a regular file".to_owned(),
             _ => error.to_string(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn no_part_of_a_path_below_a_folder_may_be_a_link() {
+        let tree = tempfile::tempdir().unwrap();
+        fs::create_dir_all(tree.path().join("a/b/c")).unwrap();
+        symlink("a", tree.path().join("link")).unwrap();
+        symlink("b", tree.path().join("a/link")).unwrap();
+        let folder = File::open(tree.path()).unwrap();
+        for (path, is_open) in [
+            ("a", true),
+            ("a/b", true),
+            ("a/b/c", true),
+            ("link", false),
+            ("link/b", false),
+            ("a/link", false),
+            ("a/link/c", false),
+            ("", false),
+        ] {
+            let opened = folder_below(folder.as_fd(), Path::new(path), OFlags::RDONLY);
+            assert_eq!(opened.is_ok(), is_open, "{path}");
+        }
     }
 }

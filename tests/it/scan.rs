@@ -100,6 +100,25 @@ fn an_unreadable_file_makes_a_scan_incomplete() {
     assert!(report.out.contains("not read: tree/b.txt: permission denied"), "{}", report.out);
 }
 
+/// Deep and wide, with more threads than there may be files.
+#[test]
+fn few_file_descriptors_are_enough() {
+    let world = World::empty();
+    let token = github_token();
+    let mut folder = "tree".to_owned();
+    for level in 0..120 {
+        for leaf in 0..3 {
+            world.write(&format!("{folder}/l{leaf}/a.txt"), format!("{token}\n"));
+        }
+        folder.push_str(if level % 2 == 0 { "/d" } else { "/m" });
+    }
+    let arguments = ["scan", "tree", "--threads", "64", "--format", "jsonl"];
+    let answer = answer(world.under(&["prlimit", "--nofile=30:30"], &arguments), b"").expect(1);
+    let lines = answer.lines();
+    assert_eq!(lines.len(), 361, "{}", answer.both());
+    assert_eq!(lines[360]["complete"], true);
+}
+
 #[test]
 fn gitignore_is_honoured_in_a_work_tree_and_counted() {
     let world = World::empty();

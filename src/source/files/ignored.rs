@@ -2,28 +2,43 @@
 //! tree, of its `info/exclude`, and of the user (`core.excludesFile`). As in git, the deepest file
 //! that says anything counts, and in it the last line; nothing outside of a work tree means
 //! anything. Meaning of a pattern: the crate `ignore`, ripgrep's.
+//!
+//! What is ignored is not read, so where that crate knows less of patterns than git does, such a line
+//! leaves nothing out.
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use ignore::Match;
-use ignore::gitignore::{Gitignore, GitignoreBuilder};
+use ignore::gitignore::{Gitignore, GitignoreBuilder, gitconfig_excludes_path};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, openat, statat};
+use rustix::io::Errno;
 
 use crate::source::reader::{self, Links};
 
-/// In these lies what git reads beside the work tree's own files.
-const REPOSITORIES: [&str; 2] = [".git", ".jj"];
-/// A file of patterns that is longer is somebody's joke.
-const PATTERNS_MAX: u64 = 8 << 20;
-/// The same for a file that holds the path of a folder.
-const PATH_MAX: u64 = 8 << 10;
+/// Bytes of a file of patterns, at most: those that people write are a thousandth of it.
+const PATTERNS_MAX: u64 = 1 << 20;
+/// Patterns that hold in one folder, at most: each costs memory.
+const LINES_MAX: usize = 10_000;
+/// Bytes of a pattern, at most: as long as a path may be.
+const LINE_MAX: usize = 4096;
+/// Leaves nothing out, whatever the lines before it say.
+const NOTHING: &str = "!**";
 
 /// What the user has git ignore everywhere. Read when a work tree is met.
-static OF_USER: LazyLock<Gitignore> = LazyLock::new(|| GitignoreBuilder::new("").build_global().0);
+static OF_USER: LazyLock<Gitignore> = LazyLock::new(|| {
+    let path = gitconfig_excludes_path().unwrap_or_default();
+    let read = patterns((CWD, &path), Links::Follow, &mut 0);
+    read.unwrap_or_default().unwrap_or_else(Gitignore::empty)
+});
+
+/// Says what cannot be read, and why.
+pub(super) type Tell<'a> = &'a mut dyn FnMut(&Path, String);
 
 /// The patterns that hold in a folder. Cheap to clone; outside of a work tree, nothing.
 #[derive(Clone, Default)]
@@ -37,6 +52,8 @@ struct Level {
     own: Gitignore,
     /// Of the repository whose work tree begins here.
     exclude: Option<Gitignore>,
+    /// How many patterns hold here.
+    lines: usize,
 }
 
 /// What a listing says of a folder's own patterns.
@@ -60,42 +77,56 @@ impl Signs {
 impl Ignored {
     /// What holds in a folder that a walk begins with: the folders above may belong to a work tree,
     /// too. `folder`: absolute.
-    pub(super) fn above(folder: &Path, tell: &mut dyn FnMut(&Path, String)) -> Self {
+    pub(super) fn above(folder: &Path, tell: Tell<'_>) -> Self {
         let above: Vec<&Path> = folder.ancestors().skip(1).collect();
-        let is_top = |folder: &&Path| REPOSITORIES.iter().any(|name| folder.join(name).exists());
+        let is_top = |folder: &&Path| is_repository(CWD, folder);
         let Some(top) = above.iter().position(is_top) else { return Self::default() };
-        let inside = above.get(..=top).unwrap_or_default().iter().rev();
-        let signs = Signs { has_patterns: true, may_be_repository: true };
-        inside.fold(Self::default(), |ignored, folder| ignored.within(folder, folder, signs, tell))
+        let mut ignored = Self::default();
+        for folder in above.get(..=top).unwrap_or_default().iter().rev() {
+            let signs = Signs { has_patterns: true, may_be_repository: true };
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            match openat(CWD, *folder, flags, Mode::empty()) {
+                Ok(fd) => ignored = ignored.within(fd.as_fd(), (folder, folder), signs, tell),
+                Err(error) => tell(folder, reader::describe(&error.into())),
+            }
+        }
+        ignored
     }
 
-    /// What holds in a folder below. `path`: as it is told; `absolute`: as entries are asked for.
+    /// What holds in a folder below, which is open. `path`: as it is told; `absolute`: as entries are
+    /// asked for.
     pub(super) fn within(
         &self,
-        path: &Path,
-        absolute: &Path,
+        folder: BorrowedFd<'_>,
+        (path, absolute): (&Path, &Path),
         signs: Signs,
-        tell: &mut dyn FnMut(&Path, String),
+        tell: Tell<'_>,
     ) -> Self {
-        let is_top =
-            signs.may_be_repository && REPOSITORIES.iter().any(|name| path.join(name).exists());
+        let is_top = signs.may_be_repository && is_repository(folder, Path::new(""));
         if !is_top && (self.0.is_none() || !signs.has_patterns) {
             return self.clone();
         }
-        let read = |path: &Path, tell: &mut dyn FnMut(&Path, String)| {
-            patterns(path, tell).unwrap_or_else(Gitignore::empty)
+        let above = if is_top { Self::default() } else { self.clone() };
+        let mut lines = above.0.as_ref().map_or(0, |level| level.lines);
+        let mut read = |name: &Path, links: Links| {
+            let read = patterns((folder, name), links, &mut lines);
+            let read = read.unwrap_or_else(|error| {
+                tell(&path.join(name), reader::describe(&error));
+                None
+            });
+            read.unwrap_or_else(Gitignore::empty)
         };
+        // Git follows no link there, but one to `info/exclude`.
         let own = match signs.has_patterns {
-            true => read(&path.join(".gitignore"), tell),
+            true => read(Path::new(".gitignore"), Links::Refuse),
             false => Gitignore::empty(),
         };
-        let exclude = is_top.then(|| match common_folder(path) {
-            Some(git) => read(&git.join("info/exclude"), tell),
+        let exclude = is_top.then(|| match common_folder(folder) {
+            Some(git) => read(&git.join("info/exclude"), Links::Follow),
             None => Gitignore::empty(),
         });
-        let above = if is_top { Self::default() } else { self.clone() };
         let len = absolute.as_os_str().len() + usize::from(absolute != Path::new("/"));
-        Self(Some(Arc::new(Level { above, len, own, exclude })))
+        Self(Some(Arc::new(Level { above, len, own, exclude, lines })))
     }
 
     /// Whether anything may be ignored here.
@@ -123,50 +154,103 @@ impl Ignored {
     }
 }
 
-/// The patterns of a file, if there is one. Git follows no link there.
-fn patterns(path: &Path, tell: &mut dyn FnMut(&Path, String)) -> Option<Gitignore> {
-    let (file, stat) = reader::open(path, Links::Refuse).ok()?;
-    if stat.size > PATTERNS_MAX {
-        tell(path, format!("of over {} MiB, which are no patterns", PATTERNS_MAX >> 20));
-        return None;
+/// Whether a work tree begins at a folder: git's, or jj's, which reads the same patterns.
+fn is_repository(folder: BorrowedFd<'_>, path: &Path) -> bool {
+    let is_there = |name| statat(folder, path.join(name), AtFlags::empty()).is_ok();
+    [".git", ".jj"].into_iter().any(is_there)
+}
+
+/// The patterns of a file; `None`: there is no such file. Counts them; too many are an error.
+fn patterns(
+    (folder, name): (BorrowedFd<'_>, &Path),
+    links: Links,
+    lines: &mut usize,
+) -> io::Result<Option<Gitignore>> {
+    let Some(text) = text_of(folder, name, links, PATTERNS_MAX)? else { return Ok(None) };
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    let mut builder = GitignoreBuilder::new("");
+    for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        *lines += 1;
+        if *lines > LINES_MAX {
+            let why = format!("over {LINES_MAX} patterns hold here; the file is not heeded");
+            return Err(io::Error::other(why));
+        }
+        let understood = understood(line).is_some_and(|line| builder.add_line(None, &line).is_ok());
+        if !understood && line.starts_with(b"!") {
+            let _can_be_read = builder.add_line(None, NOTHING).is_ok();
+        }
     }
-    let text = match read_text(file, PATTERNS_MAX) {
-        Ok(text) => text,
+    let all = builder.build();
+    Ok(Some(all.map_err(|_| io::Error::other("patterns that are too large; it is not heeded"))?))
+}
+
+/// A line as the crate `ignore` is to have it; `None`: git may mean something else by it.
+fn understood(line: &[u8]) -> Option<String> {
+    let line = str::from_utf8(line).ok().filter(|line| line.len() <= LINE_MAX)?;
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let is_odd = line.contains("[:")
+        || line.contains("\\/")
+        || line.contains('[') && line.contains('\\')
+        || line.trim_end_matches(' ').ends_with(char::is_whitespace);
+    // Git has no alternatives in braces.
+    let mut escaped = String::with_capacity(line.len());
+    let (mut in_class, mut is_escaped) = (false, false);
+    for letter in line.chars() {
+        match letter {
+            '[' => in_class = true,
+            ']' => in_class = false,
+            '{' | '}' if !in_class && !is_escaped => escaped.push('\\'),
+            _ => {}
+        }
+        is_escaped = letter == '\\' && !is_escaped;
+        escaped.push(letter);
+    }
+    (!is_odd).then_some(escaped)
+}
+
+/// What a regular file holds; `None`: there is none.
+fn text_of(
+    folder: BorrowedFd<'_>,
+    name: &Path,
+    links: Links,
+    limit: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
+    let file: File = match reader::open_at(folder, name, links) {
+        Ok((_, stat)) if stat.size > limit => {
+            return Err(io::Error::other(format!("of over {limit} bytes; it is not heeded")));
+        }
+        Ok((file, _)) => file,
         Err(error) => {
-            tell(path, reader::describe(&error));
-            return None;
+            // A link, where none counts, or a socket.
+            let is_other = [Errno::LOOP, Errno::NXIO]
+                .iter()
+                .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()));
+            let is_none =
+                is_other || matches!(error.kind(), NotFound | NotADirectory | InvalidInput);
+            return if is_none { Ok(None) } else { Err(error) };
         }
     };
-    let mut builder = GitignoreBuilder::new("");
-    for (line, number) in text.trim_start_matches('\u{feff}').lines().zip(1..) {
-        if let Err(error) = builder.add_line(None, line) {
-            tell(path, format!("line {number}: {error}"));
-        }
-    }
-    builder.build().map_err(|error| tell(path, error.to_string())).ok()
-}
-
-/// What is no UTF-8 in it names no file that a pattern could.
-fn read_text(file: File, limit: u64) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(Some(bytes))
 }
 
-/// Where git keeps what all work trees of a repository have in common: `.git`, or where the file of
-/// that name leads (gitrepository-layout(5): `gitdir`, `commondir`).
-fn common_folder(folder: &Path) -> Option<PathBuf> {
-    let git = folder.join(".git");
-    if git.is_dir() {
+/// Where git keeps what all work trees of a repository have in common, from the folder on: `.git`, or
+/// where the file of that name leads (gitrepository-layout(5): `gitdir`, `commondir`).
+fn common_folder(folder: BorrowedFd<'_>) -> Option<PathBuf> {
+    let git = PathBuf::from(".git");
+    let mode = statat(folder, &git, AtFlags::empty()).ok()?.st_mode;
+    if FileType::from_raw_mode(mode).is_dir() {
         return Some(git);
     }
     let line = |path: &Path| {
-        let (file, _) = reader::open(path, Links::Refuse).ok()?;
-        Some(read_text(file, PATH_MAX).ok()?.trim_end().to_owned())
+        let text = text_of(folder, path, Links::Refuse, LINE_MAX as u64).ok()??;
+        Some(text.trim_ascii_end().to_vec())
     };
-    let own = folder.join(line(&git)?.strip_prefix("gitdir: ")?);
+    let own = PathBuf::from(OsStr::from_bytes(line(&git)?.strip_prefix(b"gitdir: ")?));
     Some(match line(&own.join("commondir")) {
-        Some(common) => own.join(common),
+        Some(common) => own.join(OsStr::from_bytes(&common)),
         None => own,
     })
 }

@@ -1,19 +1,22 @@
 //! Folders, walked by several threads. Each is listed once, and what is in it is opened from there:
-//! no path is looked up from the root for every file, and nobody can put a link in the way.
+//! no path is looked up from the root for every file, and below what the user named nobody can put a
+//! link in the way.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use globset::GlobSet;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, openat, statat};
+use rustix::process::{Resource, getrlimit};
 
 use super::ignored::{Ignored, Signs};
+use super::queue::Queue;
 use crate::source::reader;
 
 /// What is walked, and how.
@@ -37,6 +40,9 @@ pub(super) trait Visitor {
 pub(super) struct Folder {
     place: Place,
     fd: OwnedFd,
+    /// One above it, which stays open for what is below.
+    base: Option<Arc<Folder>>,
+    open: Arc<AtomicUsize>,
 }
 
 /// Where a folder is.
@@ -47,8 +53,6 @@ struct Place {
     absolute: PathBuf,
     /// What holds in the folder above.
     ignored: Ignored,
-    /// Below a folder that the user named.
-    depth: usize,
 }
 
 impl Folder {
@@ -63,15 +67,23 @@ impl AsFd for Folder {
     }
 }
 
+impl Drop for Folder {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 enum Work {
-    /// To be opened from the one that it is in, as long as that is open.
+    /// To be opened from one above; one that the user named from nowhere.
     Folder(Place, Option<Arc<Folder>>),
     Files(Arc<Folder>, Vec<OsString>),
 }
 
-/// Below so many levels, folders are opened by their path: each one that waits for its turn keeps the
-/// one above open, and a process may only have so many.
-const OPEN_LEVELS: usize = 32;
+/// How many folders stay open for those below them, at most.
+const OPEN_MAX: u64 = 256;
+/// As large a part of the files that a process may open is for the folders that stay open; a thread
+/// needs a few files.
+const SHARE: u64 = 8;
 /// So many files of one folder are one thread's.
 const FILES: usize = 128;
 /// For the entries of a folder, in bytes: enough for most at one go.
@@ -83,22 +95,22 @@ pub(super) fn run<V: Visitor>(
     options: &Options<'_>,
     visitor: &(dyn Fn() -> V + Sync),
 ) -> u64 {
-    let queue = Queue::default();
-    queue.add(folders.iter().rev().map(|path| {
-        let place = Place {
-            path: path.to_path_buf(),
-            absolute: PathBuf::new(),
-            ignored: Ignored::default(),
-            depth: 0,
-        };
-        Work::Folder(place, None)
-    }));
-    let ignored = AtomicU64::new(0);
+    let named = folders.iter().rev().map(|path| {
+        let path = path.to_path_buf();
+        Work::Folder(Place { path, absolute: PathBuf::new(), ignored: Ignored::default() }, None)
+    });
+    let queue = Queue::new(named.collect());
+    let share = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / SHARE;
+    let [open_max, threads] = [share.min(OPEN_MAX), share.max(1)]
+        .map(|count| usize::try_from(count).unwrap_or(usize::MAX));
+    let (ignored, open) = (AtomicU64::new(0), Arc::new(AtomicUsize::new(0)));
     let work = || {
         let mut worker = Worker {
             options,
             queue: &queue,
             visitor: visitor(),
+            open: open.clone(),
+            open_max,
             ignored: 0,
             room: Vec::with_capacity(ROOM),
             path: Vec::new(),
@@ -109,7 +121,7 @@ pub(super) fn run<V: Visitor>(
         ignored.fetch_add(worker.ignored, Ordering::Relaxed);
     };
     thread::scope(|scope| {
-        for _ in 1..options.threads {
+        for _ in 1..options.threads.min(threads) {
             // Where there can be no more, fewer do it.
             let _thread = thread::Builder::new().spawn_scoped(scope, work);
         }
@@ -118,68 +130,13 @@ pub(super) fn run<V: Visitor>(
     ignored.into_inner()
 }
 
-/// What is still to be walked. The last that came goes first: so few folders wait.
-#[derive(Default)]
-struct Queue {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    work: Vec<Work>,
-    busy: usize,
-    waiting: usize,
-}
-
-/// Held while a thread may still add work.
-struct Busy<'a>(&'a Queue);
-
-impl Drop for Busy<'_> {
-    fn drop(&mut self) {
-        let mut state = self.0.state();
-        state.busy -= 1;
-        if state.busy == 0 {
-            self.0.changed.notify_all();
-        }
-    }
-}
-
-impl Queue {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn add(&self, work: impl Iterator<Item = Work>) {
-        let mut state = self.state();
-        state.work.extend(work);
-        if state.waiting > 0 {
-            self.changed.notify_all();
-        }
-    }
-
-    /// `None`: there is no more, and nobody is left to add any.
-    fn next(&self) -> Option<(Work, Busy<'_>)> {
-        let mut state = self.state();
-        loop {
-            if let Some(work) = state.work.pop() {
-                state.busy += 1;
-                return Some((work, Busy(self)));
-            }
-            if state.busy == 0 {
-                return None;
-            }
-            state.waiting += 1;
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-            state.waiting -= 1;
-        }
-    }
-}
-
 struct Worker<'a, V> {
     options: &'a Options<'a>,
-    queue: &'a Queue,
+    queue: &'a Queue<Work>,
     visitor: V,
+    /// How many folders are open, and how many may be for those below them.
+    open: Arc<AtomicUsize>,
+    open_max: usize,
     ignored: u64,
     /// Where the kernel writes what a folder holds.
     room: Vec<u8>,
@@ -193,30 +150,42 @@ impl<V: Visitor> Worker<'_, V> {
             Work::Files(folder, names) => {
                 names.iter().for_each(|name| self.visitor.file(&folder, name));
             }
-            Work::Folder(place, above) => {
+            Work::Folder(place, base) => {
                 let path = place.path.clone();
-                if let Err(error) = self.enter(place, above.as_deref()) {
+                if let Err(error) = self.enter(place, base) {
                     self.visitor.skip(&path, reader::describe(&error));
                 }
             }
         }
     }
 
-    fn enter(&mut self, mut place: Place, above: Option<&Folder>) -> io::Result<()> {
-        let fd = open(&place, above)?;
-        let Self { visitor, .. } = self;
+    fn enter(&mut self, mut place: Place, base: Option<Arc<Folder>>) -> io::Result<()> {
+        let fd = match &base {
+            Some(base) => {
+                let below = place.path.strip_prefix(base.path()).unwrap_or(Path::new("."));
+                reader::folder_below(base.as_fd(), below, OFlags::RDONLY)?
+            }
+            // The user may name a link.
+            None => {
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                openat(CWD, &place.path, flags, Mode::empty())?
+            }
+        };
+        self.open.fetch_add(1, Ordering::Relaxed);
+        let open = self.open.clone();
+        let Self { visitor, room, .. } = self;
         let mut tell = |path: &Path, why: String| visitor.skip(path, why);
-        if place.depth == 0 && !self.options.no_ignore {
+        if base.is_none() && !self.options.no_ignore {
             // Where that cannot be told, the folders above mean nothing.
-            place.absolute = place.path.canonicalize().unwrap_or_default();
+            place.absolute = place.path.canonicalize().unwrap_or_else(|_| PathBuf::from("/"));
             place.ignored = Ignored::above(&place.absolute, &mut tell);
         }
-        let (entries, signs, outcome) = list(&fd, &mut self.room);
+        let (entries, signs, outcome) = list(&fd, room);
         if !self.options.no_ignore {
-            place.ignored = place.ignored.within(&place.path, &place.absolute, signs, &mut tell);
+            let paths = (&*place.path, &*place.absolute);
+            place.ignored = place.ignored.within(fd.as_fd(), paths, signs, &mut tell);
         }
-        let folder = Arc::new(Folder { place, fd });
-        self.sort(&folder, entries);
+        self.sort(&Arc::new(Folder { place, fd, base, open }), entries);
         outcome
     }
 
@@ -238,24 +207,23 @@ impl<V: Visitor> Worker<'_, V> {
                 files.push(name);
             }
         }
-        let more: Vec<Vec<OsString>> = match files.split_off(files.len().min(FILES)) {
-            rest if rest.is_empty() => Vec::new(),
-            rest => rest.chunks(FILES).map(<[_]>::to_vec).collect(),
-        };
+        let mut more = Vec::new();
+        while files.len() > FILES {
+            let part = files.split_off(files.len() - FILES);
+            more.push(Work::Files(folder.clone(), part));
+        }
         if !folders.is_empty() || !more.is_empty() {
             let place = &folder.place;
-            let above = (place.depth < OPEN_LEVELS).then_some(folder);
-            let folders = folders.into_iter().map(|name| {
-                let place = Place {
-                    path: place.path.join(&name),
-                    absolute: place.absolute.join(&name),
-                    ignored: place.ignored.clone(),
-                    depth: place.depth + 1,
-                };
-                Work::Folder(place, above.cloned())
-            });
-            let more = more.into_iter().map(|names| Work::Files(folder.clone(), names));
-            self.queue.add(folders.chain(more));
+            let base = match &folder.base {
+                Some(base) if self.open.load(Ordering::Relaxed) > self.open_max => base,
+                _ => folder,
+            };
+            let below = |name: OsString| {
+                let (path, absolute) = (place.path.join(&name), place.absolute.join(&name));
+                let ignored = place.ignored.clone();
+                Work::Folder(Place { path, absolute, ignored }, Some(base.clone()))
+            };
+            self.queue.add(more, folders.into_iter().map(below).collect());
         }
         files.iter().for_each(|name| self.visitor.file(folder, name));
     }
@@ -280,19 +248,6 @@ impl<V: Visitor> Worker<'_, V> {
     }
 }
 
-fn open(place: &Place, above: Option<&Folder>) -> io::Result<OwnedFd> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let name = place.path.file_name().filter(|_| above.is_some());
-    Ok(match (above, name) {
-        (Some(above), Some(name)) => {
-            openat(above.as_fd(), name, flags | OFlags::NOFOLLOW, Mode::empty())?
-        }
-        // The user may name a link.
-        _ if place.depth == 0 => openat(CWD, &place.path, flags, Mode::empty())?,
-        _ => openat(CWD, &place.path, flags | OFlags::NOFOLLOW, Mode::empty())?,
-    })
-}
-
 type Entries = Vec<(OsString, FileType)>;
 
 /// What is in a folder, as far as it could be read.
@@ -310,9 +265,9 @@ fn list(folder: &OwnedFd, room: &mut Vec<u8>) -> (Entries, Signs, io::Result<()>
         }
         signs.see(name);
         let kind = match entry.file_type() {
-            // Not every file system says it.
+            // Not every file system says it; what cannot be told is told of when it is opened.
             FileType::Unknown => statat(folder, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW)
-                .map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)),
+                .map_or(FileType::RegularFile, |stat| FileType::from_raw_mode(stat.st_mode)),
             kind => kind,
         };
         entries.push((OsString::from_vec(name.to_vec()), kind));
@@ -324,6 +279,7 @@ fn list(folder: &OwnedFd, room: &mut Vec<u8>) -> (Entries, Signs, io::Result<()>
 mod tests {
     use std::fs;
     use std::os::unix::fs::symlink;
+    use std::sync::Mutex;
 
     use proptest::prelude::*;
 
@@ -487,7 +443,7 @@ mod tests {
     fn long_lists_and_deep_folders_are_walked_whole() {
         let tree = tempfile::tempdir().unwrap();
         let root = tree.path();
-        let deep = "d/".repeat(3 * OPEN_LEVELS);
+        let deep = "d/".repeat(300);
         for number in 0..5 * FILES {
             write(root, &format!("flat/{number}"), "");
         }
@@ -497,6 +453,78 @@ mod tests {
         let count = 5 * FILES + deep.len() / 2 + 1;
         assert_eq!(met(root, "", 1).files.len(), count);
         assert_eq!(met(root, "", 4), met(root, "", 1));
+    }
+
+    /// Pattern, names, and which of them are read.
+    const ODD: [(&[u8], &[&str], &[&str]); 10] = [
+        (b"foo{1,2}\n*.{o\n", &["foo1", "foo{1,2}", "a.{o"], &["foo1"]),
+        (b"[{]\n\\{b\n", &["{", "{b"], &[]),
+        (b"\\/\n", &["a/b"], &["a/b"]),
+        (b"a\t\n", &["a"], &["a"]),
+        (b"*.e\n![[:alpha:]].e\n", &["a.e", "1.e"], &["1.e", "a.e"]),
+        (b"[\\]]\n", &["\\]", "]"], &["\\]", "]"]),
+        (b"*.e\n!\xe9.e\n", &["a.e"], &["a.e"]),
+        (b"a\\\n[z-a]\nb\n", &["a", "b", "z"], &["a", "z"]),
+        (b"\xef\xbb\xbfa\r\nb  \n# c\n\\#d\n", &["a", "b", "c", "#d"], &["c"]),
+        (b"*\n!b\n", &["a", "b"], &["b"]),
+    ];
+
+    #[test]
+    fn a_pattern_that_git_may_mean_otherwise_leaves_nothing_out() {
+        for (patterns, names, read) in ODD {
+            let tree = tempfile::tempdir().unwrap();
+            let root = tree.path();
+            write(root, ".git/HEAD", "");
+            names.iter().for_each(|name| write(root, name, ""));
+            fs::write(root.join(".gitignore"), patterns).unwrap();
+            let mut found = met(root, "", 1);
+            found.files.retain(|name| name != ".gitignore");
+            let patterns = String::from_utf8_lossy(patterns);
+            assert_eq!(
+                (found.files, found.skipped),
+                (read.iter().map(|name| name.to_string()).collect(), vec![]),
+                "{patterns}"
+            );
+        }
+    }
+
+    #[test]
+    fn patterns_cost_little_or_are_told_and_not_heeded() {
+        let many = "a\n".repeat(10_001);
+        let long = format!("{}a\n", "#\n".repeat(600_000));
+        let nested = format!("{}{}\na\n", "{".repeat(20_000), "}".repeat(20_000));
+        let half = "a\n".repeat(6_000);
+        for (outer, inner, read, told) in [
+            (&many, "", vec!["a", "in/a"], "/.gitignore: over 10000 patterns"),
+            (&long, "", vec!["a", "in/a"], "/.gitignore: of over 1048576 bytes"),
+            (&nested, "", vec![], ""),
+            (&half, &*half, vec![], "/in/.gitignore: over 10000 patterns"),
+        ] {
+            let tree = tempfile::tempdir().unwrap();
+            let root = tree.path();
+            for (path, text) in [(".git/HEAD", ""), ("a", ""), ("in/a", "")] {
+                write(root, path, text);
+            }
+            write(root, ".gitignore", outer);
+            write(root, "in/.gitignore", inner);
+            let mut found = met(root, "", 2);
+            found.files.retain(|name| !name.ends_with(".gitignore"));
+            assert_eq!(found.files, read);
+            let skipped = found.skipped.concat();
+            assert!(skipped.contains(told) && skipped.is_empty() == told.is_empty(), "{skipped}");
+        }
+    }
+
+    #[test]
+    fn where_the_absolute_path_is_unknown_patterns_hold_all_the_same() {
+        let tree = tempfile::tempdir().unwrap();
+        write(tree.path(), ".git/HEAD", "");
+        write(tree.path(), ".gitignore", "/ub/f\n/sub/g\n");
+        let (mut signs, fd) = (Signs::default(), fs::File::open(tree.path()).unwrap());
+        [".git", ".gitignore"].iter().for_each(|name| signs.see(name.as_bytes()));
+        let paths = (tree.path(), Path::new("/"));
+        let ignored = Ignored::default().within(fd.as_fd(), paths, signs, &mut |_, _| {});
+        assert!(ignored.ignores(b"/sub/g", false) && !ignored.ignores(b"/sub/f", false));
     }
 
     #[test]
