@@ -183,8 +183,13 @@ impl RuleSet {
     #[must_use]
     pub fn may_concern(word: &[u8]) -> bool {
         let lower = word.to_ascii_lowercase();
-        let stands =
-            |text: &[u8], literal: &str| memchr::memmem::find(text, literal.as_bytes()).is_some();
+        // Words are short: to prepare a search for each literal would take longer than to look.
+        let stands = |text: &[u8], literal: &str| {
+            let literal = literal.as_bytes();
+            let starts = literal.first().map(|first| memchr::memchr_iter(*first, text));
+            let begins = |at: usize| text.get(at..).is_some_and(|rest| rest.starts_with(literal));
+            starts.into_iter().flatten().any(begins)
+        };
         BUILTIN.iter().any(|rule| {
             rule.prefixes.iter().any(|prefix| stands(word, prefix))
                 || rule.keywords.iter().any(|keyword| stands(&lower, keyword))
