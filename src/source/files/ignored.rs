@@ -25,6 +25,8 @@ use crate::source::reader::{self, Links};
 const PATTERNS_MAX: u64 = 1 << 20;
 /// Patterns that hold in one folder, at most: each costs memory.
 const LINES_MAX: usize = 10_000;
+/// Files of patterns that hold in one folder, at most.
+const LEVELS_MAX: usize = 100;
 /// Bytes of a pattern, at most: as long as a path may be.
 const LINE_MAX: usize = 4096;
 /// Leaves nothing out, whatever the lines before it say.
@@ -52,8 +54,9 @@ struct Level {
     own: Gitignore,
     /// Of the repository whose work tree begins here.
     exclude: Option<Gitignore>,
-    /// How many patterns hold here.
+    /// How many patterns hold here, of how many levels.
     lines: usize,
+    levels: usize,
 }
 
 /// What a listing says of a folder's own patterns.
@@ -107,7 +110,15 @@ impl Ignored {
             return self.clone();
         }
         let above = if is_top { Self::default() } else { self.clone() };
-        let mut lines = above.0.as_ref().map_or(0, |level| level.lines);
+        let (mut lines, levels) = match &above.0 {
+            Some(above) => (above.lines, above.levels + 1),
+            None => (0, 1),
+        };
+        if levels > LEVELS_MAX {
+            let why = format!("over {LEVELS_MAX} files of patterns hold here; it is not heeded");
+            tell(&path.join(".gitignore"), why);
+            return above;
+        }
         let mut read = |name: &Path, links: Links| {
             let read = patterns((folder, name), links, &mut lines);
             let read = read.unwrap_or_else(|error| {
@@ -125,8 +136,11 @@ impl Ignored {
             Some(git) => read(&git.join("info/exclude"), Links::Follow),
             None => Gitignore::empty(),
         });
+        if own.is_empty() && exclude.is_none() {
+            return above;
+        }
         let len = absolute.as_os_str().len() + usize::from(absolute != Path::new("/"));
-        Self(Some(Arc::new(Level { above, len, own, exclude, lines })))
+        Self(Some(Arc::new(Level { above, len, own, exclude, lines, levels })))
     }
 
     /// Whether anything may be ignored here.
@@ -172,7 +186,7 @@ fn patterns(
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         *lines += 1;
         if *lines > LINES_MAX {
-            let why = format!("over {LINES_MAX} patterns hold here; the file is not heeded");
+            let why = format!("over {LINES_MAX} patterns hold here; it is not heeded");
             return Err(io::Error::other(why));
         }
         let understood = understood(line).is_some_and(|line| builder.add_line(None, &line).is_ok());

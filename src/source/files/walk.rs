@@ -162,7 +162,7 @@ impl<V: Visitor> Worker<'_, V> {
     fn enter(&mut self, mut place: Place, base: Option<Arc<Folder>>) -> io::Result<()> {
         let fd = match &base {
             Some(base) => {
-                let below = place.path.strip_prefix(base.path()).unwrap_or(Path::new("."));
+                let below = place.path.strip_prefix(base.path()).unwrap_or(Path::new(""));
                 reader::folder_below(base.as_fd(), below, OFlags::RDONLY)?
             }
             // The user may name a link.
@@ -214,6 +214,7 @@ impl<V: Visitor> Worker<'_, V> {
         }
         if !folders.is_empty() || !more.is_empty() {
             let place = &folder.place;
+            // What is deep stays with the one that was opened when few were.
             let base = match &folder.base {
                 Some(base) if self.open.load(Ordering::Relaxed) > self.open_max => base,
                 _ => folder,
@@ -513,6 +514,21 @@ mod tests {
             let skipped = found.skipped.concat();
             assert!(skipped.contains(told) && skipped.is_empty() == told.is_empty(), "{skipped}");
         }
+    }
+
+    #[test]
+    fn of_patterns_at_a_thousand_levels_a_hundred_are_heeded() {
+        let tree = tempfile::tempdir().unwrap();
+        let root = tree.path();
+        write(root, ".git/HEAD", "");
+        for level in 0..1_000 {
+            let folder = "d/".repeat(level);
+            write(root, &format!("{folder}.gitignore"), "f\n");
+            write(root, &format!("{folder}g"), "");
+        }
+        let found = met(root, "", 2);
+        assert_eq!((found.files.len(), found.skipped.len()), (2_000, 900));
+        assert!(found.skipped.iter().all(|line| line.contains("over 100 files of patterns")));
     }
 
     #[test]
