@@ -29,6 +29,8 @@ const LINES_MAX: usize = 10_000;
 const LEVELS_MAX: usize = 100;
 /// Bytes of a pattern, at most: as long as a path may be.
 const LINE_MAX: usize = 4096;
+/// What becomes of a file of patterns that asks for too much.
+const UNHEEDED: &str = "it is not heeded until it is shorter (--no-ignore heeds none)";
 /// Leaves nothing out, whatever the lines before it say.
 const NOTHING: &str = "!**";
 
@@ -115,7 +117,7 @@ impl Ignored {
             None => (0, 1),
         };
         if levels > LEVELS_MAX {
-            let why = format!("over {LEVELS_MAX} files of patterns hold here; it is not heeded");
+            let why = format!("over {LEVELS_MAX} files of patterns hold here; {UNHEEDED}");
             tell(&path.join(".gitignore"), why);
             return above;
         }
@@ -186,7 +188,7 @@ fn patterns(
     for line in text.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
         *lines += 1;
         if *lines > LINES_MAX {
-            let why = format!("over {LINES_MAX} patterns hold here; it is not heeded");
+            let why = format!("over {LINES_MAX} patterns hold here; {UNHEEDED}");
             return Err(io::Error::other(why));
         }
         let understood = understood(line).is_some_and(|line| builder.add_line(None, &line).is_ok());
@@ -195,7 +197,7 @@ fn patterns(
         }
     }
     let all = builder.build();
-    Ok(Some(all.map_err(|_| io::Error::other("patterns that are too large; it is not heeded"))?))
+    Ok(Some(all.map_err(|_| io::Error::other(format!("too large patterns; {UNHEEDED}")))?))
 }
 
 /// A line as the crate `ignore` is to have it; `None`: git may mean something else by it.
@@ -232,7 +234,7 @@ fn text_of(
     use io::ErrorKind::{InvalidInput, NotADirectory, NotFound};
     let file: File = match reader::open_at(folder, name, links) {
         Ok((_, stat)) if stat.size > limit => {
-            return Err(io::Error::other(format!("of over {limit} bytes; it is not heeded")));
+            return Err(io::Error::other(format!("of over {limit} bytes; {UNHEEDED}")));
         }
         Ok((file, _)) => file,
         Err(error) => {
