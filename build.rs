@@ -16,28 +16,28 @@ mod matcher {
     }
     mod sought;
 
-    use runs::{Common, NEEDLE_TABLES, SETS, divide, mark};
+    use runs::{Beginning, Common, divide};
 
     /// How often beginnings are put into better sets than they are in.
     const ROUNDS: usize = 8;
 
-    /// The sets of all that is looked for of some rules, as Rust: by mark, the set of each beginning.
-    /// Or the number of the line of `common` that is wrong.
+    /// What is looked for of some rules, as the run finder wants it, as Rust. Or the number of the line
+    /// of `common` that is wrong.
     pub(crate) fn divided(rules: &[sought::Read<'_>], common: &str) -> Result<String, usize> {
         let lines = common.lines().zip(1usize..).map(|(line, number)| commons(line).ok_or(number));
         let common = lines.collect::<Result<Vec<_>, _>>()?.concat();
-        let groups = sought::groups(&sought::prefixes(rules).0);
-        let mut all: Vec<_> =
-            groups.into_iter().map(|group| (group.beginnings, group.sets.len())).collect();
-        let wanted = sought::wanted(rules, &sought::words(rules));
-        let needles = sought::in_order(wanted.iter().map(|one| one.beginning(one.offset())));
-        all.push((needles, NEEDLE_TABLES * SETS));
-        let mut code = String::from("static DIVIDED: &[(u128, &[u8])] = &[\n");
-        for (beginnings, sets) in all {
-            let chosen = divide(&beginnings, sets, &common, ROUNDS);
-            code.push_str(&format!("({:#x}, &{chosen:?}),\n", mark(&beginnings, sets)));
-        }
-        Ok(code + "];\n")
+        let divide = |all: &[Beginning], sets| divide(all, sets, &common, ROUNDS);
+        let prefixes = sought::prefixes(rules).0;
+        let firsts = sought::firsts(&prefixes, &divide);
+        let wanted = sought::wanted(rules, &sought::announcing(rules));
+        let (offsets, needles) = sought::needles(&wanted, &divide);
+        Ok(format!(
+            "static FIRSTS: (u128, [Sets; TABLES]) = ({:#x}, {firsts:?});\n\
+             static NEEDLES: (u128, &[usize], [Sets; NEEDLE_TABLES]) = ({:#x}, &{offsets:?}, \
+             {needles:?});\n",
+            sought::mark_of_prefixes(&prefixes),
+            sought::mark_of_wanted(&wanted),
+        ))
     }
 
     /// A line: how often these four bytes are met in a mebibyte, a colon, and which.
@@ -117,7 +117,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .map(|entry| entry.map(|entry| entry.path()))
         .collect::<Result<_, _>>()?;
     files.sort();
-    let mut code = String::from("static BUILTIN: &[Built] = &[\n");
+    let mut code = String::new();
     let (mut ids, mut all) = (Vec::new(), Vec::new());
     for path in &files {
         let name = path.display();
@@ -136,7 +136,12 @@ fn main() -> Result<(), Box<dyn Error>> {
             all.push((entry, facts));
         }
     }
-    code.push_str("];\n");
+    code = format!("static BUILTIN: [Rule; {}] = [\n{code}];\n", all.len());
+    let entries = || all.iter().map(|(entry, _): &(rule::Entry, _)| entry);
+    let prefixes = shortest(entries().flat_map(|entry| entry.prefixes.iter()));
+    let keywords = shortest(entries().flat_map(|entry| entry.keywords.iter()));
+    writeln!(code, "static PREFIXES: &[&str] = &{prefixes:?};")?;
+    writeln!(code, "static KEYWORDS: &[&str] = &{keywords:?};")?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("builtin.rs"), code)?;
     let read: Vec<_> = all.iter().map(|(entry, facts)| (entry, facts)).collect();
@@ -149,7 +154,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Debug output of strings, numbers and lists of them is Rust; that of enums needs their names.
+/// Debug output of strings and numbers is Rust; that of enums needs their names.
 fn write(
     code: &mut String,
     file: &Path,
@@ -159,26 +164,26 @@ fn write(
     let rule::Facts { within, match_min, match_max, alphabet, required_byte } = facts;
     writeln!(
         code,
-        "Built {{ file: {:?}, id: {:?}, provider: {:?}, name: {:?}, prefixes: &{:?}, \
-         keywords: &{:?}, beside: &{:?}, before: {:?}, after: {:?}, lines: {:?}, offsets: &{:?}, \
-         pattern: {:?}, checksum: {}, confidence: Confidence::{:?}, left: Left::{:?}, \
-         right: Right::{:?}, lone: {:?}, needs: &{}, kind: Kind::{:?}, min_entropy: {:?}, \
-         json_parts: {:?}, \
-         examples: &{:?}, negative_examples: &{:?}, source: {:?}, facts: Facts {{ \
+        "Rule {{ file: {}, builtin: true, compiled: OnceLock::new(), facts: Facts {{ \
          within: Within::{within:?}, match_min: {match_min:?}, match_max: {match_max:?}, \
-         alphabet: {alphabet:?}, required_byte: {required_byte:?} }} }},",
-        file,
-        entry.id,
-        entry.provider,
-        entry.name,
-        entry.prefixes,
-        entry.keywords,
-        entry.beside,
+         alphabet: {alphabet:?}, required_byte: {required_byte:?} }}, entry: Entry {{ \
+         id: {}, provider: {}, name: {}, prefixes: {}, keywords: {}, beside: {}, before: {:?}, \
+         after: {:?}, lines: {:?}, offsets: Cow::Borrowed(&{:?}), pattern: {}, checksum: {}, \
+         confidence: Confidence::{:?}, left: Left::{:?}, right: Right::{:?}, lone: {:?}, needs: {}, \
+         kind: Kind::{:?}, min_entropy: {:?}, json_parts: {:?}, examples: {}, \
+         negative_examples: {}, source: {} }} }},",
+        text(&file.display().to_string()),
+        text(&entry.id),
+        text(&entry.provider),
+        text(&entry.name),
+        texts(&entry.prefixes),
+        texts(&entry.keywords),
+        texts(&entry.beside),
         entry.before,
         entry.after,
         entry.lines,
         entry.offsets,
-        entry.pattern,
+        text(&entry.pattern),
         entry
             .checksum
             .map_or_else(|| "None".to_owned(), |kind| format!("Some(Checksum::{kind:?})")),
@@ -186,17 +191,32 @@ fn write(
         entry.left,
         entry.right,
         entry.lone,
-        listed(&entry.needs),
+        list(entry.needs.iter().map(|need| format!("Need::{need:?}"))),
         entry.kind,
         entry.min_entropy,
         entry.json_parts,
-        entry.examples,
-        entry.negative_examples,
-        entry.source,
+        texts(&entry.examples),
+        texts(&entry.negative_examples),
+        text(&entry.source),
     )
 }
 
-fn listed(needs: &[rule::Need]) -> String {
-    let needs: Vec<String> = needs.iter().map(|need| format!("Need::{need:?}")).collect();
-    format!("[{}]", needs.join(", "))
+/// Texts in order, without those that begin with another one.
+fn shortest<'a>(texts: impl Iterator<Item = &'a rule::Text>) -> Vec<&'a str> {
+    let mut all: Vec<&str> = texts.map(|text| &**text).collect();
+    all.sort_unstable();
+    all.dedup_by(|next, kept| next.starts_with(&**kept));
+    all
+}
+
+fn text(text: &str) -> String {
+    format!("Cow::Borrowed({text:?})")
+}
+
+fn texts(texts: &[rule::Text]) -> String {
+    list(texts.iter().map(|one| text(one)))
+}
+
+fn list(members: impl Iterator<Item = String>) -> String {
+    format!("Cow::Borrowed(&[{}])", members.collect::<Vec<_>>().join(", "))
 }

@@ -12,6 +12,7 @@
 
 mod announced;
 mod buffer;
+mod divided;
 mod groups;
 mod made;
 mod needles;
@@ -29,7 +30,7 @@ use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
-use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, is_run_byte, is_wide_byte};
+use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, Text, is_run_byte, is_wide_byte};
 use crate::shape::{Known, ShapeSet};
 use crate::source::CONTEXT_MAX;
 use announced::Announced;
@@ -37,7 +38,7 @@ use needles::Needles;
 use prefixes::Prefixes;
 use runs::Classes;
 use search::Search;
-use sought::{Read, Way, grouped, way};
+use sought::{Lists, Read, Way, grouped, way};
 
 pub use scanner::{Candidate, Scanner};
 
@@ -84,7 +85,7 @@ struct Automata {
     /// Rules whose matches are runs, from the literal on at least as long as `narrow` or `wide`.
     prefixes: Prefixes,
     /// By prefix: the rules that want it.
-    owners: Vec<Vec<usize>>,
+    owners: Lists<usize>,
     narrow: Option<usize>,
     wide: Option<usize>,
     /// Rules without a literal, for whole stretches of runs.
@@ -121,12 +122,12 @@ impl Before {
 
 /// Literals that are looked for in a part of a text.
 struct Automaton {
-    needles: Vec<String>,
+    needles: Vec<Text>,
     /// Made when first asked. `None`: there is too much in it to make one.
     automaton: OnceLock<Option<AhoCorasick>>,
     /// By needle: who wants it. One that begins with another answers for that too: every start gets
     /// its longest needle only.
-    owners: Vec<Vec<Owner>>,
+    owners: Lists<Owner>,
 }
 
 /// A rule that wants a needle.
@@ -144,7 +145,8 @@ impl Matcher {
     /// gives reason to.
     #[must_use]
     pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Self {
-        let read: Vec<Read<'_>> = rules.rules().iter().map(|rule| (&**rule, &rule.facts)).collect();
+        let read: Vec<Read<'_>> =
+            rules.rules().iter().map(|rule| (&***rule, &rule.facts)).collect();
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
         let (mut narrow, mut wide) = (None::<usize>, None::<usize>);
         let least = |shortest: Option<usize>, run: usize| shortest.map_or(run, |one| one.min(run));
@@ -156,7 +158,8 @@ impl Matcher {
                 Way::Anywhere | Way::Announced => {}
             }
         }
-        let words = sought::words(&read);
+        let words = sought::announcing(&read);
+        let wanted = sought::wanted(&read, &words);
         let (prefixes, owners) = sought::prefixes(&read);
         let automata = Automata {
             classes: Classes::new(is_run_byte, is_wide_byte),
@@ -165,8 +168,8 @@ impl Matcher {
             owners,
             narrow,
             wide,
-            announced: Announced::new(&rules, &words),
-            needles: Needles::new(sought::wanted(&read, &words)),
+            announced: Announced::new(&rules, words),
+            needles: Needles::new(wanted),
             before: before.into_iter().map(Before::new).collect(),
             offset: rules.rules().iter().flat_map(|r| r.offsets.iter().copied()).max().unwrap_or(0),
         };
@@ -235,29 +238,20 @@ impl Matcher {
 /// Found instead of the longer literals that hold it: one short needle is faster to look for.
 const SHARED_NEEDLE: &str = "://";
 
-fn literals<'a>(rules: &[(usize, &'a Rule)]) -> Vec<(&'a str, Owner)> {
-    let mut wanted: Vec<(&str, Owner)> = rules
-        .iter()
-        .flat_map(|(rule, data)| data.prefixes.iter().map(|prefix| (*rule, &**prefix)))
-        .filter_map(|(rule, prefix)| {
-            let first = *prefix.as_bytes().first()?;
-            Some((prefix, Owner { rule, offset: 0, first }))
-        })
-        .collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    wanted
-}
-
 impl Automaton {
     fn new(rules: &[(usize, &Rule)]) -> Self {
-        let mut wanted = literals(rules);
-        for (needle, owner) in &mut wanted {
-            if let Some(offset) = needle.find(SHARED_NEEDLE) {
-                *needle = SHARED_NEEDLE;
-                owner.offset = offset;
-            }
-        }
+        let shared = Text::from(SHARED_NEEDLE);
+        let literals = rules
+            .iter()
+            .flat_map(|(rule, data)| data.prefixes.iter().map(|prefix| (*rule, prefix)))
+            .filter_map(|(rule, prefix)| {
+                let first = *prefix.as_bytes().first()?;
+                Some(match prefix.find(SHARED_NEEDLE) {
+                    Some(offset) => (&shared, Owner { rule, offset, first }),
+                    None => (prefix, Owner { rule, offset: 0, first }),
+                })
+            });
+        let mut wanted: Vec<(&Text, Owner)> = literals.collect();
         wanted.sort_unstable();
         wanted.dedup();
         let (needles, owners) = grouped(&wanted);
@@ -271,7 +265,10 @@ impl Automaton {
             let mut builder = AhoCorasick::builder();
             // Few needles are found by their own search, and only what that finds is asked of it.
             builder.kind(Some(AhoCorasickKind::ContiguousNFA));
-            builder.match_kind(MatchKind::LeftmostLongest).build(&self.needles).ok()
+            builder
+                .match_kind(MatchKind::LeftmostLongest)
+                .build(self.needles.iter().map(|n| n.as_bytes()))
+                .ok()
         });
         match made {
             Some(automaton) => {
@@ -295,7 +292,7 @@ impl Automaton {
     fn each(&self, text: &[u8], range: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
         let mut from = range.start;
         while let Some((start, needle)) = self.next(text, from..range.end) {
-            for owner in self.owners.get(needle).into_iter().flatten() {
+            for owner in self.owners.get(needle) {
                 let literal = start.checked_sub(owner.offset);
                 if let Some(literal) = literal.filter(|&at| text.get(at) == Some(&owner.first)) {
                     found(literal, owner.rule);
@@ -310,18 +307,6 @@ impl Automaton {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_build_script_has_divided_all_that_is_built_in() {
-        let rules = RuleSet::builtin();
-        let read: Vec<Read<'_>> = rules.rules().iter().map(|rule| (&**rule, &rule.facts)).collect();
-        for group in sought::groups(&sought::prefixes(&read).0) {
-            assert!(runs::known(&group.beginnings, group.sets.len()).is_some());
-        }
-        let wanted = sought::wanted(&read, &sought::words(&read));
-        let needles = sought::in_order(wanted.iter().map(|one| one.beginning(one.offset())));
-        assert!(runs::known(&needles, runs::NEEDLE_TABLES * runs::SETS).is_some());
-    }
-
     proptest::proptest! {
         #[test]
         fn needles_are_found_with_and_without_the_automaton(
@@ -329,8 +314,8 @@ mod tests {
             needles in proptest::collection::btree_set("[ab:]{1,4}", 0..5),
             from in 0usize..40,
         ) {
-            let needles = needles.into_iter().collect();
-            let automaton = Automaton { needles, automaton: OnceLock::new(), owners: Vec::new() };
+            let needles: Vec<Text> = needles.into_iter().map(Text::from).collect();
+            let automaton = Automaton { needles, automaton: OnceLock::new(), owners: Lists::default() };
             let (text, range) = (text.as_bytes(), from.min(text.len())..text.len());
             proptest::prop_assert_eq!(
                 automaton.next(text, range.clone()),

@@ -23,44 +23,16 @@ use regex::bytes::Regex;
 pub use assess::{Doubt, ends_in_escape};
 pub use checksum::Checksum;
 pub use file::{
-    Confidence, Entry, Facts, Kind, Left, MATCH_MAX, Need, Right, WIDE_MIN, Within, is_run_byte,
-    is_wide_byte,
+    Confidence, Entry, Facts, Kind, Left, List, MATCH_MAX, Need, Right, Text, WIDE_MIN, Within,
+    is_run_byte, is_wide_byte,
 };
 pub use steps::Memory;
 use steps::Steps;
 
 const REGEX_SIZE_LIMIT_BYTES: usize = 1 << 20;
 
-/// A built-in rule as the build script prepared it: read, checked, and with its facts.
-struct Built {
-    file: &'static str,
-    id: &'static str,
-    provider: &'static str,
-    name: &'static str,
-    prefixes: &'static [&'static str],
-    keywords: &'static [&'static str],
-    beside: &'static [&'static str],
-    before: usize,
-    after: usize,
-    lines: usize,
-    offsets: &'static [usize],
-    pattern: &'static str,
-    checksum: Option<Checksum>,
-    confidence: Confidence,
-    left: Left,
-    right: Right,
-    lone: bool,
-    needs: &'static [Need],
-    kind: Kind,
-    min_entropy: f32,
-    json_parts: usize,
-    examples: &'static [&'static str],
-    negative_examples: &'static [&'static str],
-    source: &'static str,
-    facts: Facts,
-}
-
-// `static BUILTIN: &[Built]`, in the order of the files' names.
+// `static BUILTIN: [Rule; _]`, in the order of the files' names: read and checked by the build script.
+// `static PREFIXES, KEYWORDS: &[&str]`: theirs, in order, without those that begin with another one.
 include!(concat!(env!("OUT_DIR"), "/builtin.rs"));
 
 impl Confidence {
@@ -165,17 +137,37 @@ pub struct RuleError {
     pub faults: Vec<String>,
 }
 
+/// A rule of a set.
+#[derive(Debug)]
+pub enum Member {
+    /// One that comes with leakwarden.
+    Builtin(&'static Rule),
+    /// One out of a file.
+    Own(Box<Rule>),
+}
+
+impl Deref for Member {
+    type Target = Rule;
+
+    fn deref(&self) -> &Rule {
+        match self {
+            Self::Builtin(rule) => rule,
+            Self::Own(rule) => rule,
+        }
+    }
+}
+
 /// Rules that passed every check.
 #[derive(Debug)]
 pub struct RuleSet {
-    rules: Vec<Rule>,
+    rules: Vec<Member>,
 }
 
 impl RuleSet {
     /// The rules that come with leakwarden.
     #[must_use]
     pub fn builtin() -> Self {
-        Self { rules: BUILTIN.iter().map(Rule::built).collect() }
+        Self { rules: BUILTIN.iter().map(Member::Builtin).collect() }
     }
 
     /// Whether a built-in rule's literal or keyword stands in a word at all: `false` is certain, and
@@ -183,17 +175,16 @@ impl RuleSet {
     #[must_use]
     pub fn may_concern(word: &[u8]) -> bool {
         let lower = word.to_ascii_lowercase();
-        // Words are short: to prepare a search for each literal would take longer than to look.
-        let stands = |text: &[u8], literal: &str| {
-            let literal = literal.as_bytes();
-            let starts = literal.first().map(|first| memchr::memchr_iter(*first, text));
-            let begins = |at: usize| text.get(at..).is_some_and(|rest| rest.starts_with(literal));
-            starts.into_iter().flatten().any(begins)
+        // No literal begins with another one, so none but the last that comes before a text in order
+        // can be its beginning.
+        let begins = |literals: &[&str], text: Option<&[u8]>| {
+            let text = text.unwrap_or_default();
+            let behind = literals.partition_point(|literal| literal.as_bytes() <= text);
+            let nearest = behind.checked_sub(1).and_then(|at| literals.get(at));
+            nearest.is_some_and(|literal| text.starts_with(literal.as_bytes()))
         };
-        BUILTIN.iter().any(|rule| {
-            rule.prefixes.iter().any(|prefix| stands(word, prefix))
-                || rule.keywords.iter().any(|keyword| stands(&lower, keyword))
-        })
+        (0..word.len())
+            .any(|at| begins(PREFIXES, word.get(at..)) || begins(KEYWORDS, lower.get(at..)))
     }
 
     /// The built-in rules and those of some files, given as `(name, text)`. All faults are told at
@@ -239,13 +230,8 @@ impl RuleSet {
                 }
                 places.push(place);
                 let file = file.clone().into();
-                set.rules.push(Rule {
-                    file,
-                    builtin: false,
-                    facts,
-                    entry,
-                    compiled: OnceLock::new(),
-                });
+                let rule = Rule { file, builtin: false, facts, entry, compiled: OnceLock::new() };
+                set.rules.push(Member::Own(Box::new(rule)));
             }
         }
         for (rule, place) in set.rules.iter().skip(own).zip(places) {
@@ -311,7 +297,7 @@ impl RuleSet {
 
     /// The rules, in the order of their files.
     #[must_use]
-    pub fn rules(&self) -> &[Rule] {
+    pub fn rules(&self) -> &[Member] {
         &self.rules
     }
 
@@ -327,42 +313,6 @@ impl RuleSet {
 }
 
 impl Rule {
-    fn built(built: &Built) -> Self {
-        let texts = |texts: &[&'static str]| texts.iter().copied().map(Cow::Borrowed).collect();
-        let entry = Entry {
-            id: built.id.into(),
-            provider: built.provider.into(),
-            name: built.name.into(),
-            prefixes: texts(built.prefixes),
-            keywords: texts(built.keywords),
-            beside: texts(built.beside),
-            before: built.before,
-            after: built.after,
-            lines: built.lines,
-            offsets: built.offsets.to_vec(),
-            pattern: built.pattern.into(),
-            checksum: built.checksum,
-            confidence: built.confidence,
-            left: built.left,
-            right: built.right,
-            lone: built.lone,
-            needs: built.needs.to_vec(),
-            kind: built.kind,
-            min_entropy: built.min_entropy,
-            json_parts: built.json_parts,
-            examples: texts(built.examples),
-            negative_examples: texts(built.negative_examples),
-            source: built.source.into(),
-        };
-        Self {
-            file: built.file.into(),
-            builtin: true,
-            facts: built.facts,
-            entry,
-            compiled: OnceLock::new(),
-        }
-    }
-
     /// The end of the pattern's match that begins at `start`.
     fn end_at(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
         let compile = || match Steps::of(&self.pattern) {
@@ -521,8 +471,24 @@ rules:
     }
 
     #[test]
+    fn words_that_hold_a_literal_are_told_from_others() {
+        let rules = RuleSet::builtin();
+        for rule in rules.rules() {
+            for literal in rule.prefixes.iter() {
+                assert!(RuleSet::may_concern(format!("--x={literal}1").as_bytes()), "{literal}");
+            }
+            for word in rule.keywords.iter() {
+                assert!(RuleSet::may_concern(word.to_uppercase().as_bytes()), "{word}");
+            }
+        }
+        for word in ["", "--registry", "/var/lib/leakwarden", "ghx_0", "\u{ff}"] {
+            assert!(!RuleSet::may_concern(word.as_bytes()), "{word}");
+        }
+    }
+
+    #[test]
     fn no_built_in_rule_costs_too_much() {
-        let faults = RuleSet::builtin().rules().iter().filter_map(Rule::cost_fault).count();
+        let faults = RuleSet::builtin().rules().iter().filter_map(|rule| rule.cost_fault()).count();
         assert_eq!(faults, 0);
     }
 

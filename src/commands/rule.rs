@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Exit, output, rule_files, rules};
 use crate::cli::{self, ListFormat};
 use crate::matcher::Matcher;
-use crate::rule::{Rule, RuleSet, Within};
+use crate::rule::{Member, Rule, RuleSet, Within};
 use crate::shape::{NoKeys, ShapeSet};
 use crate::text::{clean, plural};
 
@@ -40,6 +40,7 @@ fn list(set: &RuleSet, words: &[String], own: bool, format: ListFormat) -> anyho
     let asked: Vec<&Rule> = set
         .rules()
         .iter()
+        .map(|rule| &**rule)
         .filter(|rule| !(own && rule.builtin))
         .filter(|rule| {
             let texts = [&rule.id, &rule.provider, &rule.name].map(|text| text.to_lowercase());
@@ -244,7 +245,7 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
     let (faults, own) = match RuleSet::with_files(files.clone()) {
         Err(error) => (error.faults, 0),
         Ok(set) if paths.is_empty() => {
-            let of = |rule: &Rule| -> Vec<String> {
+            let of = |rule: &Member| -> Vec<String> {
                 let faults = rule.try_examples(&set).into_iter();
                 faults.map(|why| format!("{}: {}: {why}", rule.file, rule.id)).collect()
             };
@@ -289,7 +290,8 @@ fn files<'a>(
 
 /// The rule with this id, and its index.
 fn find<'a>(set: &'a RuleSet, id: &str) -> anyhow::Result<(usize, &'a Rule)> {
-    if let Some(found) = set.rules().iter().enumerate().find(|(_, rule)| rule.id == id) {
+    let mut all = set.rules().iter().map(|rule| &**rule).enumerate();
+    if let Some(found) = all.find(|(_, rule)| rule.id == id) {
         return Ok(found);
     }
     let id = clean(id.as_bytes());

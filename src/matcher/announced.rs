@@ -60,7 +60,7 @@ struct Member {
 pub(super) struct Announced {
     narrow: Groups,
     wide: Groups,
-    /// What announces keys, in the order of [`sought::words`].
+    /// What announces keys, in the order of [`sought::announcing`].
     words: Vec<Word>,
     /// How far before a key its words may begin, and behind it, at most.
     pub(super) reach: Reach,
@@ -95,7 +95,7 @@ pub(super) type Stretches<'a> = Vec<(Range<usize>, &'a Group)>;
 
 impl Announced {
     /// Takes the rules without a literal out of a set, and what announces them.
-    pub(super) fn new(set: &RuleSet, words: &BTreeMap<sought::Word<'_>, Announces>) -> Self {
+    pub(super) fn new(set: &RuleSet, words: BTreeMap<sought::Word<'_>, Announces>) -> Self {
         let (mut narrow, mut wide) = (Groups::default(), Groups::default());
         let mut reach = Reach::default();
         for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
@@ -106,13 +106,13 @@ impl Announced {
             }
             reach.grow(rule);
         }
-        let word = |word: &Announces| {
+        let word = |word: Announces| {
             let mut reach = Reach::default();
             let announced = word.rules.iter().filter_map(|index| set.rules().get(*index));
             announced.for_each(|rule| reach.grow(rule));
-            Word { id: word.id, rules: word.rules.iter().copied().collect(), reach }
+            Word { id: word.id, rules: word.rules, reach }
         };
-        Self { narrow, wide, words: words.values().map(word).collect(), reach }
+        Self { narrow, wide, words: words.into_values().map(word).collect(), reach }
     }
 
     /// Whether a word that stands at a place may announce anything.

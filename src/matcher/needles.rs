@@ -2,8 +2,10 @@
 //! Of each, the four bytes that are rarest in other text are given to the run finder, which looks at
 //! every place for them; the rest is compared where they stand.
 
-use super::runs::{FIRST, NEEDLE_TABLES, SETS, Sets, divided};
-use super::sought::{Needle, Wanted, in_order};
+use super::divided;
+use super::runs::{FIRST, NEEDLE_TABLES, Sets};
+use super::sought::{Needle, Wanted};
+use crate::rule::Text;
 
 /// All of them.
 pub(super) struct Needles {
@@ -22,8 +24,13 @@ struct Looked {
     gram: u32,
     mask: u32,
     fold: u32,
+    /// Where in the text these bytes begin.
     offset: usize,
-    wanted: Wanted,
+    /// How many bytes before it are looked at, too.
+    before: usize,
+    text: Text,
+    any_case: bool,
+    what: Needle,
 }
 
 const BUCKETS: usize = 256;
@@ -38,14 +45,20 @@ fn bucket_of(bytes: u32) -> usize {
 
 impl Needles {
     pub(super) fn new(wanted: Vec<Wanted>) -> Self {
-        let mut needles: Vec<Looked> = wanted.into_iter().map(Looked::new).collect();
-        needles.sort_by_key(Looked::bucket);
-        let beginnings =
-            in_order(needles.iter().map(|needle| needle.wanted.beginning(needle.offset)));
-        let sets = divided(&beginnings, NEEDLE_TABLES * SETS);
-        let tables = Sets::tables(beginnings.iter().zip(sets));
-        let before = |bucket| needles.partition_point(|needle| needle.bucket() < bucket);
-        let buckets = std::array::from_fn(before);
+        let (offsets, tables) = divided::needles(&wanted);
+        let mut needles: Vec<Looked> =
+            wanted.into_iter().zip(offsets).map(|(one, offset)| Looked::new(one, offset)).collect();
+        needles.sort_unstable_by(|one, other| one.place().cmp(&other.place()));
+        // How many there are of each bucket, then of those before it.
+        let mut buckets = [0; BUCKETS + 2];
+        for needle in &needles {
+            buckets.iter_mut().skip(needle.bucket() + 1).take(1).for_each(|count| *count += 1);
+        }
+        let mut before = 0;
+        for bucket in &mut buckets {
+            before += *bucket;
+            *bucket = before;
+        }
         Self { tables, needles, buckets }
     }
 
@@ -68,7 +81,7 @@ impl Needles {
                 if (here | needle.fold) & needle.mask == needle.gram
                     && let Some(start) = needle.stands(text, place)
                 {
-                    found(needle.wanted.what, start);
+                    found(needle.what, start);
                 }
             }
         }
@@ -76,17 +89,22 @@ impl Needles {
 }
 
 impl Looked {
-    fn new(wanted: Wanted) -> Self {
-        let offset = wanted.offset();
-        let bytes = wanted.text.get(offset..).unwrap_or_default();
+    fn new(wanted: Wanted, offset: usize) -> Self {
+        let Wanted { text, any_case, what, before: (before, _), .. } = wanted;
+        let bytes = text.as_bytes().get(offset..).unwrap_or_default();
         let (mut gram, mut mask, mut fold) = ([0; FIRST], [0; FIRST], [0; FIRST]);
-        let places = gram.iter_mut().zip(&mut mask).zip(&mut fold).skip(wanted.before.0);
+        let places = gram.iter_mut().zip(&mut mask).zip(&mut fold).skip(before);
         for (((gram, mask), fold), byte) in places.zip(bytes) {
             (*gram, *mask) = (*byte, u8::MAX);
-            *fold = if wanted.any_case && byte.is_ascii_alphabetic() { 0x20 } else { 0 };
+            *fold = if any_case && byte.is_ascii_alphabetic() { 0x20 } else { 0 };
         }
         let [gram, mask, fold] = [gram, mask, fold].map(u32::from_le_bytes);
-        Self { gram, mask, fold, offset, wanted }
+        Self { gram, mask, fold, offset, before, text, any_case, what }
+    }
+
+    /// Where in the list it is.
+    fn place(&self) -> (usize, Needle, &Text) {
+        (self.bucket(), self.what, &self.text)
     }
 
     fn bucket(&self) -> usize {
@@ -95,12 +113,10 @@ impl Looked {
 
     /// Where it begins, if it stands at a place at which its bytes do that are looked for.
     fn stands(&self, text: &[u8], place: usize) -> Option<usize> {
-        let start = (place + self.wanted.before.0).checked_sub(self.offset)?;
-        let there = text.get(start..)?.get(..self.wanted.text.len())?;
-        let same = match self.wanted.any_case {
-            true => there.eq_ignore_ascii_case(&self.wanted.text),
-            false => *there == *self.wanted.text,
-        };
+        let start = (place + self.before).checked_sub(self.offset)?;
+        let own = self.text.as_bytes();
+        let there = text.get(start..)?.get(..own.len())?;
+        let same = if self.any_case { there.eq_ignore_ascii_case(own) } else { there == own };
         same.then_some(start)
     }
 }
@@ -112,7 +128,7 @@ mod tests {
     fn needles() -> (Vec<Wanted>, Needles) {
         let texts = ["-----begin rsa", "-----begin ", ":aa", "@", "secret key", "AC0", "akia"];
         let wanted = |(index, text): (usize, &&str)| Wanted {
-            text: text.as_bytes().to_vec(),
+            text: (*text).to_owned().into(),
             any_case: **text == text.to_lowercase() && index % 2 == 0,
             what: Needle::Word(index),
             before: if *text == "@" { (2, u128::MAX) } else { (0, 0) },
@@ -138,7 +154,8 @@ mod tests {
                     if place < one.before.0 {
                         continue;
                     }
-                    if there == one.text || one.any_case && there.eq_ignore_ascii_case(&one.text) {
+                    let own = one.text.as_bytes();
+                    if there == own || one.any_case && there.eq_ignore_ascii_case(own) {
                         expected.push((place, one.what));
                     }
                 }

@@ -7,9 +7,10 @@ use std::sync::OnceLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Anchored, Input, MatchKind, StartKind};
 
-use super::runs::{Firsts, SETS, Sets, TABLES, divided};
-use super::sought::{Group, Prefix, groups};
-use crate::rule::is_wide_byte;
+use super::divided;
+use super::runs::Firsts;
+use super::sought::{Prefix, anywhere};
+use crate::rule::{Text, is_wide_byte};
 
 const BITS: usize = 1 << 16;
 
@@ -26,7 +27,7 @@ struct Gate {
 }
 
 impl Gate {
-    fn new(prefixes: &[String]) -> Self {
+    fn new(prefixes: &[Text]) -> Self {
         // The fourth byte counts where all have one.
         let all_have = prefixes.iter().all(|prefix| prefix.len() > 3);
         let shift = if all_have { 0 } else { u8::BITS };
@@ -70,29 +71,12 @@ impl Gate {
     }
 }
 
-/// Puts beginnings into the sets that are theirs.
-fn firsts(groups: &[Group]) -> Firsts {
-    let mut anywhere = [0; TABLES];
-    for group in groups.iter().filter(|group| group.anywhere) {
-        for set in group.sets.clone() {
-            if let Some(anywhere) = anywhere.get_mut(set / SETS) {
-                *anywhere |= 1 << (set % SETS);
-            }
-        }
-    }
-    let placed = groups.iter().flat_map(|Group { beginnings, sets, .. }| {
-        let divided = divided(beginnings, sets.len()).into_iter();
-        beginnings.iter().zip(divided.map(|set| sets.start + set))
-    });
-    Firsts::new(Sets::tables(placed), anywhere)
-}
-
 /// Texts that are looked for together.
 pub(super) struct Prefixes {
     /// For the run finder.
     pub(super) firsts: Firsts,
     gate: Gate,
-    prefixes: Vec<String>,
+    prefixes: Vec<Text>,
     longest: usize,
     /// Made when first asked: most files have nothing that gets here. `None`: too large to make.
     automaton: OnceLock<Option<AhoCorasick>>,
@@ -101,12 +85,12 @@ pub(super) struct Prefixes {
 impl Prefixes {
     /// The index of a prefix is that in `prefixes`.
     pub(super) fn new(prefixes: Vec<Prefix>) -> Self {
-        let firsts = firsts(&groups(&prefixes));
-        let prefixes: Vec<String> = prefixes.into_iter().map(|prefix| prefix.text).collect();
+        let firsts = Firsts::new(divided::firsts(&prefixes), anywhere());
+        let prefixes: Vec<Text> = prefixes.into_iter().map(|prefix| prefix.text).collect();
         Self {
             firsts,
             gate: Gate::new(&prefixes),
-            longest: prefixes.iter().map(String::len).max().unwrap_or_default(),
+            longest: prefixes.iter().map(|prefix| prefix.len()).max().unwrap_or_default(),
             prefixes,
             automaton: OnceLock::new(),
         }
@@ -122,7 +106,7 @@ impl Prefixes {
                 .start_kind(StartKind::Anchored)
                 .match_kind(MatchKind::LeftmostLongest)
                 .prefilter(false)
-                .build(&self.prefixes)
+                .build(self.prefixes.iter().map(|prefix| prefix.as_bytes()))
                 .ok()
         });
         match automaton {
@@ -177,7 +161,7 @@ mod tests {
             let prefixes = ["ab", "abca", "bdd", "dddda", "c"].map(str::to_owned);
             let mut found = Vec::new();
             let prefix = |text: &String| Prefix {
-                text: text.clone(),
+                text: text.clone().into(),
                 anywhere: true,
                 is_long: false,
                 behind: u128::MAX,

@@ -10,7 +10,6 @@
 //! naive one.
 
 mod blocks;
-mod divided;
 mod sets;
 #[cfg(test)]
 mod tests;
@@ -23,11 +22,9 @@ use crate::shape::{OUTSIDE, is_strong};
 
 use blocks::{Kernels, Row, blocks, slots};
 
-pub(super) use divided::divided;
-#[cfg(test)]
-pub(super) use divided::known;
 pub(super) use sets::{
-    Beginning, FIRST, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, beginning, frequency,
+    Beginning, FIRST, Halves, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, TABLES, beginning, divide,
+    frequency, mark,
 };
 
 const BLOCK: usize = 64;
@@ -138,9 +135,6 @@ impl Classes {
         self.bits(byte) & bit != 0
     }
 }
-
-/// Tables of [`Firsts`].
-pub(super) const TABLES: usize = 3;
 
 /// Which prefixes may stand at a place, by its first bytes: in the first table those that ask for less
 /// than [`LENGTH_MAX`] bytes of a run, in the others those that ask for so many.

@@ -115,7 +115,7 @@ impl<'a> Search<'a> {
         if !rule.prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes())) {
             return;
         }
-        for &offset in &rule.offsets {
+        for &offset in rule.offsets.iter() {
             let Some(start) = literal.checked_sub(offset) else { continue };
             if !self.starts.contains(&start) {
                 continue;
@@ -298,7 +298,7 @@ impl runs::Found for Search<'_> {
     fn starts(&mut self, at: usize, bits: u64) {
         let automata = &*self.matcher.automata;
         automata.prefixes.each(self.text, at, bits, &mut |literal, prefix| {
-            for rule in automata.owners.get(prefix).into_iter().flatten() {
+            for rule in automata.owners.get(prefix) {
                 self.check(literal, *rule);
             }
         });

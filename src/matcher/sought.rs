@@ -2,11 +2,13 @@
 //! divide what is looked for of the built-in rules: it names nothing but what rule files say, and
 //! [`super::runs`]' sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::runs::{Beginning, FIRST, LENGTH_MAX, SETS, beginning, frequency};
-use crate::rule::{Entry, Facts, Left, WIDE_MIN, Within};
+use super::runs::{
+    Beginning, FIRST, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, TABLES, beginning, frequency, mark,
+};
+use crate::rule::{Entry, Facts, Left, Text, WIDE_MIN, Within};
 
 /// Shortest run, from a literal on, by which a rule is looked for; one that is content with less
 /// is looked for in the whole text.
@@ -56,7 +58,7 @@ fn counts_anywhere(entry: &Entry) -> bool {
 /// The beginning of keys.
 #[derive(Clone, Debug)]
 pub(super) struct Prefix {
-    pub(super) text: String,
+    pub(super) text: Text,
     /// Whether it counts in the middle of a word, for any of its rules.
     pub(super) anywhere: bool,
     /// Whether all its rules ask for a run of [`LENGTH_MAX`] bytes or more.
@@ -67,19 +69,19 @@ pub(super) struct Prefix {
 
 /// The prefixes of all rules that are looked for in runs, in order, and of each the rules that want it
 /// or another one that it begins with.
-pub(super) fn prefixes(rules: &[Read<'_>]) -> (Vec<Prefix>, Vec<Vec<usize>>) {
+pub(super) fn prefixes(rules: &[Read<'_>]) -> (Vec<Prefix>, Lists<usize>) {
     let in_runs =
         |(_, rule): &(usize, &Read<'_>)| matches!(way(**rule), Way::Narrow(_) | Way::Wide(_));
-    let mut wanted: Vec<(&str, usize)> = rules
+    let mut wanted: Vec<(&Text, usize)> = rules
         .iter()
         .enumerate()
         .filter(in_runs)
-        .flat_map(|(index, (entry, _))| entry.prefixes.iter().map(move |text| (&**text, index)))
+        .flat_map(|(index, (entry, _))| entry.prefixes.iter().map(move |text| (text, index)))
         .collect();
     wanted.sort_unstable();
     wanted.dedup();
     let (texts, owners) = grouped(&wanted);
-    let prefix = |(text, owners): (String, &Vec<usize>)| {
+    let prefix = |(text, owners): (Text, &[usize])| {
         let owners = || owners.iter().filter_map(|index| rules.get(*index));
         Prefix {
             text,
@@ -88,53 +90,145 @@ pub(super) fn prefixes(rules: &[Read<'_>]) -> (Vec<Prefix>, Vec<Vec<usize>>) {
             behind: owners().fold(0, |all, (_, facts)| all | facts.alphabet),
         }
     };
-    (texts.into_iter().zip(&owners).map(prefix).collect(), owners)
+    (texts.into_iter().zip(owners.iter()).map(prefix).collect(), owners)
+}
+
+/// Lists, one behind the other.
+#[derive(Debug)]
+pub(super) struct Lists<T> {
+    all: Vec<T>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl<T> Lists<T> {
+    fn range(&self, index: usize) -> Option<Range<usize>> {
+        let start =
+            index.checked_sub(1).map_or(Some(0), |before| self.ends.get(before).copied())?;
+        Some(start..*self.ends.get(index)?)
+    }
+
+    /// The list of that index; none is there: an empty one.
+    pub(super) fn get(&self, index: usize) -> &[T] {
+        self.range(index).and_then(|range| self.all.get(range)).unwrap_or_default()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[T]> {
+        (0..self.ends.len()).map(|index| self.get(index))
+    }
+}
+
+impl<T> Default for Lists<T> {
+    fn default() -> Self {
+        Self { all: Vec::new(), ends: Vec::new() }
+    }
 }
 
 /// For `(needle, owner)` in order: the needles, and the owners of each and of those it begins with.
-pub(super) fn grouped<T: Clone>(wanted: &[(&str, T)]) -> (Vec<String>, Vec<Vec<T>>) {
-    let (mut needles, mut owners) = (Vec::new(), Vec::<Vec<T>>::new());
+pub(super) fn grouped<T: Copy>(wanted: &[(&Text, T)]) -> (Vec<Text>, Lists<T>) {
+    let mut needles = Vec::with_capacity(wanted.len());
+    let mut owners = Lists::default();
+    owners.all.reserve(wanted.len());
+    owners.ends.reserve(wanted.len());
     // The needles with which the last one begins, the shortest first, and itself.
-    let mut begun: Vec<(&str, usize)> = Vec::new();
+    let mut begun: Vec<(&Text, usize)> = Vec::new();
     for same in wanted.chunk_by(|(one, _), (other, _)| one == other) {
         let Some((needle, _)) = same.first() else { continue };
-        while begun.pop_if(|(shorter, _)| !needle.starts_with(*shorter)).is_some() {}
-        let inherited = begun.last().and_then(|(_, index)| owners.get(*index));
-        let mut all = inherited.cloned().unwrap_or_default();
-        all.extend(same.iter().map(|(_, owner)| owner.clone()));
+        while begun.pop_if(|(shorter, _)| !needle.starts_with(&***shorter)).is_some() {}
+        if let Some(inherited) = begun.last().and_then(|(_, index)| owners.range(*index)) {
+            owners.all.extend_from_within(inherited);
+        }
+        owners.all.extend(same.iter().map(|(_, owner)| *owner));
+        owners.ends.push(owners.all.len());
         begun.push((*needle, needles.len()));
-        needles.push((*needle).to_owned());
-        owners.push(all);
+        needles.push((*needle).clone());
     }
     (needles, owners)
 }
 
-/// Beginnings that share some sets.
-pub(super) struct Group {
-    /// In order, each once.
-    pub(super) beginnings: Vec<Beginning>,
-    pub(super) sets: Range<usize>,
-    /// Whether these sets count in the middle of a word.
-    pub(super) anywhere: bool,
+/// How beginnings are divided into so many sets: answers the set of each.
+pub(super) type Divide<'a> = &'a dyn Fn(&[Beginning], usize) -> Vec<usize>;
+
+/// A number that prefixes are known by, as far as [`firsts`] looks at them.
+pub(super) fn mark_of_prefixes(prefixes: &[Prefix]) -> u128 {
+    mark(prefixes.iter().flat_map(|Prefix { text, anywhere, is_long, behind }| {
+        let (first, behind) = match text.as_bytes().first_chunk::<FIRST>() {
+            Some(first) => (u32::from_le_bytes(*first).into(), None),
+            None => (words(text.as_bytes()).next().unwrap_or_default(), Some(*behind)),
+        };
+        let flags = u128::from(*anywhere) << 1 | u128::from(*is_long);
+        [first << 64 | (text.len().min(FIRST) as u128) << 2 | flags].into_iter().chain(behind)
+    }))
 }
 
-/// The beginnings of prefixes, by what they ask for.
-pub(super) fn groups(prefixes: &[Prefix]) -> [Group; 4] {
-    let kinds = [
-        (false, true, 0..6),
-        (false, false, 6..SETS),
-        (true, true, SETS..2 * SETS),
-        (true, false, 2 * SETS..3 * SETS),
-    ];
-    kinds.map(|(is_long, anywhere, sets)| {
+/// Texts as numbers, 16 bytes each.
+fn words(text: &[u8]) -> impl Iterator<Item = u128> {
+    text.chunks(16)
+        .map(|bytes| bytes.iter().fold(0, |word, byte| word << u8::BITS | u128::from(*byte)))
+}
+
+/// What of prefixes is told by their first bytes.
+pub(super) fn firsts(prefixes: &[Prefix], divide: Divide<'_>) -> [Sets; TABLES] {
+    let groups = KINDS.map(|(is_long, anywhere, sets)| {
         let wanted = prefixes.iter().filter(|p| (p.is_long, p.anywhere) == (is_long, anywhere));
         let all = wanted.map(|prefix| beginning(prefix.text.as_bytes(), false, prefix.behind));
-        Group { beginnings: in_order(all), sets, anywhere }
-    })
+        let beginnings = in_order(all);
+        let divided = divide(&beginnings, sets.len()).into_iter().map(|set| sets.start + set);
+        let divided: Vec<usize> = divided.collect();
+        (beginnings, divided)
+    });
+    Sets::tables(
+        groups
+            .iter()
+            .flat_map(|(beginnings, divided)| beginnings.iter().zip(divided.iter().copied())),
+    )
 }
 
+/// By table of [`firsts`]: the sets that count in the middle of a word.
+pub(super) fn anywhere() -> [u8; TABLES] {
+    let mut all = [0; TABLES];
+    for (_, _, sets) in KINDS.into_iter().filter(|(_, anywhere, _)| *anywhere) {
+        for set in sets {
+            if let Some(all) = all.get_mut(set / SETS) {
+                *all |= 1 << (set % SETS);
+            }
+        }
+    }
+    all
+}
+
+/// Prefixes that share some sets: whether they are long, and whether they count anywhere.
+const KINDS: [(bool, bool, Range<usize>); 4] = [
+    (false, true, 0..6),
+    (false, false, 6..SETS),
+    (true, true, SETS..2 * SETS),
+    (true, false, 2 * SETS..TABLES * SETS),
+];
+
+/// A number that texts are known by, as far as [`needles`] looks at them.
+pub(super) fn mark_of_wanted(wanted: &[Wanted]) -> u128 {
+    mark(wanted.iter().flat_map(
+        |Wanted { text, any_case, before: (count, class), behind, .. }| {
+            let sizes = (text.len() as u128) << 64 | (*count as u128) << 1 | u128::from(*any_case);
+            [sizes, *class, *behind].into_iter().chain(words(text.as_bytes()))
+        },
+    ))
+}
+
+/// Of texts that are looked for anywhere: where the bytes of each begin that are looked for, and what
+/// of them these tell.
+pub(super) fn needles(
+    wanted: &[Wanted],
+    divide: Divide<'_>,
+) -> (Vec<usize>, [Sets; NEEDLE_TABLES]) {
+    let offsets: Vec<usize> = wanted.iter().map(Wanted::offset).collect();
+    let all = wanted.iter().zip(&offsets).map(|(one, offset)| one.beginning(*offset));
+    let beginnings = in_order(all);
+    let sets = divide(&beginnings, NEEDLE_TABLES * SETS);
+    (offsets, Sets::tables(beginnings.iter().zip(sets)))
+}
 /// Each once, in order.
-pub(super) fn in_order(beginnings: impl Iterator<Item = Beginning>) -> Vec<Beginning> {
+fn in_order(beginnings: impl Iterator<Item = Beginning>) -> Vec<Beginning> {
     let mut all: Vec<Beginning> = beginnings.collect();
     all.sort_unstable();
     all.dedup();
@@ -144,7 +238,7 @@ pub(super) fn in_order(beginnings: impl Iterator<Item = Beginning>) -> Vec<Begin
 /// What is looked for wherever it stands.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Wanted {
-    pub(super) text: Vec<u8>,
+    pub(super) text: Text,
     /// Capitals and small letters alike; the text is in small ones.
     pub(super) any_case: bool,
     pub(super) what: Needle,
@@ -161,19 +255,19 @@ pub(super) enum Needle {
     Literal(usize),
     /// One of the bytes of [`Way::Before`].
     Byte(u8),
-    /// One of [`words`], by its place.
+    /// One of [`announcing`], by its place.
     Word(usize),
 }
 
 /// A text that announces keys, and whether it is what an id of another rule begins with. There
 /// capitals count: in small letters, hex digits are full of some of them.
-pub(super) type Word<'a> = (&'a str, bool);
+pub(super) type Word<'a> = (&'a Text, bool);
 
 /// What a word announces.
 #[derive(Default)]
 pub(super) struct Announces {
-    /// By their index.
-    pub(super) rules: BTreeSet<usize>,
+    /// By their index, in order.
+    pub(super) rules: Vec<usize>,
     /// What is behind it, if it is the beginning of an id.
     pub(super) id: Option<Id>,
 }
@@ -187,18 +281,19 @@ pub(super) struct Id {
 }
 
 /// All of them.
-pub(super) fn words<'a>(rules: &[Read<'a>]) -> BTreeMap<Word<'a>, Announces> {
+pub(super) fn announcing<'a>(rules: &[Read<'a>]) -> BTreeMap<Word<'a>, Announces> {
     let mut words: BTreeMap<Word<'a>, Announces> = BTreeMap::new();
     for (index, (entry, _)) in rules.iter().enumerate() {
-        for word in &entry.keywords {
-            words.entry((&**word, false)).or_default().rules.insert(index);
+        for word in entry.keywords.iter() {
+            words.entry((word, false)).or_default().announce(index);
         }
-        let is_beside = |(other, _): &&Read<'_>| entry.beside.contains(&other.id);
-        let beside = rules.iter().filter(|_| !entry.beside.is_empty()).filter(is_beside);
-        for (other, facts) in beside {
-            for beginning in &other.prefixes {
-                let word = words.entry((&**beginning, true)).or_default();
-                word.rules.insert(index);
+        if entry.beside.is_empty() {
+            continue;
+        }
+        for (other, facts) in rules.iter().filter(|(other, _)| entry.beside.contains(&other.id)) {
+            for beginning in other.prefixes.iter() {
+                let word = words.entry((beginning, true)).or_default();
+                word.announce(index);
                 let id = word.id.get_or_insert(Id { alphabet: 0, length: usize::MAX });
                 id.alphabet |= facts.alphabet;
                 id.length = id.length.min(facts.match_min);
@@ -206,6 +301,14 @@ pub(super) fn words<'a>(rules: &[Read<'a>]) -> BTreeMap<Word<'a>, Announces> {
         }
     }
     words
+}
+
+impl Announces {
+    fn announce(&mut self, rule: usize) {
+        if self.rules.last() != Some(&rule) {
+            self.rules.push(rule);
+        }
+    }
 }
 
 /// Literals, bytes and words that are looked for wherever they stand.
@@ -231,7 +334,7 @@ pub(super) fn wanted(rules: &[Read<'_>], words: &BTreeMap<Word<'_>, Announces>) 
         }
     }
     all.extend(bytes.into_iter().map(|(byte, before)| Wanted {
-        text: vec![byte],
+        text: char::from(byte).to_string().into(),
         any_case: false,
         what: Needle::Byte(byte),
         before,
@@ -250,9 +353,9 @@ pub(super) fn wanted(rules: &[Read<'_>], words: &BTreeMap<Word<'_>, Announces>) 
 }
 
 impl Wanted {
-    fn text(text: &str) -> Self {
+    fn text(text: &Text) -> Self {
         Self {
-            text: text.as_bytes().to_vec(),
+            text: text.clone(),
             any_case: false,
             what: Needle::Literal(0),
             before: (0, 0),
@@ -261,13 +364,13 @@ impl Wanted {
     }
 
     /// Where its bytes begin that are looked for.
-    pub(super) fn offset(&self) -> usize {
-        rarest(&self.text, self.any_case)
+    fn offset(&self) -> usize {
+        rarest(self.text.as_bytes(), self.any_case)
     }
 
     /// From there on, or from what stands before.
-    pub(super) fn beginning(&self, offset: usize) -> Beginning {
-        let text = self.text.get(offset..).unwrap_or_default();
+    fn beginning(&self, offset: usize) -> Beginning {
+        let text = self.text.as_bytes().get(offset..).unwrap_or_default();
         let (count, before) = self.before;
         let own = beginning(text, self.any_case, self.behind);
         let mut all = std::iter::repeat_n(before, count).chain(own);

@@ -150,6 +150,15 @@ impl Tx<'_> {
         Ok(found.filter(|(_, stored)| digest.matches(stored)).map(|(key, _)| key))
     }
 
+    /// Whether there is such a key: asked at each start, so with as little to prepare as can be.
+    pub(super) fn is_key(&self, digest: &Digest) -> Result<bool> {
+        let mut statement =
+            self.sql().prepare_cached("SELECT digest FROM keys WHERE digest = ?1")?;
+        let found: Option<Vec<u8>> =
+            statement.query_row([digest.as_bytes()], |row| row.get(0)).optional()?;
+        Ok(found.is_some_and(|stored| digest.matches(&stored)))
+    }
+
     /// The live key that an import source calls so.
     pub fn key_by_remote_id(&self, account: &str, origin: &str, id: &str) -> Result<Option<Key>> {
         let sql = "SELECT id FROM keys

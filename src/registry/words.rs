@@ -29,7 +29,7 @@ impl Tx<'_> {
     /// Whether a registered key stands in a text.
     pub fn is_key_in(&self, text: &[u8]) -> Result<bool> {
         for part in parts(text) {
-            if self.key_by_digest(&self.keyring().digest(part))?.is_some() {
+            if self.is_key(&self.keyring().digest(part))? {
                 return Ok(true);
             }
         }

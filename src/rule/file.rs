@@ -25,7 +25,10 @@ const NESTED_MAX: u32 = 256;
 /// the bytes of the longest match, once for every offset of every place at which a literal can stand.
 const STEPS_MAX: usize = 1 << 17;
 
-type Text = Cow<'static, str>;
+/// Borrowed of the built-in rules, of which nothing is copied when leakwarden starts.
+pub type Text = Cow<'static, str>;
+/// The same of lists.
+pub type List<T> = Cow<'static, [T]>;
 
 /// How sure a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -121,13 +124,13 @@ pub struct Entry {
     pub name: Text,
     /// Literals, one of which every match holds at one of the offsets.
     #[serde(default)]
-    pub prefixes: Vec<Text>,
+    pub prefixes: List<Text>,
     /// Lower-case words, one of which stands near a match that has no literal.
     #[serde(default)]
-    pub keywords: Vec<Text>,
+    pub keywords: List<Text>,
     /// Or ids of other rules, one of which matches near it.
     #[serde(default)]
-    pub beside: Vec<Text>,
+    pub beside: List<Text>,
     /// How far before a match that is looked for, in bytes.
     #[serde(default = "usual_before")]
     pub before: usize,
@@ -139,7 +142,7 @@ pub struct Entry {
     pub lines: usize,
     /// How many bytes of the match stand before the literal.
     #[serde(default = "no_offset")]
-    pub offsets: Vec<usize>,
+    pub offsets: List<usize>,
     /// The whole key, anchored at its first byte.
     pub pattern: Text,
     /// The issuer's check digits.
@@ -157,7 +160,7 @@ pub struct Entry {
     pub lone: bool,
     /// Without all of these the confidence is low.
     #[serde(default)]
-    pub needs: Vec<Need>,
+    pub needs: List<Need>,
     /// Whether it is a secret at all.
     #[serde(default)]
     pub kind: Kind,
@@ -169,9 +172,9 @@ pub struct Entry {
     #[serde(default)]
     pub json_parts: usize,
     /// Texts in which the rule matches; see the module `example`.
-    pub examples: Vec<Text>,
+    pub examples: List<Text>,
     /// Texts in which it does not.
-    pub negative_examples: Vec<Text>,
+    pub negative_examples: List<Text>,
     /// Where the facts come from.
     pub source: Text,
 }
@@ -180,8 +183,8 @@ fn usual_before() -> usize {
     60
 }
 
-fn no_offset() -> Vec<usize> {
-    vec![0]
+fn no_offset() -> List<usize> {
+    Cow::Borrowed(&[0])
 }
 
 #[derive(Deserialize)]

@@ -233,7 +233,7 @@ mod tests {
             let Some(steps) = Steps::of(&rule.pattern) else { continue };
             plain += 1;
             let regex = rule.compile().unwrap();
-            for template in rule.examples.iter().chain(&rule.negative_examples) {
+            for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
                 let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
                 let text = [text.as_slice(), &text].concat();
                 let mut memory = Memory::default();

@@ -20,7 +20,7 @@ fn examples(matcher: &Matcher, first: usize) -> Vec<Vec<u8>> {
     let rules = matcher.rules().rules().iter().skip(first);
     rules
         .flat_map(|rule| {
-            let templates = rule.examples.iter().chain(&rule.negative_examples);
+            let templates = rule.examples.iter().chain(rule.negative_examples.iter());
             templates.map(|t| example::expand(t, &rule.prefixes, rule.checksum).unwrap())
         })
         .collect()
@@ -127,7 +127,7 @@ fn keys_that_words_announce_in_the_middle_of_base64() {
     let rules = matcher.rules().rules().iter().filter(|rule| rule.is_announced());
     for (nth, rule) in rules.enumerate() {
         let (before, after) = lines.split_at(nth * 97 % lines.len());
-        for template in rule.examples.iter().chain(&rule.negative_examples) {
+        for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
             let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
             let text = [before, b"\n", &text, b"\n", after].concat();
             fuzzing::same_as_naive(&matcher, 0, &text, before.len());

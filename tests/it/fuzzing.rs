@@ -21,7 +21,7 @@ static BUILTIN: LazyLock<Matcher> =
 static FRAGMENTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut fragments: Vec<Vec<u8>> = Vec::new();
     for rule in BUILTIN.rules().rules() {
-        for template in rule.examples.iter().chain(&rule.negative_examples) {
+        for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
             fragments.push(example::expand(template, &rule.prefixes, rule.checksum).unwrap());
         }
         fragments.extend(rule.prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()));
@@ -153,7 +153,7 @@ pub fn rules(data: &[u8]) {
     let matcher = Matcher::new(Arc::clone(&rules), ShapeSet::default());
     for rule in rules.rules().iter().skip(BUILTIN.rules().rules().len()) {
         assert!(rule.compile().is_ok(), "{} does not compile", rule.id);
-        for template in &rule.examples {
+        for template in rule.examples.iter() {
             let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
             assert!(!rules.find_naively(rule, &text).is_empty(), "{} is not found", rule.id);
             naive::matched(&matcher, &text, 0..text.len(), &NoKeys);

@@ -25,7 +25,7 @@ fn examples_and_negative_examples() {
     let mut faults = Vec::new();
     for (index, rule) in rules.iter().enumerate() {
         assert!(rule.compile().is_ok(), "{}: the pattern does not compile", rule.id);
-        for template in &rule.examples {
+        for template in rule.examples.iter() {
             match found(&matcher, index, rule, template) {
                 None => faults.push(format!("{}: not found in {template}", rule.id)),
                 Some(confidence) if confidence < rule.confidence => {
@@ -34,7 +34,7 @@ fn examples_and_negative_examples() {
                 Some(_) => {}
             }
         }
-        for template in &rule.negative_examples {
+        for template in rule.negative_examples.iter() {
             if found(&matcher, index, rule, template).is_some() {
                 faults.push(format!("{}: found in {template}", rule.id));
             }

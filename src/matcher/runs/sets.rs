@@ -6,6 +6,8 @@ pub(in crate::matcher) const LENGTH_MAX: usize = 32;
 pub(in crate::matcher) const FIRST: usize = 4;
 /// Sets in one table: a bit each.
 pub(in crate::matcher) const SETS: usize = 8;
+/// Tables of prefixes.
+pub(in crate::matcher) const TABLES: usize = 3;
 /// Tables of needles.
 pub(in crate::matcher) const NEEDLE_TABLES: usize = 2;
 /// The bytes that texts consist of: ASCII.
@@ -19,18 +21,18 @@ pub(in crate::matcher) type Beginning = [u128; FIRST];
 #[derive(Clone, Debug)]
 pub(in crate::matcher) struct Sets {
     /// By position and byte: the sets.
-    pub(super) exact: [[u8; BYTES]; FIRST],
+    pub(in crate::matcher) exact: [[u8; BYTES]; FIRST],
     /// The same by halves of the byte, which lets more pass.
-    pub(super) halves: [Halves; FIRST],
+    pub(in crate::matcher) halves: [Halves; FIRST],
 }
 
 /// What one byte of a place says.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Halves {
+pub(in crate::matcher) struct Halves {
     /// By low half of the byte: the sets.
-    pub(super) low: [u8; 16],
+    pub(in crate::matcher) low: [u8; 16],
     /// By high half.
-    pub(super) high: [u8; 16],
+    pub(in crate::matcher) high: [u8; 16],
 }
 
 impl Default for Sets {
@@ -282,9 +284,8 @@ pub(in crate::matcher) fn divide(
     within.iter().map(|at| chosen.get(*at).copied().unwrap_or_default()).collect()
 }
 
-/// A number that beginnings are known by, and their number of sets: FNV-1a of 128 bits, of words.
-pub(in crate::matcher) fn mark(beginnings: &[Beginning], sets: usize) -> u128 {
-    let words = beginnings.iter().flatten().copied().chain([sets as u128]);
+/// A number that words are known by: FNV-1a of 128 bits.
+pub(in crate::matcher) fn mark(words: impl Iterator<Item = u128>) -> u128 {
     words.fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |mark, word| {
         (mark ^ word).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
     })
