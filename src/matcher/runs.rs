@@ -295,7 +295,7 @@ pub(super) fn each<F: Found>(
     {
         if has_avx512() {
             #[expect(unsafe_code, reason = "the features were detected")]
-            // SAFETY: the processor has AVX-512 BW and VBMI, AVX2, BMI1, BMI2 and POPCNT, as was
+            // SAFETY: the processor has AVX-512 BW, VBMI and VBMI2, AVX2, BMI1, BMI2 and POPCNT, as was
             // just asked.
             unsafe {
                 return x86::each_avx512(text, places, tables, wanted, found);
@@ -343,12 +343,13 @@ fn portable_blocks<F: Found>(
     blocks(text, places, (tables.classes, wanted), &kernels, found)
 }
 
-/// AVX-512 with its table look-ups of 128 bytes, and what came before it.
+/// AVX-512 with its table look-ups of 128 bytes and shifts of 128 bits, and what came before it.
 #[cfg(target_arch = "x86_64")]
 fn has_avx512() -> bool {
     has_avx2()
         && std::arch::is_x86_feature_detected!("avx512bw")
         && std::arch::is_x86_feature_detected!("avx512vbmi")
+        && std::arch::is_x86_feature_detected!("avx512vbmi2")
 }
 
 /// AVX2, and the shifts that came with it.

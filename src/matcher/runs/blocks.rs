@@ -44,7 +44,7 @@ pub(super) fn blocks<F: Found, L, R, S, T, O, W, P>(
 ) -> u64
 where
     L: Fn(&Window) -> Look,
-    R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
+    R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH], Option<&mut [u64; BATCH]>),
     S: Fn(&[u64; BATCH]) -> u64,
     T: Fn(&[u8; BLOCK]) -> Letters,
     O: Fn(&[u8; BLOCK], usize) -> u8,
@@ -53,8 +53,7 @@ where
 {
     let count = places.len().div_ceil(BLOCK);
     let rest = text.get(places.start..).unwrap_or_default();
-    let [narrow, wide] = wanted.map(|length| length.map(Row::of));
-    let rows = [narrow, wide, narrow.map(|_| Row::of(LENGTH_MAX))];
+    let rows = wanted.map(|length| length.map(Row::of));
     let whole = found.whole();
     let mut batch = Batch::default();
     batch.fill(rest, 0, 0..1, &kernels.look);
@@ -158,36 +157,57 @@ where
     any | begun & word_starts([before, now])
 }
 
-/// So many bytes in a row: five steps AND a bitmap with itself, each shifted by as many as are known
-/// to be in a row already.
+/// So many bytes in a row: steps AND a bitmap with itself, each shifted by as many as are known to be
+/// in a row already.
 #[derive(Clone, Copy)]
-pub(super) struct Row(pub(super) [u32; 5]);
+pub(super) struct Row {
+    pub(super) steps: [u32; STEPS],
+    /// From there to [`LENGTH_MAX`] bytes in a row; behind the last step, zeros.
+    pub(super) more: [u32; STEPS],
+}
+
+/// Each doubles what is known.
+const STEPS: usize = LENGTH_MAX.ilog2() as usize;
 
 impl Row {
     /// 1 to [`LENGTH_MAX`].
     fn of(length: usize) -> Self {
         let length = length.clamp(1, LENGTH_MAX);
-        let mut known = 1;
-        Self([(); 5].map(|()| {
-            let shift = (length - known).min(known);
-            known += shift;
-            u32::try_from(shift).unwrap_or_default()
-        }))
+        Self { steps: steps(1, length), more: steps(length, LENGTH_MAX) }
     }
 
-    /// From which bits of each bitmap so many ones go on, into the next bitmap if need be.
+    /// From which bits of each bitmap so many ones go on, into the next bitmap if need be; and from
+    /// which [`LENGTH_MAX`] do.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    pub(super) fn look(self, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]) {
+    pub(super) fn look(
+        self,
+        bits: &[u64; BATCH + 1],
+        rows: &mut [u64; BATCH],
+        long: Option<&mut [u64; BATCH]>,
+    ) {
+        let by =
+            |bits, steps: &[u32]| steps.iter().fold(bits, |bits, shift| bits & (bits >> shift));
+        // At most half a bitmap is in the bitmap, or in the bits from its middle on.
+        let middle = |[now, next]: [u64; 2]| now >> 32 | next << 32;
         for (row, pair) in rows.iter_mut().zip(bits.array_windows()) {
-            let [now, next] = *pair;
-            // At most half a bitmap is in the bitmap, or in the bits from its middle on.
-            let middle = now >> 32 | next << 32;
-            let [here, over] = [now, middle]
-                .map(|bits| self.0.iter().fold(bits, |bits, shift| bits & (bits >> shift)));
-            *row = here | over << 32;
+            *row = by(pair[0], &self.steps) | by(middle(*pair), &self.steps) << 32;
+        }
+        for (long, pair) in long.into_iter().flatten().zip(bits.array_windows()) {
+            let all = |bits| by(by(bits, &self.steps), &self.more);
+            *long = all(pair[0]) | all(middle(*pair)) << 32;
         }
     }
+}
+
+/// From so many in a row to so many: by how much bits are shifted, zeros behind.
+fn steps(from: usize, to: usize) -> [u32; STEPS] {
+    let mut known = from;
+    [(); STEPS].map(|()| {
+        let shift = (to - known).min(known);
+        known += shift;
+        u32::try_from(shift).unwrap_or_default()
+    })
 }
 
 /// Blocks one after the other, and the one behind them.
@@ -301,22 +321,21 @@ impl Batch {
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
     fn kept<L, R, S, T, O, W, P>(
         &mut self,
-        wanted: [Option<Row>; ROWS],
+        wanted: [Option<Row>; 2],
         size: usize,
         kernels: &Kernels<L, R, S, T, O, W, P>,
     ) -> [Slots; 2]
     where
-        R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH]),
+        R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH], Option<&mut [u64; BATCH]>),
         S: Fn(&[u64; BATCH]) -> u64,
     {
         let [narrow, wide] = &self.bits;
         let [narrow_rows, wide_rows, long_rows] = &mut self.rows;
-        if let [Some(row), _, Some(long)] = wanted {
-            (kernels.rows)(row, narrow, narrow_rows);
-            (kernels.rows)(long, narrow, long_rows);
+        if let [Some(row), _] = wanted {
+            (kernels.rows)(row, narrow, narrow_rows, Some(long_rows));
         }
-        if let [_, Some(row), _] = wanted {
-            (kernels.rows)(row, wide, wide_rows);
+        if let [_, Some(row)] = wanted {
+            (kernels.rows)(row, wide, wide_rows, None);
         }
         [narrow_rows, long_rows].map(|rows| {
             let mut either = *rows;

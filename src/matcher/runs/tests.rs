@@ -178,7 +178,7 @@ fn all() -> Vec<(&'static str, Each)> {
         if has_avx512() {
             #[expect(unsafe_code, reason = "the features were detected")]
             all.push(("avx512", |text, places, tables, wanted, seen| {
-                // SAFETY: the processor has AVX-512 BW and VBMI and what comes with AVX2, as was
+                // SAFETY: the processor has AVX-512 BW, VBMI and VBMI2 and what comes with AVX2, as was
                 // just asked.
                 unsafe { x86::each_avx512(text, places, tables, wanted, seen) }
             }));

@@ -2,15 +2,15 @@
 #![expect(unsafe_code, reason = "vector loads take pointers")]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, __m512i, _mm_and_si128, _mm_cmpeq_epi8, _mm_cvtsi32_si128, _mm_loadu_si128,
-    _mm_movemask_epi8, _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi16,
-    _mm_srli_epi16, _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256,
-    _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8,
-    _mm256_shuffle_epi8, _mm256_slli_epi16, _mm256_srli_epi16, _mm512_and_si512,
-    _mm512_cmpeq_epi8_mask, _mm512_loadu_si512, _mm512_maskz_permutex2var_epi8, _mm512_or_si512,
-    _mm512_permutex2var_epi8, _mm512_reduce_or_epi64, _mm512_set1_epi8, _mm512_slli_epi64,
-    _mm512_srl_epi64, _mm512_srli_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask,
-    _mm512_test_epi64_mask, _mm512_testn_epi8_mask,
+    __m128i, __m256i, __m512i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8,
+    _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi16, _mm_srli_epi16,
+    _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
+    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8,
+    _mm256_slli_epi16, _mm256_srli_epi16, _mm512_and_si512, _mm512_cmpeq_epi8_mask,
+    _mm512_loadu_si512, _mm512_maskz_permutex2var_epi8, _mm512_or_si512, _mm512_permutex2var_epi8,
+    _mm512_reduce_or_epi64, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_shrdv_epi64,
+    _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask, _mm512_test_epi64_mask,
+    _mm512_testn_epi8_mask,
 };
 use std::ops::Range;
 
@@ -134,7 +134,7 @@ fn tables512(sets: &Sets) -> [Table512; FIRST] {
     sets.exact.each_ref().map(|table| Table512::of(table))
 }
 
-#[target_feature(enable = "avx512bw,avx512vbmi,avx2,bmi1,bmi2,popcnt")]
+#[target_feature(enable = "avx512bw,avx512vbmi,avx512vbmi2,avx2,bmi1,bmi2,popcnt")]
 pub(super) fn each_avx512<F: Found>(
     text: &[u8],
     places: Range<usize>,
@@ -165,7 +165,9 @@ pub(super) fn each_avx512<F: Found>(
     };
     let kernels = Kernels {
         look,
-        rows: |row: Row, bits: &_, rows: &mut _| rows512(row, bits, rows),
+        rows: |row: Row, bits: &_, rows: &mut _, long: Option<&mut _>| {
+            rows512(row, bits, rows, long);
+        },
         slots: |words: &_| slots512(words),
         letters: |block: &_| {
             let class = of_class.get_ascii(load512(block));
@@ -190,26 +192,42 @@ pub(super) fn each_avx512<F: Found>(
 }
 
 /// [`Row::look`], eight bitmaps at once.
-#[target_feature(enable = "avx512bw,avx2")]
+#[target_feature(enable = "avx512bw,avx512vbmi2")]
 #[inline]
-fn rows512(row: Row, bits: &[u64; BATCH + 1], rows: &mut [u64; BATCH]) {
-    let [a, b, c, d, e] = row.0;
-    let by = |shift: u32| _mm_cvtsi32_si128(shift.cast_signed());
-    let (a, b, c, d, e) = (by(a), by(b), by(c), by(d), by(e));
-    let and = |bits, by| _mm512_and_si512(bits, _mm512_srl_epi64(bits, by));
-    let so_many = |bits| and(and(and(and(and(bits, a), b), c), d), e);
-    let (later, (rows, _)) = (bits.get(1..).unwrap_or_default(), rows.as_chunks_mut::<8>());
-    let pairs = bits.as_chunks::<8>().0.iter().zip(later.as_chunks::<8>().0);
-    for (row, (now, next)) in rows.iter_mut().zip(pairs) {
+fn rows512(
+    row: Row,
+    bits: &[u64; BATCH + 1],
+    rows: &mut [u64; BATCH],
+    mut long: Option<&mut [u64; BATCH]>,
+) {
+    let by = row.steps.map(|shift| _mm512_set1_epi64(shift.into()));
+    // A bitmap and the next one are shifted as one.
+    let and = |[now, next]: [__m512i; 2], by| {
+        let shifted = [_mm512_shrdv_epi64(now, next, by), _mm512_srlv_epi64(next, by)];
+        [_mm512_and_si512(now, shifted[0]), _mm512_and_si512(next, shifted[1])]
+    };
+    let later = bits.get(1..).unwrap_or_default().as_chunks::<8>().0;
+    let pairs = bits.as_chunks::<8>().0.iter().zip(later);
+    for ((place, (now, next)), row_of) in rows.as_chunks_mut::<8>().0.iter_mut().zip(pairs).zip(0..)
+    {
         // SAFETY: unaligned loads of the 64 bytes of each array.
-        let (now, next) = unsafe {
-            (_mm512_loadu_si512(now.as_ptr().cast()), _mm512_loadu_si512(next.as_ptr().cast()))
+        let mut pair = unsafe {
+            [_mm512_loadu_si512(now.as_ptr().cast()), _mm512_loadu_si512(next.as_ptr().cast())]
         };
-        let (first, second) = (_mm512_srli_epi64::<32>(now), _mm512_slli_epi64::<32>(next));
-        let over = _mm512_slli_epi64::<32>(so_many(_mm512_or_si512(first, second)));
-        let all = _mm512_or_si512(so_many(now), over);
+        for by in by {
+            pair = and(pair, by);
+        }
         // SAFETY: an unaligned store into the 64 bytes of the array.
-        unsafe { _mm512_storeu_si512(row.as_mut_ptr().cast(), all) };
+        unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), pair[0]) };
+        let place =
+            long.as_mut().and_then(|long| long.as_chunks_mut::<8>().0.get_mut::<usize>(row_of));
+        if let Some(place) = place {
+            for shift in row.more.into_iter().take_while(|shift| *shift != 0) {
+                pair = and(pair, _mm512_set1_epi64(shift.into()));
+            }
+            // SAFETY: an unaligned store into the 64 bytes of the array.
+            unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), pair[0]) };
+        }
     }
 }
 
