@@ -31,12 +31,12 @@ mod matcher {
         let firsts = sought::firsts(&prefixes, &divide);
         let wanted = sought::wanted(rules, &sought::announcing(rules));
         let (offsets, needles) = sought::needles(&wanted, &divide);
+        let seen_of_prefixes: Vec<u64> = sought::seen_of_prefixes(&prefixes).collect();
+        let seen_of_wanted: Vec<u64> = sought::seen_of_wanted(&wanted).collect();
         Ok(format!(
-            "static FIRSTS: (u128, [Sets; TABLES]) = ({:#x}, {firsts:?});\n\
-             static NEEDLES: (u128, &[usize], [Sets; NEEDLE_TABLES]) = ({:#x}, &{offsets:?}, \
-             {needles:?});\n",
-            sought::mark_of_prefixes(&prefixes),
-            sought::mark_of_wanted(&wanted),
+            "static FIRSTS: (&[u64], [Sets; TABLES]) = (&{seen_of_prefixes:?}, {firsts:?});\n\
+             static NEEDLES: (&[u64], &[usize], [Sets; NEEDLE_TABLES]) = (&{seen_of_wanted:?}, \
+             &{offsets:?}, {needles:?});\n",
         ))
     }
 

@@ -145,12 +145,11 @@ impl Matcher {
     /// gives reason to.
     #[must_use]
     pub fn new(rules: Arc<RuleSet>, shapes: ShapeSet) -> Self {
-        let read: Vec<Read<'_>> =
-            rules.rules().iter().map(|rule| (&***rule, &rule.facts)).collect();
+        let read: Vec<Read<'_>> = rules.rules().map(|rule| (&**rule, &rule.facts)).collect();
         let mut before: BTreeMap<u8, Vec<(usize, &Rule)>> = BTreeMap::new();
         let (mut narrow, mut wide) = (None::<usize>, None::<usize>);
         let least = |shortest: Option<usize>, run: usize| shortest.map_or(run, |one| one.min(run));
-        for (index, rule) in rules.rules().iter().enumerate() {
+        for (index, rule) in rules.rules().enumerate() {
             match way((rule, &rule.facts)) {
                 Way::Narrow(run) => narrow = Some(least(narrow, run)),
                 Way::Wide(run) => wide = Some(least(wide, run)),
@@ -171,7 +170,7 @@ impl Matcher {
             announced: Announced::new(&rules, words),
             needles: Needles::new(wanted),
             before: before.into_iter().map(Before::new).collect(),
-            offset: rules.rules().iter().flat_map(|r| r.offsets.iter().copied()).max().unwrap_or(0),
+            offset: rules.rules().flat_map(|r| r.offsets.iter().copied()).max().unwrap_or(0),
         };
         Self { rules, automata: Arc::new(automata), shapes, deep: false }
     }

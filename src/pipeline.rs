@@ -159,7 +159,7 @@ impl Scan {
     fn finding(&self, candidate: &Candidate, item: &Item, path: String) -> Option<Finding> {
         let key = if candidate.known { self.found_key(candidate) } else { None };
         let probable = candidate.known && matches!(self.asked, Asked::Exported(_));
-        let rule = candidate.rule.and_then(|index| self.matcher.rules().rules().get(index));
+        let rule = candidate.rule.and_then(|index| self.matcher.rules().rule(index));
         if key.is_none() && !probable && (rule.is_none() || self.options.only_registered) {
             return None;
         }

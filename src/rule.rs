@@ -139,17 +139,13 @@ pub struct RuleError {
 
 /// A rule of a set.
 #[derive(Debug)]
-pub enum Member {
-    /// One that comes with leakwarden.
+enum Held {
     Builtin(&'static Rule),
-    /// One out of a file.
     Own(Box<Rule>),
 }
 
-impl Deref for Member {
-    type Target = Rule;
-
-    fn deref(&self) -> &Rule {
+impl Held {
+    fn rule(&self) -> &Rule {
         match self {
             Self::Builtin(rule) => rule,
             Self::Own(rule) => rule,
@@ -160,14 +156,14 @@ impl Deref for Member {
 /// Rules that passed every check.
 #[derive(Debug)]
 pub struct RuleSet {
-    rules: Vec<Member>,
+    rules: Vec<Held>,
 }
 
 impl RuleSet {
     /// The rules that come with leakwarden.
     #[must_use]
     pub fn builtin() -> Self {
-        Self { rules: BUILTIN.iter().map(Member::Builtin).collect() }
+        Self { rules: BUILTIN.iter().map(Held::Builtin).collect() }
     }
 
     /// Whether a built-in rule's literal or keyword stands in a word at all: `false` is certain, and
@@ -175,8 +171,8 @@ impl RuleSet {
     #[must_use]
     pub fn may_concern(word: &[u8]) -> bool {
         let lower = word.to_ascii_lowercase();
-        // No literal begins with another one, so none but the last that comes before a text in order
-        // can be its beginning.
+        // No literal begins with another one, so of those up to a text in order none but the last can be
+        // its beginning.
         let begins = |literals: &[&str], text: Option<&[u8]>| {
             let text = text.unwrap_or_default();
             let behind = literals.partition_point(|literal| literal.as_bytes() <= text);
@@ -214,8 +210,7 @@ impl RuleSet {
         let (mut faults, mut places) = (Vec::new(), Vec::new());
         let own = set.rules.len();
         let mut seen: HashMap<String, String> = set
-            .rules
-            .iter()
+            .rules()
             .map(|rule| (rule.id.to_string(), "the built-in rules".to_owned()))
             .collect();
         for (file, text) in files {
@@ -231,12 +226,12 @@ impl RuleSet {
                 places.push(place);
                 let file = file.clone().into();
                 let rule = Rule { file, builtin: false, facts, entry, compiled: OnceLock::new() };
-                set.rules.push(Member::Own(Box::new(rule)));
+                set.rules.push(Held::Own(Box::new(rule)));
             }
         }
-        for (rule, place) in set.rules.iter().skip(own).zip(places) {
+        for (rule, place) in set.rules().skip(own).zip(places) {
             let has_prefix =
-                |id: &str| set.rules.iter().any(|rule| rule.id == id && !rule.prefixes.is_empty());
+                |id: &str| set.rules().any(|rule| rule.id == id && !rule.prefixes.is_empty());
             let unfit = rule.beside.iter().filter(|id| !has_prefix(id));
             faults.extend(
                 unfit.map(|id| format!("{place}: beside: no rule with prefixes has the id {id}")),
@@ -279,7 +274,7 @@ impl RuleSet {
             let lower = near.to_ascii_lowercase();
             let holds = |word: &str| memchr::memmem::find(&lower, word.as_bytes()).is_some();
             rule.keywords.iter().any(|word| holds(word))
-                || self.rules.iter().filter(|other| rule.beside.contains(&other.id)).any(|other| {
+                || self.rules().filter(|other| rule.beside.contains(&other.id)).any(|other| {
                     let literals = other
                         .prefixes
                         .iter()
@@ -297,15 +292,20 @@ impl RuleSet {
 
     /// The rules, in the order of their files.
     #[must_use]
-    pub fn rules(&self) -> &[Member] {
-        &self.rules
+    pub fn rules(&self) -> impl ExactSizeIterator<Item = &Rule> + DoubleEndedIterator + Clone {
+        self.rules.iter().map(Held::rule)
+    }
+
+    /// The rule of that index.
+    #[must_use]
+    pub fn rule(&self, index: usize) -> Option<&Rule> {
+        self.rules.get(index).map(Held::rule)
     }
 
     /// The public prefix of a key, by the first rule that knows it: `ghp_`, or nothing.
     #[must_use]
     pub fn public_prefix(&self, key: &[u8]) -> &str {
-        self.rules
-            .iter()
+        self.rules()
             .filter_map(|rule| rule.prefix_of(key).filter(|_| rule.covers(key)))
             .max_by_key(|prefix| prefix.len())
             .unwrap_or("")
@@ -413,7 +413,7 @@ rules:
     }
 
     fn facts(text: &str) -> Facts {
-        read(text).unwrap().rules().last().unwrap().facts
+        read(text).unwrap().rules().next_back().unwrap().facts
     }
 
     #[test]
@@ -488,7 +488,7 @@ rules:
 
     #[test]
     fn no_built_in_rule_costs_too_much() {
-        let faults = RuleSet::builtin().rules().iter().filter_map(|rule| rule.cost_fault()).count();
+        let faults = RuleSet::builtin().rules().filter_map(|rule| rule.cost_fault()).count();
         assert_eq!(faults, 0);
     }
 
@@ -496,11 +496,11 @@ rules:
     fn literals_that_overlap_themselves_stand_close() {
         let period = |literal: &str| {
             let set = read(&GOOD.replace("acme_", literal)).unwrap();
-            set.rules().last().unwrap().period()
+            set.rules().next_back().unwrap().period()
         };
         // The end of one is the beginning of the other.
         let two = GOOD.replace("[\"acme_\"]", "[\"acme_\", \"me_a\"]");
-        assert_eq!(read(&two).unwrap().rules().last().unwrap().period(), 2);
+        assert_eq!(read(&two).unwrap().rules().next_back().unwrap().period(), 2);
         assert_eq!(["acme_", "zzzz", "zyz_zyz", "zy"].map(period), [5, 1, 4, 2]);
     }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{Exit, output, rule_files, rules};
 use crate::cli::{self, ListFormat};
 use crate::matcher::Matcher;
-use crate::rule::{Member, Rule, RuleSet, Within};
+use crate::rule::{Rule, RuleSet, Within};
 use crate::shape::{NoKeys, ShapeSet};
 use crate::text::{clean, plural};
 
@@ -39,8 +39,6 @@ fn list(set: &RuleSet, words: &[String], own: bool, format: ListFormat) -> anyho
     let words: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
     let asked: Vec<&Rule> = set
         .rules()
-        .iter()
-        .map(|rule| &**rule)
         .filter(|rule| !(own && rule.builtin))
         .filter(|rule| {
             let texts = [&rule.id, &rule.provider, &rule.name].map(|text| text.to_lowercase());
@@ -55,7 +53,7 @@ fn list(set: &RuleSet, words: &[String], own: bool, format: ListFormat) -> anyho
         ListFormat::Text => {
             output::print(&list_text(&asked))?;
             if asked.is_empty() {
-                output::note(match own && set.rules().iter().all(|rule| rule.builtin) {
+                output::note(match own && set.rules().all(|rule| rule.builtin) {
                     true => "no own rules; `--rules DIR` adds those of a folder",
                     false => "no such rule; without words, `leakwarden rule list` lists all",
                 });
@@ -245,13 +243,13 @@ fn check(paths: &[PathBuf]) -> anyhow::Result<Exit> {
     let (faults, own) = match RuleSet::with_files(files.clone()) {
         Err(error) => (error.faults, 0),
         Ok(set) if paths.is_empty() => {
-            let of = |rule: &Member| -> Vec<String> {
+            let of = |rule: &Rule| -> Vec<String> {
                 let faults = rule.try_examples(&set).into_iter();
                 faults.map(|why| format!("{}: {}: {why}", rule.file, rule.id)).collect()
             };
-            (set.rules().iter().flat_map(of).collect(), set.rules().len())
+            (set.rules().flat_map(of).collect(), set.rules().len())
         }
-        Ok(set) => (Vec::new(), set.rules().iter().filter(|rule| !rule.builtin).count()),
+        Ok(set) => (Vec::new(), set.rules().filter(|rule| !rule.builtin).count()),
     };
     if !faults.is_empty() {
         let set = RuleSet::with_untried_files(files).unwrap_or_else(|_| RuleSet::builtin());
@@ -290,13 +288,12 @@ fn files<'a>(
 
 /// The rule with this id, and its index.
 fn find<'a>(set: &'a RuleSet, id: &str) -> anyhow::Result<(usize, &'a Rule)> {
-    let mut all = set.rules().iter().map(|rule| &**rule).enumerate();
-    if let Some(found) = all.find(|(_, rule)| rule.id == id) {
+    if let Some(found) = set.rules().enumerate().find(|(_, rule)| rule.id == id) {
         return Ok(found);
     }
     let id = clean(id.as_bytes());
     let mut ids: Vec<((usize, usize), &str)> =
-        set.rules().iter().map(|rule| (distance(&id, &rule.id), &*rule.id)).collect();
+        set.rules().map(|rule| (distance(&id, &rule.id), &*rule.id)).collect();
     ids.sort_unstable();
     let nearest: Vec<&str> = ids.into_iter().take(NEAREST).map(|(_, id)| id).collect();
     bail!(

@@ -98,8 +98,7 @@ impl Announced {
     pub(super) fn new(set: &RuleSet, words: BTreeMap<sought::Word<'_>, Announces>) -> Self {
         let (mut narrow, mut wide) = (Groups::default(), Groups::default());
         let mut reach = Reach::default();
-        for (index, rule) in set.rules().iter().enumerate().filter(|(_, rule)| rule.is_announced())
-        {
+        for (index, rule) in set.rules().enumerate().filter(|(_, rule)| rule.is_announced()) {
             match rule.facts.within {
                 Within::Runs => narrow.add(index, rule),
                 Within::WideRuns | Within::Anything => wide.add(index, rule),
@@ -108,7 +107,7 @@ impl Announced {
         }
         let word = |word: Announces| {
             let mut reach = Reach::default();
-            let announced = word.rules.iter().filter_map(|index| set.rules().get(*index));
+            let announced = word.rules.iter().filter_map(|index| set.rule(*index));
             announced.for_each(|rule| reach.grow(rule));
             Word { id: word.id, rules: word.rules, reach }
         };

@@ -26,7 +26,7 @@ struct Looked {
     fold: u32,
     /// Where in the text these bytes begin.
     offset: usize,
-    /// How many bytes before it are looked at, too.
+    /// How many of the bytes that are looked for stand before the text.
     before: usize,
     text: Text,
     any_case: bool,
@@ -52,7 +52,9 @@ impl Needles {
         // How many there are of each bucket, then of those before it.
         let mut buckets = [0; BUCKETS + 2];
         for needle in &needles {
-            buckets.iter_mut().skip(needle.bucket() + 1).take(1).for_each(|count| *count += 1);
+            if let Some(count) = buckets.get_mut(needle.bucket() + 1) {
+                *count += 1;
+            }
         }
         let mut before = 0;
         for bucket in &mut buckets {

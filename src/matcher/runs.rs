@@ -24,7 +24,7 @@ use blocks::{Kernels, Row, blocks, slots};
 
 pub(super) use sets::{
     Beginning, FIRST, Halves, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, TABLES, beginning, divide,
-    frequency, mark,
+    frequency,
 };
 
 const BLOCK: usize = 64;

@@ -43,7 +43,7 @@ impl Candidate {
     /// What people may see of it.
     #[must_use]
     pub fn hint(&self, rules: &RuleSet) -> String {
-        let rule = self.rule.and_then(|index| rules.rules().get(index));
+        let rule = self.rule.and_then(|index| rules.rule(index));
         let prefix = rule.and_then(|rule| rule.prefix_of(self.secret.expose())).unwrap_or("");
         self.secret.hint(prefix)
     }

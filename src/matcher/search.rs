@@ -109,7 +109,7 @@ impl<'a> Search<'a> {
     /// Checks one rule at one literal, at each of its offsets: which of them lie within `starts`
     /// must make no difference to the others.
     fn check(&mut self, literal: usize, index: usize) {
-        let Some(rule) = self.matcher.rules.rules().get(index) else { return };
+        let Some(rule) = self.matcher.rules.rule(index) else { return };
         // Of a literal that was looked for by a shared needle, no more than that stands here.
         let rest = self.text.get(literal..).unwrap_or_default();
         if !rule.prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes())) {
@@ -135,7 +135,7 @@ impl<'a> Search<'a> {
 
     /// Checks a rule without a literal where one of its matches may begin.
     fn check_announced(&mut self, start: usize, index: usize) {
-        let Some(rule) = self.matcher.rules.rules().get(index) else { return };
+        let Some(rule) = self.matcher.rules.rule(index) else { return };
         let memory = &mut self.memory;
         let Some(span) =
             rule.next_match_at(self.text, start, memory).filter(|_| self.starts.contains(&start))
@@ -242,9 +242,9 @@ impl<'a> Search<'a> {
 
     /// Lowers what is but the beginning of a longer match whose check digits are wrong.
     fn distrust(&mut self) {
-        let rules = self.matcher.rules.rules();
+        let rules = &*self.matcher.rules;
         let has_digits = |hit: &Hit| {
-            hit.rule.and_then(|rule| rules.get(rule)).is_some_and(|rule| rule.checksum.is_some())
+            hit.rule.and_then(|rule| rules.rule(rule)).is_some_and(|rule| rule.checksum.is_some())
         };
         let hits = self.out.get_mut(self.earlier..).unwrap_or_default();
         let wrong = hits.iter().filter(|hit| hit.confidence == Confidence::Low && has_digits(hit));

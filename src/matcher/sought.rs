@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::runs::{
-    Beginning, FIRST, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, TABLES, beginning, frequency, mark,
+    Beginning, FIRST, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, TABLES, beginning, frequency,
 };
 use crate::rule::{Entry, Facts, Left, Text, WIDE_MIN, Within};
 
@@ -149,22 +149,26 @@ pub(super) fn grouped<T: Copy>(wanted: &[(&Text, T)]) -> (Vec<Text>, Lists<T>) {
 /// How beginnings are divided into so many sets: answers the set of each.
 pub(super) type Divide<'a> = &'a dyn Fn(&[Beginning], usize) -> Vec<usize>;
 
-/// A number that prefixes are known by, as far as [`firsts`] looks at them.
-pub(super) fn mark_of_prefixes(prefixes: &[Prefix]) -> u128 {
-    mark(prefixes.iter().flat_map(|Prefix { text, anywhere, is_long, behind }| {
-        let (first, behind) = match text.as_bytes().first_chunk::<FIRST>() {
-            Some(first) => (u32::from_le_bytes(*first).into(), None),
-            None => (words(text.as_bytes()).next().unwrap_or_default(), Some(*behind)),
-        };
-        let flags = u128::from(*anywhere) << 1 | u128::from(*is_long);
-        [first << 64 | (text.len().min(FIRST) as u128) << 2 | flags].into_iter().chain(behind)
-    }))
+/// All of prefixes that [`firsts`] looks at, as numbers: what is made of the same is the same.
+pub(super) fn seen_of_prefixes(prefixes: &[Prefix]) -> impl Iterator<Item = u64> {
+    prefixes.iter().flat_map(|Prefix { text, anywhere, is_long, behind }| {
+        let first = text.as_bytes().get(..FIRST);
+        let flags = u64::from(*anywhere) << 1 | u64::from(*is_long);
+        let size = (first.map_or(text.len(), <[u8]>::len) as u64) << 2 | flags;
+        let behind = first.is_none().then(|| halves(*behind));
+        numbers(first.unwrap_or(text.as_bytes())).chain([size]).chain(behind.into_iter().flatten())
+    })
 }
 
-/// Texts as numbers, 16 bytes each.
-fn words(text: &[u8]) -> impl Iterator<Item = u128> {
-    text.chunks(16)
-        .map(|bytes| bytes.iter().fold(0, |word, byte| word << u8::BITS | u128::from(*byte)))
+/// A text, eight bytes at a time.
+fn numbers(text: &[u8]) -> impl Iterator<Item = u64> {
+    let number =
+        |bytes: &[u8]| bytes.iter().fold(0, |all, byte| all << u8::BITS | u64::from(*byte));
+    text.chunks(8).map(number)
+}
+
+fn halves(bits: u128) -> [u64; 2] {
+    [bits >> u64::BITS, bits & u128::from(u64::MAX)].map(|half| u64::try_from(half).unwrap_or(0))
 }
 
 /// What of prefixes is told by their first bytes.
@@ -205,14 +209,13 @@ const KINDS: [(bool, bool, Range<usize>); 4] = [
     (true, false, 2 * SETS..TABLES * SETS),
 ];
 
-/// A number that texts are known by, as far as [`needles`] looks at them.
-pub(super) fn mark_of_wanted(wanted: &[Wanted]) -> u128 {
-    mark(wanted.iter().flat_map(
-        |Wanted { text, any_case, before: (count, class), behind, .. }| {
-            let sizes = (text.len() as u128) << 64 | (*count as u128) << 1 | u128::from(*any_case);
-            [sizes, *class, *behind].into_iter().chain(words(text.as_bytes()))
-        },
-    ))
+/// All of texts that [`needles`] looks at, as numbers: what is made of the same is the same.
+pub(super) fn seen_of_wanted(wanted: &[Wanted]) -> impl Iterator<Item = u64> {
+    wanted.iter().flat_map(|Wanted { text, any_case, before: (count, class), behind, .. }| {
+        let sizes = [text.len() as u64, (*count as u64) << 1 | u64::from(*any_case)];
+        let classes = [*class, *behind].into_iter().flat_map(halves);
+        sizes.into_iter().chain(classes).chain(numbers(text.as_bytes()))
+    })
 }
 
 /// Of texts that are looked for anywhere: where the bytes of each begin that are looked for, and what
@@ -227,6 +230,7 @@ pub(super) fn needles(
     let sets = divide(&beginnings, NEEDLE_TABLES * SETS);
     (offsets, Sets::tables(beginnings.iter().zip(sets)))
 }
+
 /// Each once, in order.
 fn in_order(beginnings: impl Iterator<Item = Beginning>) -> Vec<Beginning> {
     let mut all: Vec<Beginning> = beginnings.collect();

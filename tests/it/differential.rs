@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use leakwarden::matcher::Matcher;
 use leakwarden::rule::{RuleSet, example};
-use leakwarden::shape::{ShapeSet, is_strong};
+use leakwarden::shape::{NoKeys, ShapeSet, is_strong};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -17,7 +17,7 @@ fn builtin() -> Matcher {
 
 /// All examples of the rules from `first` on, with and without a key in them.
 fn examples(matcher: &Matcher, first: usize) -> Vec<Vec<u8>> {
-    let rules = matcher.rules().rules().iter().skip(first);
+    let rules = matcher.rules().rules().skip(first);
     rules
         .flat_map(|rule| {
             let templates = rule.examples.iter().chain(rule.negative_examples.iter());
@@ -97,7 +97,8 @@ fn every_example() {
 }
 
 /// Rules that nobody built in: literals behind the start, one that begins another, ones that share
-/// a needle, bytes that must be there, matches that are short, wide or of several lines.
+/// a needle, bytes that must be there, matches that are short, wide or of several lines, literals that
+/// are not ASCII.
 const OWN_RULES: &str = r#"
 rules:
   - {id: own-begun, provider: A, name: n, prefixes: ["ow", "own_"], pattern: 'own?_?[0-9a-f]{32}', examples: ["ow<hex:32>", "own_<hex:32>"], negative_examples: ["own"], confidence: high, source: s}
@@ -110,6 +111,8 @@ rules:
   - {id: own-short, provider: A, name: n, prefixes: ["k9"], pattern: 'k9[0-9]{6}', left: boundary, examples: ["k9<digits:6>"], negative_examples: ["xk9<digits:6>"], confidence: low, source: s}
   - {id: own-wide, provider: A, name: n, prefixes: ["W/", "W/+=", "~~"], offsets: [0, 3], pattern: '(?:[a-z+]{3}~~|W/)[A-Za-z0-9+/=~]{40,44}', examples: ["W/<base64:44>", "W/+=<base64:40>", "<lower:3>~~<base64:42>"], negative_examples: ["W/"], confidence: medium, source: s}
   - {id: own-byte, provider: A, name: n, prefixes: ["sig"], pattern: 'sig[a-z@]{0,30}@[a-z]{2,4}#[0-9]{8,20}', examples: ["sig<lower:9>@<lower:3>#<digits:12>"], negative_examples: ["sig#"], confidence: medium, source: s}
+  - {id: own-umlaut, provider: A, name: n, prefixes: ["schlüssel:"], pattern: 'schl(?-u:\xc3\xbc)ssel:[0-9a-f]{8}', examples: ["schlüssel:<hex:8>"], negative_examples: ["schlussel:<hex:8>"], confidence: medium, source: s}
+  - {id: own-word, provider: A, name: n, keywords: ["geheimnüsse"], pattern: '[0-9a-f]{31}', examples: ["geheimnüsse=<hex:31>"], negative_examples: ["geheimnusse=<hex:31>"], confidence: medium, source: s}
 "#;
 
 fn own() -> Result<Matcher, String> {
@@ -124,7 +127,7 @@ fn keys_that_words_announce_in_the_middle_of_base64() {
     let matcher = builtin();
     let base64 = example::expand("<base64:3600>", &[], None).unwrap();
     let lines: Vec<u8> = base64.chunks(76).collect::<Vec<_>>().join(&b'\n');
-    let rules = matcher.rules().rules().iter().filter(|rule| rule.is_announced());
+    let rules = matcher.rules().rules().filter(|rule| rule.is_announced());
     for (nth, rule) in rules.enumerate() {
         let (before, after) = lines.split_at(nth * 97 % lines.len());
         for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
@@ -140,6 +143,30 @@ fn every_example_of_other_rules() {
     let (matcher, first) = (own().unwrap(), RuleSet::builtin().rules().len());
     for text in examples(&matcher, first) {
         fuzzing::same_as_naive(&matcher, first, &text, text.len() / 2);
+    }
+}
+
+/// What is looked for of them is nearly what is looked for of the built-in rules alone.
+#[test]
+fn rules_with_prefixes_of_built_in_ones() {
+    let rules = RuleSet::builtin();
+    let short = rules.rules().flat_map(|rule| rule.prefixes.iter()).filter(|text| text.len() == 3);
+    let short: Vec<&str> = short.map(|text| &**text).collect();
+    assert!(short.len() > 8, "{short:?}");
+    for pair in short.windows(2) {
+        let [one, other] = [pair[0], pair[1]].map(|prefix| prefix.replace('.', "[.]"));
+        let rule = format!(
+            "rules: [{{id: own, provider: A, name: n, prefixes: ['{}', '{}'], pattern: \
+             '(?:{one}|{other})[0-9a-z~]{{41}}', left: boundary, confidence: high, \
+             examples: ['{}~<base36:40>'], negative_examples: ['x'], source: s}}]",
+            pair[0], pair[1], pair[1]
+        );
+        let own = RuleSet::with_files([("own.yaml".to_owned(), rule)]).unwrap();
+        let (first, matcher) = (rules.rules().len(), Matcher::new(own.into(), ShapeSet::default()));
+        let text = examples(&matcher, first).remove(0);
+        let mut hits = Vec::new();
+        matcher.find(&text, 0..text.len(), &NoKeys, &mut hits);
+        assert!(hits.iter().any(|hit| hit.rule == Some(first)), "{pair:?}");
     }
 }
 

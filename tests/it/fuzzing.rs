@@ -151,7 +151,7 @@ pub fn rules(data: &[u8]) {
     };
     let rules = Arc::new(rules);
     let matcher = Matcher::new(Arc::clone(&rules), ShapeSet::default());
-    for rule in rules.rules().iter().skip(BUILTIN.rules().rules().len()) {
+    for rule in rules.rules().skip(BUILTIN.rules().rules().len()) {
         assert!(rule.compile().is_ok(), "{} does not compile", rule.id);
         for template in rule.examples.iter() {
             let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();

@@ -13,7 +13,7 @@ pub type Found = (usize, usize, Option<usize>, Confidence, bool);
 /// All hits by rules; those before the rule `from` are left out.
 pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &dyn Known) -> BTreeSet<Found> {
     let mut found = BTreeSet::new();
-    for (index, rule) in rules.rules().iter().enumerate().skip(from) {
+    for (index, rule) in rules.rules().enumerate().skip(from) {
         // A shortcut, not an assumption: without one of its literals no rule matches by definition.
         let stands = |prefix: &str| text.windows(prefix.len()).any(|at| at == prefix.as_bytes());
         if !rule.is_announced() && !rule.prefixes.iter().any(|prefix| stands(prefix)) {
@@ -32,7 +32,7 @@ pub fn by_rules(rules: &RuleSet, from: usize, text: &[u8], known: &dyn Known) ->
 /// confidence too.
 fn distrusted(rules: &RuleSet, found: BTreeSet<Found>) -> BTreeSet<Found> {
     let has_digits =
-        |rule: Option<usize>| rule.is_some_and(|rule| rules.rules()[rule].checksum.is_some());
+        |rule: Option<usize>| rule.is_some_and(|rule| rules.rule(rule).unwrap().checksum.is_some());
     let wrong: Vec<(usize, usize)> = found
         .iter()
         .filter(|(_, _, rule, confidence, _)| *confidence == Confidence::Low && has_digits(*rule))
@@ -95,7 +95,7 @@ pub fn assert_same(
         return;
     }
     let told = |(start, end, rule, confidence, known): &Found| {
-        let rule = rule.map(|index| matcher.rules().rules()[index].id.to_string());
+        let rule = rule.map(|index| matcher.rules().rule(index).unwrap().id.to_string());
         let key = text[*start..*end].escape_ascii();
         format!("{start}..{end} by {rule:?}, {confidence}, known {known}: {key}")
     };

@@ -23,7 +23,7 @@ fn examples_and_negative_examples() {
     let rules = matcher.rules().rules();
     assert!(rules.len() >= 40);
     let mut faults = Vec::new();
-    for (index, rule) in rules.iter().enumerate() {
+    for (index, rule) in rules.enumerate() {
         assert!(rule.compile().is_ok(), "{}: the pattern does not compile", rule.id);
         for template in rule.examples.iter() {
             match found(&matcher, index, rule, template) {

@@ -27,7 +27,7 @@ static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
 
 /// Keys, and what the rules find.
 static TOKENS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
-    let rules = MATCHER.rules().rules().iter();
+    let rules = MATCHER.rules().rules();
     let examples = rules.flat_map(|rule| {
         rule.examples.iter().map(|t| example::expand(t, &rule.prefixes, rule.checksum).unwrap())
     });

@@ -39,7 +39,7 @@ fn hits(matcher: &Matcher, text: &[u8]) -> Vec<Hit> {
 
 fn try_examples(matcher: &Matcher, only: Option<usize>) -> anyhow::Result<Exit> {
     let (mut text, mut rules, mut examples, mut wrong) = (String::new(), 0, 0, 0);
-    for (index, rule) in matcher.rules().rules().iter().enumerate() {
+    for (index, rule) in matcher.rules().rules().enumerate() {
         if only.is_some_and(|only| only != index) {
             continue;
         }
@@ -106,7 +106,7 @@ fn try_text(matcher: &Matcher, only: Option<usize>) -> anyhow::Result<Exit> {
         let Some(index) = hit.rule.filter(|rule| only.is_none_or(|only| only == *rule)) else {
             continue;
         };
-        let Some(rule) = matcher.rules().rules().get(index) else { continue };
+        let Some(rule) = matcher.rules().rule(index) else { continue };
         out.push_str(&line(rule, &text, &hit));
         if !reported.contains(&(hit.span.start as u64, index)) {
             out.push_str("; a scan reports another match here");

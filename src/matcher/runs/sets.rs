@@ -96,8 +96,8 @@ pub(in crate::matcher) fn beginning(text: &[u8], any_case: bool, behind: u128) -
         false => 1 << byte,
     };
     std::array::from_fn(|at| match text.get(at) {
-        Some(byte) if byte.is_ascii() => both(*byte),
-        Some(_) => 0,
+        // Of others, the low seven bits: as these are looked at in texts.
+        Some(byte) => both(byte & 0x7f),
         None => behind,
     })
 }
@@ -282,11 +282,4 @@ pub(in crate::matcher) fn divide(
         }
     }
     within.iter().map(|at| chosen.get(*at).copied().unwrap_or_default()).collect()
-}
-
-/// A number that words are known by: FNV-1a of 128 bits.
-pub(in crate::matcher) fn mark(words: impl Iterator<Item = u128>) -> u128 {
-    words.fold(0x6c62_272e_07bb_0142_62b8_2175_6295_c58d, |mark, word| {
-        (mark ^ word).wrapping_mul(0x0100_0000_0000_0000_0000_013b)
-    })
 }

@@ -198,8 +198,9 @@ fn rows512(
     row: Row,
     bits: &[u64; BATCH + 1],
     rows: &mut [u64; BATCH],
-    mut long: Option<&mut [u64; BATCH]>,
+    long: Option<&mut [u64; BATCH]>,
 ) {
+    let mut long = long.into_iter().flat_map(|long| long.as_chunks_mut::<8>().0);
     let by = row.steps.map(|shift| _mm512_set1_epi64(shift.into()));
     // A bitmap and the next one are shifted as one.
     let and = |[now, next]: [__m512i; 2], by| {
@@ -208,8 +209,7 @@ fn rows512(
     };
     let later = bits.get(1..).unwrap_or_default().as_chunks::<8>().0;
     let pairs = bits.as_chunks::<8>().0.iter().zip(later);
-    for ((place, (now, next)), row_of) in rows.as_chunks_mut::<8>().0.iter_mut().zip(pairs).zip(0..)
-    {
+    for (place, (now, next)) in rows.as_chunks_mut::<8>().0.iter_mut().zip(pairs) {
         // SAFETY: unaligned loads of the 64 bytes of each array.
         let mut pair = unsafe {
             [_mm512_loadu_si512(now.as_ptr().cast()), _mm512_loadu_si512(next.as_ptr().cast())]
@@ -219,9 +219,7 @@ fn rows512(
         }
         // SAFETY: an unaligned store into the 64 bytes of the array.
         unsafe { _mm512_storeu_si512(place.as_mut_ptr().cast(), pair[0]) };
-        let place =
-            long.as_mut().and_then(|long| long.as_chunks_mut::<8>().0.get_mut::<usize>(row_of));
-        if let Some(place) = place {
+        if let Some(place) = long.next() {
             for shift in row.more.into_iter().take_while(|shift| *shift != 0) {
                 pair = and(pair, _mm512_set1_epi64(shift.into()));
             }

@@ -175,7 +175,7 @@ fn parse_hash(hex: &str) -> Result<[u8; 32]> {
 /// What the keys of a built-in rule look like, if all are of one length.
 fn shape_of_rule(id: &str) -> Result<Shape> {
     static RULES: LazyLock<RuleSet> = LazyLock::new(RuleSet::builtin);
-    let Some(rule) = RULES.rules().iter().find(|rule| rule.id == id) else {
+    let Some(rule) = RULES.rules().find(|rule| rule.id == id) else {
         return Err(refusal("rule: there is no such rule; `leakwarden rule list` lists them"));
     };
     let Facts { match_min, match_max, alphabet, .. } = rule.facts;
