@@ -14,8 +14,8 @@ use crate::secret::Secret;
 use crate::shape::Known;
 use crate::source::CONTEXT_MAX;
 
-/// Bytes of a piece: it fits the cache of a core.
-const PIECE_BYTES: u64 = 256 * 1024;
+/// Bytes of a piece: it fits the cache of a core, and what is read twice at its ends is little.
+const PIECE_BYTES: u64 = 512 * 1024;
 const PAGE_BYTES: u64 = 4_096;
 /// Pieces that may wait for one before them.
 const WAITING_MAX: u64 = 64;
