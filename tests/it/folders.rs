@@ -3,14 +3,14 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, Timespec, Timestamps};
 
-use super::world::{World, wait};
+use super::world::{Daemon, World, wait};
 
 const UNTESTED: &str = "NOT TESTED: this host gives no user namespaces, or no limits in them";
 
@@ -39,8 +39,17 @@ fn seen(world: &World, key: usize) -> serde_json::Value {
     world.leak_of(&format!("k{key}"), |_| true)
 }
 
+/// Whether the kernel tells the daemon what happens in a folder: proc(5), `fdinfo` of inotify.
+fn is_watched(daemon: &Daemon, folder: &Path) -> bool {
+    let inode = format!("ino:{:x} ", fs::metadata(folder).unwrap().ino());
+    let opened = fs::read_dir(format!("/proc/{}/fdinfo", daemon.child.id())).unwrap();
+    let infos = opened.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    let tells = |line: &str| line.starts_with("inotify ") && line.contains(&inode);
+    infos.into_iter().any(|info| info.lines().any(tells))
+}
+
 /// Starts the daemon where the kernel sets it a limit.
-fn limited(world: &World, limit: &str) -> Option<super::world::Daemon> {
+fn limited(world: &World, limit: &str) -> Option<Daemon> {
     let script = format!("{limit} && exec \"$@\"");
     let wrapper = ["unshare", "-Ur", "sh", "-c", &script, "sh"];
     let mut probe = std::process::Command::new(wrapper[0]);
@@ -240,6 +249,9 @@ fn a_folder_whose_name_reads_like_a_pattern_is_meant_as_it_stands() {
 fn nothing_is_lost_when_the_kernel_has_to_drop_events() {
     let (world, keys) = world_of("", 2);
     let daemon = world.watch();
+    // It is ready before that: what is there already, its first walk finds.
+    let inbox = world.path("inbox");
+    wait(|| is_watched(&daemon, &inbox).then_some(())).expect("events are told");
     daemon.signal(rustix::process::Signal::STOP);
     for n in 0..20_000 {
         fs::write(world.path(&format!("inbox/{n}")), "x").unwrap();
