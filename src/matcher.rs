@@ -3,9 +3,9 @@
 //! A key is a run of key characters, so runs are found first (`runs`), and prefixes are looked for
 //! only where a run goes on for as long as the shortest key (`prefixes`: by their first bytes, then
 //! aho-corasick). Rules whose keys hold other characters have long literals, which are looked for
-//! everywhere at the same go (`needles`). Keys without a prefix are windows at the edges of runs, of the lengths and
-//! alphabets that the registry holds (`windows`), or words of the right length near which a keyword
-//! stands (`announced`).
+//! everywhere at the same go (`needles`). Keys without a prefix are windows with an edge, of the lengths
+//! and alphabets that the registry holds (`runs` as well; long ones: `windows`), or words of the right
+//! length near which a keyword stands (`announced`).
 //!
 //! Invariant: whether a hit at `start` is one depends on at most [`CONTEXT_MAX`] bytes before it
 //! and [`SPAN_MAX`] after it. [`Scanner`] rests on that to find the same in any split of a stream.

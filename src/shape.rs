@@ -22,39 +22,31 @@ pub enum Alphabet {
     Graphic,
 }
 
-/// By byte: a bit for each alphabet that holds it.
+/// By ASCII byte: a bit for each alphabet that holds it (by its place in [`Alphabet::ALL`]), and
+/// [`STRONG`].
 #[expect(
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
     reason = "run by the compiler"
 )]
-static ALPHABETS: [u8; 256] = {
-    let mut table = [0; 256];
-    let mut at = 0;
-    while at < table.len() {
-        table[at] = alphabets_of(at as u8);
-        at += 1;
-    }
-    table
-};
-
-/// By ASCII byte: a bit for each alphabet that does not hold it. ORed over a text, it makes
-/// [`Alphabets`].
-#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
-pub static OUTSIDE: [u8; 128] = {
+pub static KINDS: [u8; 128] = {
     let mut table = [0; 128];
     let mut at = 0;
     while at < table.len() {
-        table[at] = !ALPHABETS[at];
+        table[at] = kinds_of(at as u8);
         at += 1;
     }
     table
 };
 
-const fn alphabets_of(byte: u8) -> u8 {
+/// In [`KINDS`]: a digit or capital. Names in source text have few of them, keys many.
+pub const STRONG: u8 = 1 << Alphabet::ALL.len();
+
+const fn kinds_of(byte: u8) -> u8 {
     let (letter, hex) = (byte.is_ascii_alphanumeric(), byte.is_ascii_hexdigit());
     let dash = matches!(byte, b'_' | b'-');
     let base64 = matches!(byte, b'+' | b'/' | b'=');
+    let strong = if byte.is_ascii_digit() || byte.is_ascii_uppercase() { STRONG } else { 0 };
     Alphabet::Hex.bit_if(hex)
         | Alphabet::Alphanumeric.bit_if(letter)
         | Alphabet::Uuid.bit_if(hex || byte == b'-')
@@ -62,6 +54,7 @@ const fn alphabets_of(byte: u8) -> u8 {
         | Alphabet::Dotted.bit_if(letter || dash || byte == b'.')
         | Alphabet::Base64.bit_if(letter || base64)
         | Alphabet::Graphic.bit_if(byte.is_ascii_graphic())
+        | strong
 }
 
 impl Alphabet {
@@ -87,16 +80,25 @@ impl Alphabet {
     /// Whether the byte belongs to it.
     #[must_use]
     pub fn holds(self, byte: u8) -> bool {
-        alphabets(byte) & self.bit() != 0
+        kinds(byte) & self.bit() != 0
+    }
+
+    /// The letters and digits of it, as an alphabet: a key ends where another character stands.
+    #[must_use]
+    pub const fn letters(self) -> Self {
+        match self {
+            Self::Hex | Self::Uuid => Self::Hex,
+            _ => Self::Alphanumeric,
+        }
     }
 
     /// The narrowest alphabet of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        let all = Alphabets::of(bytes);
+        let all = bytes.iter().fold(u8::MAX, |shared, byte| shared & kinds(*byte));
         Self::ALL
             .into_iter()
-            .find(|one| all.0 & one.bit() != 0 && (*one != Self::Uuid || is_uuid(bytes)))
+            .find(|one| all & one.bit() != 0 && (*one != Self::Uuid || is_uuid(bytes)))
     }
 
     /// The alphabets that a key can have of which only this one was told.
@@ -139,41 +141,10 @@ impl Alphabet {
     }
 }
 
-fn alphabets(byte: u8) -> u8 {
-    ALPHABETS.get(usize::from(byte)).copied().unwrap_or_default()
-}
-
-/// The alphabets that hold all bytes of some text.
-#[derive(Clone, Copy, Debug)]
-pub struct Alphabets(u8);
-
-impl Alphabets {
-    /// Reads each byte once at most.
-    #[must_use]
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(bytes.iter().fold(u8::MAX, |shared, byte| shared & alphabets(*byte)))
-    }
-
-    /// Of ASCII text, by all its bytes' [`OUTSIDE`] together.
-    #[must_use]
-    pub fn without(outside: u8) -> Self {
-        Self(!outside)
-    }
-
-    /// Whether the alphabet holds the whole text.
-    #[must_use]
-    pub fn are_all_in(self, alphabet: Alphabet) -> bool {
-        self.0 & alphabet.bit() != 0
-    }
-
-    /// Whether some word of the text can have this alphabet as its narrowest one: a text of letters
-    /// and digits holds no word of which `_` or `-` is a part.
-    #[must_use]
-    pub fn leave(self, alphabet: Alphabet) -> bool {
-        // Below the bit of the alphabet itself: the narrower ones. A word in a text that could be
-        // part of a UUID need not be one.
-        self.0 & (alphabet.bit() - 1) & !Alphabet::Uuid.bit() == 0
-    }
+/// What [`KINDS`] says of a byte; of one that is not ASCII, nothing.
+#[must_use]
+pub fn kinds(byte: u8) -> u8 {
+    KINDS.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
 /// Whether hyphens and hex digits stand where a UUID has them.
@@ -186,7 +157,7 @@ pub fn is_uuid(bytes: &[u8]) -> bool {
 }
 
 /// What the matcher cuts a text into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stretch {
     /// `[A-Za-z0-9_.-]`
     Run,
@@ -272,10 +243,10 @@ impl Shape {
     }
 }
 
-/// Digits and capitals: names in source text have few of them, keys many.
+/// Whether the byte is [`STRONG`].
 #[must_use]
 pub fn is_strong(byte: u8) -> bool {
-    byte.is_ascii_digit() || byte.is_ascii_uppercase()
+    kinds(byte) & STRONG != 0
 }
 
 /// Knows which texts are registered keys (by their tag, or exactly).
@@ -362,33 +333,23 @@ impl ShapeSet {
         Self { groups }
     }
 
-    /// `(alphabet, lengths ascending)`, only what is there.
+    /// `(alphabet, lengths ascending)` of alphabets whose words lie in such stretches, only what is
+    /// there.
     #[must_use]
-    pub fn groups(&self) -> &[(Alphabet, Vec<Length>)] {
-        &self.groups
+    pub fn groups(&self, stretch: Stretch) -> &[(Alphabet, Vec<Length>)] {
+        // Ascending, as the alphabets do.
+        let of = |(alphabet, _): &(Alphabet, Vec<Length>)| alphabet.stretch();
+        let start = self.groups.partition_point(|group| of(group) < stretch);
+        let end = self.groups.partition_point(|group| of(group) <= stretch);
+        self.groups.get(start..end).unwrap_or_default()
     }
 
-    /// The fewest strong bytes in any key.
+    /// The shortest length of so many bytes or more among alphabets whose words lie in such
+    /// stretches.
     #[must_use]
-    pub fn least_strong(&self) -> u32 {
-        let all = self.groups.iter().flat_map(|(_, lengths)| lengths);
-        all.map(|length| length.strong).min().unwrap_or_default()
-    }
-
-    /// The shortest length among alphabets whose words lie in such stretches.
-    #[must_use]
-    pub fn shortest(&self, stretch: Stretch) -> Option<usize> {
-        self.shortest_of(|alphabet| alphabet.stretch() == stretch)
-    }
-
-    /// The shortest length among some alphabets.
-    #[must_use]
-    pub fn shortest_of(&self, counts: impl Fn(Alphabet) -> bool) -> Option<usize> {
-        self.groups
-            .iter()
-            .filter(|(alphabet, _)| counts(*alphabet))
-            .filter_map(|(_, lengths)| Some(lengths.first()?.bytes))
-            .min()
+    pub fn shortest(&self, stretch: Stretch, least: usize) -> Option<usize> {
+        let lengths = self.groups(stretch).iter().flat_map(|(_, lengths)| lengths);
+        lengths.map(|length| length.bytes).filter(|bytes| *bytes >= least).min()
     }
 }
 
@@ -420,17 +381,6 @@ mod tests {
         assert_eq!(told(Alphabet::Graphic), Alphabet::ALL);
     }
 
-    proptest::proptest! {
-        /// What `leave` rules out is ruled out: no word of the stretch has that alphabet.
-        #[test]
-        fn no_word_is_ruled_out_wrongly(stretch in "[a-g_.+-]{1,60}", start in 0usize..60, len in 1usize..60) {
-            let word = stretch.as_bytes().get(start..start + len).unwrap_or_default();
-            if let Some(alphabet) = Alphabet::of(word).filter(|_| !word.is_empty()) {
-                proptest::prop_assert!(Alphabets::of(stretch.as_bytes()).leave(alphabet));
-            }
-        }
-    }
-
     #[test]
     fn unfit_keys_are_refused_and_told_why() {
         assert_eq!(Shape::of(b""), Err(Unfit::Empty));
@@ -455,13 +405,21 @@ mod tests {
             let lengths = vec![length(36, strong), length(44, strong)];
             [(Alphabet::Hex, vec![length(64, strong)]), (Alphabet::Base64Url, lengths)]
         };
-        assert_eq!(set.groups(), all(0));
+        assert_eq!(set.groups(Stretch::Run), all(0));
         let strong = |shape: (Alphabet, usize)| Shape { alphabet: shape.0, len: shape.1 };
         let shapes = [(Alphabet::Hex, 64), (Alphabet::Base64Url, 44), (Alphabet::Base64Url, 36)];
         let twice = shapes.into_iter().flat_map(|shape| [(strong(shape), 9), (strong(shape), 7)]);
         let strong = ShapeSet::of_strong(twice);
-        assert_eq!((strong.groups(), strong.least_strong()), (&all(7)[..], 7));
-        assert_eq!(set.shortest(Stretch::Run), Some(36));
-        assert_eq!(set.shortest(Stretch::Word), None);
+        assert_eq!(strong.groups(Stretch::Run), all(7));
+        assert_eq!(set.shortest(Stretch::Run, 0), Some(36));
+        assert_eq!(set.shortest(Stretch::Run, 37), Some(44));
+        assert_eq!(set.shortest(Stretch::Run, 65), None);
+        assert_eq!(set.shortest(Stretch::Word, 0), None);
+        let all = Alphabet::ALL.map(|alphabet| Shape { alphabet, len: 36 });
+        let set = ShapeSet::new(all);
+        let of = |stretch| set.groups(stretch).iter().map(|(alphabet, _)| *alphabet);
+        let stretches = [Stretch::Run, Stretch::WideRun, Stretch::Word];
+        assert_eq!(stretches.into_iter().flat_map(of).collect::<Vec<_>>(), Alphabet::ALL);
+        assert!(stretches.iter().all(|one| of(*one).all(|alphabet| alphabet.stretch() == *one)));
     }
 }

@@ -6,10 +6,11 @@
 //! up 32 and 16, by the low half of a byte and by its high half, and the bits that both answers share
 //! count. Where a run is long enough is then read off the bitmaps without a loop: a bitmap ANDed with
 //! itself, shifted. From the places that are left, those are told at which some prefix may stand, by
-//! look-ups of four bytes ([`Firsts`]). Which code runs is chosen at run time; all are tested against a
-//! naive one.
+//! look-ups of four bytes ([`Firsts`]). Windows of registered lengths are found in the same way, of eight
+//! blocks at once (`edges`). Which code runs is chosen at run time; all are tested against a naive one.
 
 mod blocks;
+mod edges;
 mod sets;
 #[cfg(test)]
 mod tests;
@@ -18,10 +19,12 @@ mod x86;
 
 use std::ops::{Range, RangeInclusive};
 
-use crate::shape::{OUTSIDE, is_strong};
+use crate::shape::{Alphabet, kinds};
 
-use blocks::{Kernels, Row, blocks, slots};
+use blocks::{Kernels, Row, Slots, blocks, slots};
+use edges::{Eight, Kinds, Lanes};
 
+pub(super) use edges::{WINDOW_MAX, Windows};
 pub(super) use sets::{
     Beginning, FIRST, Halves, LENGTH_MAX, NEEDLE_TABLES, SETS, Sets, TABLES, beginning, divide,
     frequency,
@@ -44,7 +47,7 @@ pub(super) struct Classes {
     letters: u8,
     /// Of these, those of digits alone.
     digits: u8,
-    /// By whole byte: [`NARROW`], [`WIDE`], [`LETTER`], [`DIGIT`], [`STRONG`].
+    /// By whole byte: [`NARROW`], [`WIDE`], [`LETTER`], [`DIGIT`].
     whole: [u8; 128],
 }
 
@@ -56,8 +59,6 @@ const WIDE: u8 = 2;
 const LETTER: u8 = 4;
 /// A digit of either.
 const DIGIT: u8 = 8;
-/// A digit or capital of either.
-const STRONG: u8 = 16;
 
 /// Whether bytes are of the narrow class, and whether they are letters or digits.
 type Kind = (bool, bool);
@@ -120,7 +121,7 @@ impl Classes {
         let bits = kinds.iter().filter(|(is, _)| *is).fold(WIDE, |bits, (_, bit)| bits | bit);
         for (entry, byte) in self.whole.iter_mut().zip(0u8..) {
             if byte >> 4 == high && lows >> (byte & 15) & 1 == 1 {
-                *entry |= if is_strong(byte) { bits | STRONG } else { bits };
+                *entry |= bits;
             }
         }
     }
@@ -163,6 +164,8 @@ pub(super) struct Tables<'a> {
     pub(super) firsts: &'a Firsts,
     /// Wherever they stand.
     pub(super) needles: &'a [Sets; NEEDLE_TABLES],
+    /// In runs of their class.
+    pub(super) windows: Windows<'a>,
 }
 
 /// Letters and digits, behind which no word begins, but `m`: an escape that colours ends in it. The
@@ -248,15 +251,10 @@ pub(super) trait Found {
     /// By class: runs of so many bytes or more, and of the wanted length at least, are to be told as a
     /// whole. Asked at the beginning.
     fn whole(&mut self) -> Lengths;
-    /// A maximal run that is long enough to be told as a whole; its marks, if it has 128 bytes or less;
-    /// and what answers [`crate::shape::OUTSIDE`] of all its bytes.
-    fn run(
-        &mut self,
-        width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    );
+    /// A maximal run that is long enough to be told as a whole; its marks, if it has 128 bytes or less.
+    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>);
+    /// One of [`Tables::windows`].
+    fn window(&mut self, alphabet: Alphabet, window: Range<usize>);
 }
 
 /// What is seen of a short run at one look.
@@ -266,20 +264,6 @@ pub(super) struct Marks {
     pub(super) joints: u128,
     /// Whether any of its bytes is a digit.
     pub(super) has_digit: bool,
-    /// A bit for each of its bytes that is a digit or a capital.
-    pub(super) strong: u128,
-}
-
-impl Marks {
-    /// Without the first so many bytes.
-    pub(super) fn behind(self, count: usize) -> Self {
-        Self { joints: self.joints >> count, strong: self.strong >> count, ..self }
-    }
-
-    /// How many of the first so many bytes (1 to 128) are digits or capitals.
-    pub(super) fn strong_before(self, count: usize) -> u32 {
-        (self.strong & u128::MAX >> (u128::BITS as usize - count)).count_ones()
-    }
 }
 
 /// Looks at the blocks of 64 bytes that hold `places`; runs may go on behind them. A run that begins
@@ -335,12 +319,12 @@ fn portable_blocks<F: Found>(
         look: |window: &_| portable_look(window, tables),
         rows: Row::look,
         slots,
-        letters: |block: &_| portable_letters(block),
-        outside: portable_outside,
+        letters: portable_letters,
+        windows: portable_windows,
         words: |block: &_| portable(block, &tables.firsts.words),
         pass: |window: &_, which| portable_firsts(window, tables.firsts, which),
     };
-    blocks(text, places, (tables.classes, wanted), &kernels, found)
+    blocks(text, places, (tables.classes, tables.windows, wanted), &kernels, found)
 }
 
 /// AVX-512 with its table look-ups of 128 bytes and shifts of 128 bits, and what came before it.
@@ -361,21 +345,35 @@ fn has_avx2() -> bool {
         && std::arch::is_x86_feature_detected!("popcnt")
 }
 
-/// The letters and digits of a block, its digits, and its digits and capitals.
-type Letters = [u64; 3];
+/// The letters and digits of a block, and its digits.
+type Letters = [u64; 2];
 
 fn portable_letters(block: &[u8; BLOCK]) -> Letters {
-    block.iter().rev().fold([0; 3], |[letters, digits, strong], byte| {
-        let all = [byte.is_ascii_alphanumeric(), byte.is_ascii_digit(), is_strong(*byte)];
-        let [letter, digit, is_strong] = all.map(u64::from);
-        [letters << 1 | letter, digits << 1 | digit, strong << 1 | is_strong]
+    block.iter().rev().fold(Letters::default(), |[letters, digits], byte| {
+        let [letter, digit] = [byte.is_ascii_alphanumeric(), byte.is_ascii_digit()].map(u64::from);
+        [letters << 1 | letter, digits << 1 | digit]
     })
 }
 
-/// [`crate::shape::OUTSIDE`] of the first so many bytes of a block.
-fn portable_outside(block: &[u8; BLOCK], count: usize) -> u8 {
-    let of = |byte: &u8| OUTSIDE.get(usize::from(*byte)).copied().unwrap_or(u8::MAX);
-    block.iter().take(count).fold(0, |outside, byte| outside | of(byte))
+fn portable_kinds(block: &[u8; BLOCK]) -> Kinds {
+    let mut all = Kinds::default();
+    for byte in block.iter().rev() {
+        let kinds = kinds(*byte);
+        all.iter_mut()
+            .zip(0..)
+            .for_each(|(all, kind)| *all = *all << 1 | u64::from(kinds >> kind & 1));
+    }
+    all
+}
+
+fn portable_windows<F: Found>(
+    windows: Windows<'_>,
+    slots: (usize, Option<Slots>),
+    place: (&[u8], usize),
+    eight: &mut Eight,
+    found: &mut F,
+) {
+    windows.each::<Lanes, F>(slots, place, (eight, portable_kinds), found);
 }
 
 /// The bitmaps of a block, a byte at a time.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::announced::{Place, Run, STRETCH_MAX, Stretches};
-use super::runs::{self, Lengths, Marks, Tables, Width};
+use super::runs::{self, Lengths, Marks, Tables, WINDOW_MAX, Width, Windows};
 use super::sought::Needle;
 use super::windows;
 use super::{Before, Hit, Matcher};
 use crate::rule::{Confidence, MATCH_MAX, Memory};
-use crate::shape::{Alphabet, Alphabets, Known, Stretch};
+use crate::shape::{Alphabet, Known, Stretch, is_uuid};
 
 /// So many windows are looked up together.
 const MANY_WINDOWS: usize = 64;
@@ -24,10 +24,6 @@ pub(super) struct Search<'a> {
     /// How many hits there were before.
     earlier: usize,
     stretches: Stretches<'a>,
-    /// Shortest registered key of letters and digits.
-    plain: Option<usize>,
-    /// Fewest digits and capitals of any registered key.
-    least_strong: u32,
     /// What may be a registered key, to be looked up.
     windows: Vec<Range<usize>>,
     /// Where words stand that announce keys.
@@ -45,7 +41,6 @@ impl<'a> Search<'a> {
         known: &'a dyn Known,
         out: &'a mut Vec<Hit>,
     ) -> Self {
-        let shapes = &matcher.shapes;
         Self {
             matcher,
             text,
@@ -54,8 +49,6 @@ impl<'a> Search<'a> {
             earlier: out.len(),
             out,
             stretches: Vec::new(),
-            plain: shapes.shortest_of(|alphabet| alphabet <= Alphabet::Alphanumeric),
-            least_strong: shapes.least_strong(),
             windows: Vec::new(),
             words: Vec::new(),
             before: Vec::new(),
@@ -74,7 +67,7 @@ impl<'a> Search<'a> {
         let behind = automata.offset.max(reach.after + STRETCH_MAX);
         let last = text.len().min(self.starts.end + behind);
         let wanted = |rules: Option<usize>, stretch| {
-            let all = rules.into_iter().chain(shapes.shortest(stretch));
+            let all = rules.into_iter().chain(shapes.shortest(stretch, 0));
             all.min().map(|length| length.min(runs::LENGTH_MAX))
         };
         let lengths =
@@ -83,6 +76,7 @@ impl<'a> Search<'a> {
             classes: &automata.classes,
             firsts: &automata.prefixes.firsts,
             needles: &automata.needles.tables,
+            windows: self.windows_in([Some(Stretch::Run), Some(Stretch::WideRun)]),
         };
         self.before = vec![first; automata.before.len()];
         let newlines = runs::each(text, first..last, tables, lengths, self);
@@ -96,8 +90,12 @@ impl<'a> Search<'a> {
         self.announced(tables);
         let words = [wanted(None, Stretch::Word), None];
         if words != [None; 2] {
-            let needles = &Default::default();
-            let tables = Tables { classes: &automata.words, needles, ..tables };
+            let tables = Tables {
+                classes: &automata.words,
+                needles: &Default::default(),
+                windows: self.windows_in([Some(Stretch::Word), None]),
+                ..tables
+            };
             runs::each(text, first..last, tables, words, &mut Words(self));
         }
         self.look_up();
@@ -189,7 +187,7 @@ impl<'a> Search<'a> {
         });
         let shortest = |width| announced.shortest(width).map(|least| least.min(runs::LENGTH_MAX));
         let lengths = [shortest(Width::Narrow), shortest(Width::Wide)];
-        let tables = Tables { needles: &Default::default(), ..tables };
+        let tables = Tables { needles: &Default::default(), windows: Windows::NONE, ..tables };
         for places in near {
             // What goes on for longer is too long for a match: that it seems to end makes none of it.
             let end = self.text.len().min(places.end + STRETCH_MAX);
@@ -198,45 +196,42 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Looks for registered keys at the edges of a stretch.
-    fn shapes(
-        &mut self,
-        stretch: Stretch,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    ) {
-        // A run without joints holds no key with one, and a name few digits and capitals.
-        if let Some(marks) = marks {
-            let is_short = || self.plain.is_none_or(|shortest| run.len() < shortest);
-            if marks.strong.count_ones() < self.least_strong || marks.joints == 0 && is_short() {
-                return;
-            }
-        }
-        let (text, matcher) = (self.text, self.matcher);
-        let alphabets = Alphabets::without(outside());
-        for (alphabet, lengths) in matcher.shapes.groups() {
-            let fits = lengths.first().is_some_and(|length| length.bytes <= run.len());
-            if alphabet.stretch() != stretch || !fits {
-                continue;
-            }
-            if !alphabets.leave(*alphabet) {
-                continue;
-            }
-            let options = windows::Options {
-                deep: matcher.deep,
-                within: alphabets.are_all_in(*alphabet),
-                marks,
-            };
-            windows::each(text, run.clone(), (*alphabet, lengths), options, |window| {
-                if self.starts.contains(&window.start) {
-                    self.windows.push(window);
-                    // A long run may have any number of them.
-                    if self.windows.len() >= MANY_WINDOWS {
-                        self.look_up();
-                    }
-                }
+    /// Windows that may be registered keys, by class of what they lie in.
+    fn windows_in(&self, stretches: [Option<Stretch>; 2]) -> Windows<'a> {
+        Windows::of(&self.matcher.shapes, stretches, self.matcher.deep)
+    }
+
+    /// By class, what registered keys are looked for in that are longer than that.
+    fn long_in(&self, stretches: [Option<Stretch>; 2]) -> Lengths {
+        let shapes = &self.matcher.shapes;
+        stretches.map(|stretch| shapes.shortest(stretch?, WINDOW_MAX + 1))
+    }
+
+    /// Looks for these.
+    fn long(&mut self, stretch: Stretch, run: &Range<usize>) {
+        let matcher = self.matcher;
+        for (alphabet, lengths) in matcher.shapes.groups(stretch) {
+            let short = lengths.partition_point(|length| length.bytes <= WINDOW_MAX);
+            let lengths = lengths.get(short..).unwrap_or_default();
+            windows::each(self.text, run.clone(), (*alphabet, lengths), matcher.deep, |window| {
+                self.window(*alphabet, window);
             });
+        }
+    }
+
+    /// Takes a window that may be a registered key.
+    #[inline]
+    fn window(&mut self, alphabet: Alphabet, window: Range<usize>) {
+        let is_one = || {
+            let bytes = self.text.get(window.clone()).unwrap_or_default();
+            alphabet != Alphabet::Uuid || is_uuid(bytes)
+        };
+        if self.starts.contains(&window.start) && is_one() {
+            self.windows.push(window);
+            // A long run may have any number of them.
+            if self.windows.len() >= MANY_WINDOWS {
+                self.look_up();
+            }
         }
     }
 
@@ -305,17 +300,16 @@ impl runs::Found for Search<'_> {
     }
 
     fn whole(&mut self) -> Lengths {
-        [Width::Narrow, Width::Wide].map(|width| self.matcher.shapes.shortest(stretch_of(width)))
+        self.long_in([Some(Stretch::Run), Some(Stretch::WideRun)])
     }
 
-    fn run(
-        &mut self,
-        width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    ) {
-        self.shapes(stretch_of(width), run, marks, outside);
+    fn run(&mut self, width: Width, run: Range<usize>, _marks: Option<Marks>) {
+        let stretch = if width == Width::Narrow { Stretch::Run } else { Stretch::WideRun };
+        self.long(stretch, &run);
+    }
+
+    fn window(&mut self, alphabet: Alphabet, window: Range<usize>) {
+        Search::window(self, alphabet, window);
     }
 }
 
@@ -332,13 +326,7 @@ impl runs::Found for Near<'_, '_> {
         [Width::Narrow, Width::Wide].map(|width| announced.shortest(width))
     }
 
-    fn run(
-        &mut self,
-        width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        _outside: impl FnOnce() -> u8,
-    ) {
+    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
         let (text, announced) = (self.0.text, &self.0.matcher.automata.announced);
         let run = Run { span: run, marks };
         if !announced.may_hold(width, &run) {
@@ -351,17 +339,12 @@ impl runs::Found for Near<'_, '_> {
         });
         (self.0.stretches, self.0.words) = (stretches, words);
     }
+
+    fn window(&mut self, _alphabet: Alphabet, _window: Range<usize>) {}
 }
 
 fn newlines_in(text: &[u8], part: Range<usize>) -> u64 {
     memchr::memchr_iter(b'\n', text.get(part).unwrap_or_default()).count() as u64
-}
-
-fn stretch_of(width: Width) -> Stretch {
-    match width {
-        Width::Narrow => Stretch::Run,
-        Width::Wide => Stretch::WideRun,
-    }
 }
 
 /// Words are looked into for registered keys alone.
@@ -373,16 +356,14 @@ impl runs::Found for Words<'_, '_> {
     fn starts(&mut self, _at: usize, _bits: u64) {}
 
     fn whole(&mut self) -> Lengths {
-        [self.0.matcher.shapes.shortest(Stretch::Word), None]
+        self.0.long_in([Some(Stretch::Word), None])
     }
 
-    fn run(
-        &mut self,
-        _width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    ) {
-        self.0.shapes(Stretch::Word, run, marks, outside);
+    fn run(&mut self, _width: Width, run: Range<usize>, _marks: Option<Marks>) {
+        self.0.long(Stretch::Word, &run);
+    }
+
+    fn window(&mut self, alphabet: Alphabet, window: Range<usize>) {
+        self.0.window(alphabet, window);
     }
 }

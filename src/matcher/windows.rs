@@ -1,44 +1,22 @@
-//! Windows of registered lengths at the edges of a run.
+//! Windows of long registered lengths at the edges of a run, byte by byte.
 
 use std::ops::Range;
 
-use super::runs::Marks;
-use crate::shape::{Alphabet, Length, is_strong, is_uuid};
-
-/// How to look.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Options {
-    /// Every window, not only those with an edge.
-    pub(super) deep: bool,
-    /// The whole run is known to be of the alphabet.
-    pub(super) within: bool,
-    /// What was seen of the run.
-    pub(super) marks: Option<Marks>,
-}
+use crate::shape::{Alphabet, Length, is_strong};
 
 /// Calls with each window of one of the lengths (ascending) that lies in a stretch of the alphabet
 /// within `run`, is as strong as some key, and has an edge: its left neighbour, or its right one, is
 /// no letter or digit, or is outside the alphabet. `x_KEY`, `KEY.tar`, `(KEY)` and the first bytes of
-/// a text have one.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+/// a text have one. `deep`: every window, not only those with an edge.
 pub(super) fn each(
     text: &[u8],
     run: Range<usize>,
     (alphabet, lengths): (Alphabet, &[Length]),
-    options: Options,
+    deep: bool,
     mut found: impl FnMut(Range<usize>),
 ) {
     let Some(shortest) = lengths.first().map(|length| length.bytes) else { return };
-    let mut uuids = |window: Range<usize>| {
-        if alphabet != Alphabet::Uuid || is_uuid(text.get(window.clone()).unwrap_or_default()) {
-            found(window);
-        }
-    };
     let outside = |at: &usize| !text.get(*at).is_some_and(|byte| alphabet.holds(*byte));
-    if options.within {
-        return stretch(text, run, (alphabet, lengths), options, &mut uuids);
-    }
     let mut start = run.start;
     while start + shortest <= run.end {
         // From the far end: where stretches are short, most bytes are never looked at.
@@ -46,9 +24,7 @@ pub(super) fn each(
             Some(at) => start = at + 1,
             None => {
                 let end = (start + shortest..run.end).find(outside).unwrap_or(run.end);
-                let marks = options.marks.map(|marks| marks.behind(start - run.start));
-                let options = Options { marks, ..options };
-                stretch(text, start..end, (alphabet, lengths), options, &mut uuids);
+                stretch(text, start..end, (alphabet, lengths), deep, &mut found);
                 start = end + 1;
             }
         }
@@ -56,13 +32,11 @@ pub(super) fn each(
 }
 
 /// The windows of one maximal stretch of the alphabet.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 fn stretch(
     text: &[u8],
     stretch: Range<usize>,
     (alphabet, lengths): (Alphabet, &[Length]),
-    Options { deep, marks, .. }: Options,
+    deep: bool,
     found: &mut impl FnMut(Range<usize>),
 ) {
     let Range { start, end } = stretch;
@@ -73,25 +47,18 @@ fn stretch(
         let mut sliding = Strong { text, window: start..start, count: 0 };
         let mut found = |at: usize| {
             let window = at..at + length;
-            let count = match marks {
-                Some(marks) => marks.behind(at - start).strong_before(length),
-                None if strong == 0 => 0,
-                None => sliding.of(window.clone()),
-            };
-            if count >= strong {
+            if strong == 0 || sliding.of(window.clone()) >= strong {
                 found(window);
             }
         };
         if deep {
             (start..=end - length).for_each(found);
-        } else if matches!(alphabet, Alphabet::Hex | Alphabet::Alphanumeric) {
+        } else if alphabet.letters() == alphabet {
             // Nothing within it separates.
             found(start);
             if end - start > length {
                 found(end - length);
             }
-        } else if let Some(marks) = marks {
-            at_joints(marks.joints, start..end, length, &mut found);
         } else {
             at_edges(text, start..end, length, &mut found);
         }
@@ -123,22 +90,6 @@ impl Strong<'_> {
     }
 }
 
-/// [`at_edges`], where the places that separate are known.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn at_joints(joints: u128, stretch: Range<usize>, length: usize, found: &mut impl FnMut(usize)) {
-    // A joint behind the first place of a window, or behind its last one, is an edge.
-    let last = stretch.len() - length;
-    let within = u128::MAX >> (u128::BITS as usize - 1 - last.min(127));
-    let behind = u32::try_from(length).ok().and_then(|length| joints.checked_shr(length));
-    let mut edges = (1 | joints << 1 | behind.unwrap_or_default() | 1 << last) & within;
-    while edges != 0 {
-        let start = stretch.start + edges.trailing_zeros() as usize;
-        edges &= edges - 1;
-        found(start);
-    }
-}
-
 fn at_edges(text: &[u8], stretch: Range<usize>, length: usize, found: &mut impl FnMut(usize)) {
     let separates = |at: usize| text.get(at).is_some_and(|byte| !byte.is_ascii_alphanumeric());
     let last = stretch.end - length;
@@ -160,8 +111,7 @@ mod tests {
 
     fn words(text: &str, alphabet: Alphabet, all: &[usize]) -> Vec<String> {
         let (mut out, lengths) = (Vec::new(), lengths(all, 0));
-        let options = Options { deep: false, within: false, marks: None };
-        each(text.as_bytes(), 0..text.len(), (alphabet, &lengths), options, |span| {
+        each(text.as_bytes(), 0..text.len(), (alphabet, &lengths), false, |span| {
             out.push(String::from_utf8_lossy(&text.as_bytes()[span]).into_owned());
         });
         out
@@ -183,40 +133,29 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_was_seen_makes_no_difference(
+        fn what_is_too_weak_is_left_out(
             text in "[a-fA-F0-9_.+/-]{1,128}|[a-f_]{128}",
             length in 1usize..=128,
             more in 1usize..=20,
             strong in 0u32..20,
             deep: bool,
         ) {
-            let marks = |is: fn(&u8) -> bool| {
-                text.bytes().rev().fold(0u128, |marks, byte| marks << 1 | u128::from(is(&byte)))
-            };
-            let marks = Marks {
-                joints: marks(|byte| !byte.is_ascii_alphanumeric()),
-                has_digit: true,
-                strong: marks(|byte| is_strong(*byte)),
-            };
             let all = [length, length + more];
             for alphabet in Alphabet::ALL {
-                let found = |strong: u32, marks: Option<Marks>| {
-                    let within = text.bytes().all(|byte| alphabet.holds(byte));
-                    let (options, run) = (Options { deep, within, marks }, 0..text.len());
+                let found = |strong: u32| {
                     let (lengths, mut found) = (lengths(&all, strong), Vec::new());
-                    each(text.as_bytes(), run, (alphabet, &lengths), options, |window| {
+                    let run = 0..text.len();
+                    each(text.as_bytes(), run, (alphabet, &lengths), deep, |window| {
                         found.push((window.start, window.end));
                     });
-                    found.sort_unstable();
                     found
                 };
-                let mut expected = found(0, None);
+                let mut expected = found(0);
                 expected.retain(|(start, end)| {
                     let window = text.as_bytes()[*start..*end].iter();
                     window.filter(|byte| is_strong(**byte)).count() >= strong as usize
                 });
-                proptest::prop_assert_eq!(found(strong, Some(marks)), expected.clone());
-                proptest::prop_assert_eq!(found(strong, None), expected);
+                proptest::prop_assert_eq!(found(strong), expected);
             }
         }
     }

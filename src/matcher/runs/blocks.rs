@@ -3,9 +3,10 @@
 
 use std::ops::Range;
 
+use super::edges::Eight;
 use super::{
     BLOCK, Classes, FIRST, Found, LENGTH_MAX, Lengths, Letters, Look, Marks, Passing, Which, Width,
-    Window, word_starts,
+    Window, Windows, word_starts,
 };
 
 /// Blocks that are looked at together: in loops without a branch, for which of them hold a run is
@@ -14,15 +15,15 @@ pub(super) const BATCH: usize = 64;
 
 /// What is done to a block by the means of the processor. Closures, so that they are inlined into
 /// the loop and compiled with the features of its caller.
-pub(super) struct Kernels<L, R, S, T, O, W, P> {
+pub(super) struct Kernels<L, R, S, T, K, W, P> {
     pub(super) look: L,
     /// [`Row::look`].
     pub(super) rows: R,
     /// [`slots`].
     pub(super) slots: S,
     pub(super) letters: T,
-    /// [`crate::shape::OUTSIDE`] of the first so many bytes of a block.
-    pub(super) outside: O,
+    /// [`Windows::each`].
+    pub(super) windows: K,
     /// The bitmaps of a block by [`super::Firsts::words`].
     pub(super) words: W,
     /// By some of the tables of [`super::Firsts`].
@@ -35,11 +36,11 @@ const ROWS: usize = 3;
 
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-pub(super) fn blocks<F: Found, L, R, S, T, O, W, P>(
+pub(super) fn blocks<F: Found, L, R, S, T, K, W, P>(
     text: &[u8],
     places: Range<usize>,
-    (classes, wanted): (&Classes, Lengths),
-    kernels: &Kernels<L, R, S, T, O, W, P>,
+    (classes, windows, wanted): (&Classes, Windows<'_>, Lengths),
+    kernels: &Kernels<L, R, S, T, K, W, P>,
     found: &mut F,
 ) -> u64
 where
@@ -47,7 +48,7 @@ where
     R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH], Option<&mut [u64; BATCH]>),
     S: Fn(&[u64; BATCH]) -> u64,
     T: Fn(&[u8; BLOCK]) -> Letters,
-    O: Fn(&[u8; BLOCK], usize) -> u8,
+    K: Fn(Windows<'_>, (usize, Option<Slots>), (&[u8], usize), &mut Eight, &mut F),
     W: Fn(&[u8; BLOCK]) -> [u64; 2],
     P: Fn(&Window, Which) -> Passing,
 {
@@ -56,6 +57,7 @@ where
     let rows = wanted.map(|length| length.map(Row::of));
     let whole = found.whole();
     let mut batch = Batch::default();
+    let mut pending = [Eight::default(), Eight::default()];
     batch.fill(rest, 0, 0..1, &kernels.look);
     for first in (0..count).step_by(BATCH) {
         let size = BATCH.min(count - first);
@@ -79,6 +81,12 @@ where
         for slot in Slots((kernels.slots)(&passing)) {
             found.starts(at(slot), passing.get(slot).copied().unwrap_or_default());
         }
+        for ((class, length), eight) in wanted.into_iter().enumerate().zip(&mut pending) {
+            if let (Some(length), Some(shortest)) = (length, windows.shortest(class)) {
+                let slots = batch.further(class, (length, shortest), &kernels.slots).first_of(size);
+                (kernels.windows)(windows, (class, Some(slots)), (text, at(0)), eight, found);
+            }
+        }
         let told = wanted.into_iter().zip(whole).zip([Width::Narrow, Width::Wide]);
         for ((length, shortest), width) in told {
             if let (Some(length), Some(shortest)) = (length, shortest) {
@@ -88,12 +96,15 @@ where
         }
         batch.carry(size);
     }
+    for (class, eight) in pending.iter_mut().enumerate().filter(|(_, eight)| !eight.is_empty()) {
+        (kernels.windows)(windows, (class, None), (text, 0), eight, found);
+    }
     batch.newlines
 }
 
 /// Slots of a batch, a bit each.
-#[derive(Clone, Copy)]
-struct Slots(u64);
+#[derive(Clone, Copy, Default)]
+pub(super) struct Slots(pub(super) u64);
 
 impl Iterator for Slots {
     type Item = usize;
@@ -122,12 +133,12 @@ impl Slots {
 /// run goes on.
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn prefixes<L, R, S, T, O, W, P>(
+fn prefixes<L, R, S, T, K, W, P>(
     text: &[u8],
     at: usize,
     starts: u64,
     which: Which,
-    Kernels { words, pass, .. }: &Kernels<L, R, S, T, O, W, P>,
+    Kernels { words, pass, .. }: &Kernels<L, R, S, T, K, W, P>,
 ) -> u64
 where
     W: Fn(&[u8; BLOCK]) -> [u64; 2],
@@ -319,11 +330,11 @@ impl Batch {
     /// The first of so many blocks from which runs go on, and those from which long ones do.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn kept<L, R, S, T, O, W, P>(
+    fn kept<L, R, S, T, K, W, P>(
         &mut self,
         wanted: [Option<Row>; 2],
         size: usize,
-        kernels: &Kernels<L, R, S, T, O, W, P>,
+        kernels: &Kernels<L, R, S, T, K, W, P>,
     ) -> [Slots; 2]
     where
         R: Fn(Row, &[u64; BATCH + 1], &mut [u64; BATCH], Option<&mut [u64; BATCH]>),
@@ -344,32 +355,42 @@ impl Batch {
         })
     }
 
+    /// The blocks in which runs of so many bytes may go on, where runs of fewer are known, by class.
+    #[inline(always)]
+    #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
+    fn further(
+        &self,
+        class: usize,
+        (length, wanted): (usize, usize),
+        slots: &impl Fn(&[u64; BATCH]) -> u64,
+    ) -> Slots {
+        let mut rows = self.rows.get(class).copied().unwrap_or([0; BATCH]);
+        let by = wanted.saturating_sub(length).min(length);
+        if by > 0 {
+            let mut later = [u64::MAX; BATCH];
+            later.iter_mut().zip(rows.iter().skip(1)).for_each(|(later, row)| *later = *row);
+            for (row, later) in rows.iter_mut().zip(&later) {
+                *row &= *row >> by | later << (BLOCK - by);
+            }
+        }
+        Slots(slots(&rows))
+    }
+
     /// Tells the runs of one class that begin in some of the blocks, the first of which is at a place
     /// of a text: of those that are as long as was wanted, those of the shortest length that is told.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-    fn runs<F: Found, L, R, S, T, O, W, P>(
+    fn runs<F: Found, L, R, S, T, K, W, P>(
         &self,
         kept: Slots,
         (text, first): (&[u8], usize),
         (classes, width, length, shortest): (&Classes, Width, usize, usize),
-        kernels: &Kernels<L, R, S, T, O, W, P>,
+        kernels: &Kernels<L, R, S, T, K, W, P>,
         found: &mut F,
     ) where
         T: Fn(&[u8; BLOCK]) -> Letters,
-        O: Fn(&[u8; BLOCK], usize) -> u8,
     {
-        let letters = |at: usize| {
-            let rest = text.get(at..).unwrap_or_default();
-            let last;
-            (kernels.letters)(match rest.first_chunk() {
-                Some(block) => block,
-                None => {
-                    last = padded(rest);
-                    &last
-                }
-            })
-        };
+        let letters = |at: usize| (kernels.letters)(&block_at(text, at));
         let class = width as usize;
         // A run that is twice as long goes on from as far behind its start; of the last places a block
         // does not say.
@@ -405,34 +426,12 @@ impl Batch {
                 }
                 let run = at + start as usize..end;
                 if run.len() >= shortest {
-                    let (marks, length) = (marks(run.clone(), &letters), run.len());
-                    let here = text.get(run.start..).unwrap_or_default();
-                    found.run(width, run, marks, || outside_of(here, length, &kernels.outside));
+                    let marks = marks(run.clone(), &letters);
+                    found.run(width, run, marks);
                 }
             }
         }
     }
-}
-
-/// [`crate::shape::OUTSIDE`] of the first so many bytes of a text.
-#[inline(always)]
-#[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
-fn outside_of(text: &[u8], count: usize, look: &impl Fn(&[u8; BLOCK], usize) -> u8) -> u8 {
-    let (mut rest, mut left, mut outside) = (text, count, 0);
-    while left > 0 {
-        let last;
-        let block = match rest.first_chunk() {
-            Some(block) => block,
-            None => {
-                last = padded(rest);
-                &last
-            }
-        };
-        outside |= look(block, left.min(BLOCK));
-        left = left.saturating_sub(BLOCK);
-        rest = rest.get(BLOCK..).unwrap_or_default();
-    }
-    outside
 }
 
 /// What is seen of a run, if it is short enough for that; `letters`, and digits, are those of the 64
@@ -441,14 +440,13 @@ fn outside_of(text: &[u8], count: usize, look: &impl Fn(&[u8; BLOCK], usize) -> 
 #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
 fn marks(run: Range<usize>, letters: &impl Fn(usize) -> Letters) -> Option<Marks> {
     let within = u128::MAX >> u128::BITS.checked_sub(u32::try_from(run.len()).ok()?)?;
-    let more = if run.len() > BLOCK { letters(run.start + BLOCK) } else { [0; 3] };
-    let [letters, digits, strong] = letters(run.start);
+    let more = if run.len() > BLOCK { letters(run.start + BLOCK) } else { Letters::default() };
+    let [letters, digits] = letters(run.start);
     let both = |more: u64, first: u64| (u128::from(more) << BLOCK | u128::from(first)) & within;
-    let [more_letters, more_digits, more_strong] = more;
+    let [more_letters, more_digits] = more;
     Some(Marks {
         joints: !both(more_letters, letters) & within,
         has_digit: both(more_digits, digits) != 0,
-        strong: both(more_strong, strong),
     })
 }
 
@@ -468,6 +466,13 @@ fn put(words: &mut [u64; BATCH], slot: usize, bits: u64) {
 
 fn of<const N: usize, const M: usize>(lanes: &[[u64; N]; M], class: usize, slot: usize) -> u64 {
     lanes.get(class).and_then(|lane| lane.get(slot)).copied().unwrap_or_default()
+}
+
+/// The block at a place of a text; where it ends, with zeros behind it.
+#[inline]
+pub(super) fn block_at(text: &[u8], at: usize) -> [u8; BLOCK] {
+    let rest = text.get(at..).unwrap_or_default();
+    rest.first_chunk().copied().unwrap_or_else(|| padded(rest))
 }
 
 /// The first bytes of a text; where there are fewer, with zeros behind them.

@@ -1,5 +1,8 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::rule::{is_run_byte, is_wide_byte};
+use crate::shape::{KEY_MIN, Shape, ShapeSet, Stretch, is_strong};
 
 /// What [`Found`] is told, and the count of newlines.
 #[derive(Debug, Default, PartialEq)]
@@ -8,8 +11,9 @@ struct Told {
     whole: Lengths,
     needles: Vec<usize>,
     starts: Vec<usize>,
-    narrow: Vec<(Range<usize>, Option<Marks>, u8)>,
-    wide: Vec<(Range<usize>, Option<Marks>, u8)>,
+    narrow: Vec<(Range<usize>, Option<Marks>)>,
+    wide: Vec<(Range<usize>, Option<Marks>)>,
+    windows: BTreeSet<(Alphabet, usize, usize)>,
     newlines: u64,
 }
 
@@ -28,15 +32,12 @@ impl Found for Told {
     fn whole(&mut self) -> Lengths {
         self.whole
     }
-    fn run(
-        &mut self,
-        width: Width,
-        run: Range<usize>,
-        marks: Option<Marks>,
-        outside: impl FnOnce() -> u8,
-    ) {
+    fn run(&mut self, width: Width, run: Range<usize>, marks: Option<Marks>) {
         let runs = if width == Width::Narrow { &mut self.narrow } else { &mut self.wide };
-        runs.push((run, marks, outside()));
+        runs.push((run, marks));
+    }
+    fn window(&mut self, alphabet: Alphabet, window: Range<usize>) {
+        assert!(self.windows.insert((alphabet, window.start, window.end)), "told twice");
     }
 }
 
@@ -107,6 +108,7 @@ fn naive(
     text: &[u8],
     places: Range<usize>,
     (firsts, needles): (&Firsts, &[Sets; NEEDLE_TABLES]),
+    (shapes, deep): (&ShapeSet, bool),
     (lengths, whole): (Lengths, Lengths),
 ) -> [Told; 2] {
     let mut seen = Told { whole, ..Told::default() };
@@ -141,17 +143,60 @@ fn naive(
                     joints.wrapping_shl(1) | u128::from(!byte.is_ascii_alphanumeric())
                 });
                 let has_digit = text[run.clone()].iter().any(u8::is_ascii_digit);
-                let strong = text[run.clone()].iter().rev().fold(0u128, |strong, byte| {
-                    strong.wrapping_shl(1) | u128::from(is_strong(*byte))
-                });
-                let marks = (run.len() <= 128).then_some(Marks { joints, has_digit, strong });
-                let outside =
-                    text[run.clone()].iter().fold(0, |all, b| all | OUTSIDE[usize::from(*b)]);
-                runs.push((run, marks, outside));
+                let marks = (run.len() <= 128).then_some(Marks { joints, has_digit });
+                runs.push((run, marks));
             }
         }
     }
+    seen.windows = windows(text, places.start..last, shapes, deep);
     [seen, may]
+}
+
+/// The same of windows.
+fn windows(
+    text: &[u8],
+    places: Range<usize>,
+    shapes: &ShapeSet,
+    deep: bool,
+) -> BTreeSet<(Alphabet, usize, usize)> {
+    let all = [Stretch::Run, Stretch::WideRun].map(|stretch| shapes.groups(stretch)).concat();
+    let mut told = BTreeSet::new();
+    for (alphabet, lengths) in all {
+        let letters = alphabet.letters();
+        let is_letter =
+            |at: Option<usize>| at.and_then(|at| text.get(at)).is_some_and(|b| letters.holds(*b));
+        for (start, length) in places.clone().flat_map(|at| lengths.iter().map(move |l| (at, l))) {
+            let end = start + length.bytes;
+            let Some(window) = text.get(start..end).filter(|w| w.len() <= WINDOW_MAX) else {
+                continue;
+            };
+            let has_edge = deep || !is_letter(start.checked_sub(1)) || !is_letter(Some(end));
+            let is_narrower = letters != alphabet && window.iter().all(|b| letters.holds(*b));
+            let strong = window.iter().filter(|byte| is_strong(**byte)).count();
+            if window.iter().all(|byte| alphabet.holds(*byte))
+                && has_edge
+                && !is_narrower
+                && strong >= length.strong as usize
+            {
+                told.insert((alphabet, start, end));
+            }
+        }
+    }
+    told
+}
+
+/// Shapes of all alphabets that lie in runs, none shorter than the runs that are asked for; some too
+/// long to be told.
+fn shapes(lengths: Lengths) -> ShapeSet {
+    let all = Alphabet::ALL.into_iter().filter(|alphabet| *alphabet != Alphabet::Graphic);
+    let shapes = all.zip(0u32..).flat_map(|(alphabet, strong)| {
+        let least = lengths[usize::from(alphabet.stretch() == Stretch::WideRun)];
+        let more = strong as usize;
+        let least = least.unwrap_or(WINDOW_MAX + 1).max(KEY_MIN + more);
+        [0, 1, 5, 9 + more, 64 - least.min(64), 70]
+            .map(|more| (Shape { alphabet, len: least + more }, strong * 2))
+    });
+    ShapeSet::of_strong(shapes)
 }
 
 type Each = fn(&[u8], Range<usize>, Tables<'_>, Lengths, &mut Told) -> u64;
@@ -196,12 +241,16 @@ fn check(text: &[u8], places: Range<usize>, wanted: (Lengths, Lengths)) {
     let classes = Classes::new(is_run_byte, is_wide_byte);
     // Some prefixes, and any.
     let any = |set| Sets::tables([(&[u128::MAX; FIRST], set)].into_iter());
+    let shapes = shapes(wanted.0);
     let any_begun = Firsts::new(any(0), [0; TABLES]);
     let anywhere = Firsts::new(any(SETS), [0, 1, 0]);
-    for firsts in [firsts(), any_begun, anywhere] {
+    for (firsts, deep) in [(firsts(), false), (any_begun, false), (anywhere, true)] {
         let needles = needles();
-        let [expected, may] = naive(text, places.clone(), (&firsts, &needles), wanted);
-        let tables = Tables { classes: &classes, firsts: &firsts, needles: &needles };
+        let [expected, may] =
+            naive(text, places.clone(), (&firsts, &needles), (&shapes, deep), wanted);
+        let stretches = [Some(Stretch::Run), Some(Stretch::WideRun)];
+        let windows = Windows::of(&shapes, stretches, deep);
+        let tables = Tables { classes: &classes, firsts: &firsts, needles: &needles, windows };
         for (name, each) in all() {
             let mut seen = Told { whole: wanted.1, ..Told::default() };
             seen.newlines = each(text, places.clone(), tables, wanted.0, &mut seen);
@@ -278,6 +327,17 @@ proptest::proptest! {
         let lengths = [lengths.0, lengths.1].map(Some);
         let wholes = lengths.map(|length| whole.max(length).filter(|_| whole.is_some()));
         check(text.as_bytes(), from.min(upto)..upto, (lengths, wholes));
+    }
+
+    #[test]
+    fn on_text_of_keys(
+        parts in proptest::collection::vec(("[0-9a-fA-F]{0,40}|[0-9a-zA-Z]{0,70}|[a-z]{20,30}", "[-_.+/=]|[ \n\u{e9}]?"), 0..9),
+        from in 0usize..70,
+        lengths in (1usize..=LENGTH_MAX, 1usize..=LENGTH_MAX),
+    ) {
+        let text: String = parts.iter().map(|(run, gap)| format!("{run}{gap}")).collect();
+        let lengths = [lengths.0, lengths.1].map(Some);
+        check(text.as_bytes(), from.min(text.len())..text.len(), (lengths, [None; 2]));
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! The tables of the run finder in vector registers: AVX-512, AVX2, SSSE3.
 #![expect(unsafe_code, reason = "vector loads take pointers")]
 
+mod edges;
+
 use std::arch::x86_64::{
     __m128i, __m256i, __m512i, _mm_and_si128, _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8,
-    _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_slli_epi16, _mm_srli_epi16,
-    _mm256_adds_epu8, _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8,
-    _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8,
-    _mm256_slli_epi16, _mm256_srli_epi16, _mm512_and_si512, _mm512_cmpeq_epi8_mask,
-    _mm512_loadu_si512, _mm512_maskz_permutex2var_epi8, _mm512_or_si512, _mm512_permutex2var_epi8,
-    _mm512_reduce_or_epi64, _mm512_set1_epi8, _mm512_set1_epi64, _mm512_shrdv_epi64,
-    _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask, _mm512_test_epi64_mask,
-    _mm512_testn_epi8_mask,
+    _mm_set1_epi8, _mm_setzero_si128, _mm_shuffle_epi8, _mm_srli_epi16, _mm256_adds_epu8,
+    _mm256_and_si256, _mm256_broadcastsi128_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256,
+    _mm256_movemask_epi8, _mm256_set1_epi8, _mm256_shuffle_epi8, _mm256_srli_epi16,
+    _mm512_and_si512, _mm512_cmpeq_epi8_mask, _mm512_loadu_si512, _mm512_maskz_permutex2var_epi8,
+    _mm512_or_si512, _mm512_permutex2var_epi8, _mm512_set1_epi8, _mm512_set1_epi64,
+    _mm512_shrdv_epi64, _mm512_srlv_epi64, _mm512_storeu_si512, _mm512_test_epi8_mask,
+    _mm512_test_epi64_mask, _mm512_testn_epi8_mask,
 };
 use std::ops::Range;
 
@@ -18,9 +19,9 @@ use super::blocks::{BATCH, Kernels, Row, slots};
 use super::sets::{Halves, Sets};
 use super::{
     BLOCK, Classes, DIGIT, FIRST, Firsts, Found, LETTER, Lengths, Letters, Look, NARROW, Passing,
-    STRONG, TABLES, Tables, WIDE, Which, Window, blocks, portable_outside,
+    TABLES, Tables, WIDE, Which, Window, Windows, blocks,
 };
-use crate::shape::OUTSIDE;
+use edges::{windows128, windows256, windows512};
 
 fn load(half: &[u8; 16]) -> __m128i {
     // SAFETY: an unaligned load of the 16 bytes of the array; SSE2 is part of x86-64.
@@ -53,14 +54,8 @@ impl Table512 {
     #[target_feature(enable = "avx512bw,avx512vbmi")]
     #[inline]
     fn get_ascii(&self, bytes: __m512i) -> __m512i {
-        self.get_some(bytes, _mm512_testn_epi8_mask(bytes, _mm512_set1_epi8(i8::MIN)))
-    }
-
-    /// The same of some of the bytes; of the others, 0.
-    #[target_feature(enable = "avx512bw,avx512vbmi")]
-    #[inline]
-    fn get_some(&self, bytes: __m512i, some: u64) -> __m512i {
-        _mm512_maskz_permutex2var_epi8(some, self.0, bytes, self.1)
+        let ascii = _mm512_testn_epi8_mask(bytes, _mm512_set1_epi8(i8::MIN));
+        _mm512_maskz_permutex2var_epi8(ascii, self.0, bytes, self.1)
     }
 }
 
@@ -144,12 +139,11 @@ pub(super) fn each_avx512<F: Found>(
 ) -> u64 {
     let of_class = Table512::of(&tables.classes.whole);
     let of_words = Table512::of(&tables.firsts.words.whole);
-    let of_shapes = Table512::of(&OUTSIDE);
     let [some, others] = tables.needles;
     let (of_needles, of_others) = (tables512(some), tables512(others));
     let firsts = Firsts512::of(tables.firsts);
-    let [narrow, wide, letter, digit, strong] =
-        [NARROW, WIDE, LETTER, DIGIT, STRONG].map(|bit| _mm512_set1_epi8(bit.cast_signed()));
+    let [narrow, wide, letter, digit] =
+        [NARROW, WIDE, LETTER, DIGIT].map(|bit| _mm512_set1_epi8(bit.cast_signed()));
     let newline = _mm512_set1_epi8(b'\n'.cast_signed());
     let look = |window: &Window| {
         // SAFETY: an unaligned load of the first 64 of the 67 bytes of the window.
@@ -171,16 +165,10 @@ pub(super) fn each_avx512<F: Found>(
         slots: |words: &_| slots512(words),
         letters: |block: &_| {
             let class = of_class.get_ascii(load512(block));
-            [
-                _mm512_test_epi8_mask(class, letter),
-                _mm512_test_epi8_mask(class, digit),
-                _mm512_test_epi8_mask(class, strong),
-            ]
+            [_mm512_test_epi8_mask(class, letter), _mm512_test_epi8_mask(class, digit)]
         },
-        outside: |block: &_, count: usize| {
-            let first = u64::MAX >> (BLOCK - count.min(BLOCK));
-            let all = _mm512_reduce_or_epi64(of_shapes.get_some(load512(block), first));
-            all.to_le_bytes().iter().fold(0, |outside, byte| outside | byte)
+        windows: |windows: Windows<'_>, slots, place: (&_, _), eight: &mut _, found: &mut F| {
+            windows512(windows, slots, place, eight, found);
         },
         words: |block: &_| {
             let class = of_words.get_ascii(load512(block));
@@ -188,7 +176,7 @@ pub(super) fn each_avx512<F: Found>(
         },
         pass: |window: &_, which| firsts.pass(window, which),
     };
-    blocks(text, places, (tables.classes, wanted), &kernels, found)
+    blocks(text, places, (tables.classes, tables.windows, wanted), &kernels, found)
 }
 
 /// [`Row::look`], eight bitmaps at once.
@@ -272,11 +260,13 @@ pub(super) fn each_avx2<F: Found>(
         rows: Row::look,
         slots,
         letters: |block: &_| of_class.letters(block),
-        outside: portable_outside,
+        windows: |windows: Windows<'_>, slots, place: (&_, _), eight: &mut _, found: &mut F| {
+            windows256(windows, slots, place, eight, found);
+        },
         words: |block: &_| of_words.bitmaps(block),
         pass: |window: &_, which| firsts.pass(window, which),
     };
-    blocks(text, places, (tables.classes, wanted), &kernels, found)
+    blocks(text, places, (tables.classes, tables.windows, wanted), &kernels, found)
 }
 
 /// [`Classes`], each table twice in a register.
@@ -314,7 +304,7 @@ impl Classes256 {
         let shared = self.shared(block);
         let [letters, digits] = [self.letters, self.digits]
             .map(|groups| bits256(shared.map(|shared| _mm256_and_si256(shared, groups))));
-        [letters, digits, digits | letters & !small256(block)]
+        [letters, digits]
     }
 
     /// The groups of each byte.
@@ -331,16 +321,6 @@ fn load256(block: &[u8; BLOCK]) -> [__m256i; 2] {
     let at = block.as_ptr().cast::<__m256i>();
     // SAFETY: two unaligned loads of 32 bytes each, from the 64 bytes of the block.
     unsafe { [_mm256_loadu_si256(at), _mm256_loadu_si256(at.add(1))] }
-}
-
-/// The bytes of a block with the bit that tells small letters from capitals.
-#[target_feature(enable = "avx2")]
-#[inline]
-fn small256(block: &[u8; BLOCK]) -> u64 {
-    let [first, second] = load256(block).map(|bytes| {
-        u64::from(_mm256_movemask_epi8(_mm256_slli_epi16::<2>(bytes)).cast_unsigned())
-    });
-    first | second << 32
 }
 
 /// What the tables of both halves of each byte say. The low index needs no mask: with its top bit
@@ -474,6 +454,11 @@ fn sets128(window: &Window, tables: &Halves128, choices: [u8; 2]) -> [u64; 2] {
     })
 }
 
+/// A bit for each byte of a block.
+fn quarters(block: &[u8; BLOCK], look: &dyn Fn(&[u8; 16]) -> u64) -> u64 {
+    block.as_chunks::<16>().0.iter().rev().fold(0, |all, part| all << 16 | look(part))
+}
+
 #[target_feature(enable = "ssse3")]
 pub(super) fn each_ssse3<F: Found>(
     text: &[u8],
@@ -482,9 +467,6 @@ pub(super) fn each_ssse3<F: Found>(
     wanted: Lengths,
     found: &mut F,
 ) -> u64 {
-    let quarters = |block: &[u8; BLOCK], look: &dyn Fn(&[u8; 16]) -> u64| {
-        block.as_chunks::<16>().0.iter().rev().fold(0, |all, part| all << 16 | look(part))
-    };
     // The bitmap of some of the groups, and that of others.
     let bitmaps = |classes: &Classes, choices: [u8; 2]| {
         let both = (load(&classes.low), load(&classes.high));
@@ -498,15 +480,7 @@ pub(super) fn each_ssse3<F: Found>(
         }
     };
     let of_class = bitmaps(tables.classes, [tables.classes.narrow, u8::MAX]);
-    let of_letters = bitmaps(tables.classes, [tables.classes.letters, tables.classes.digits]);
-    let letters = |block: &[u8; BLOCK]| {
-        let [letters, digits] = of_letters(block);
-        // The bit that tells small letters from capitals.
-        let small = quarters(block, &|part| {
-            u64::from(_mm_movemask_epi8(_mm_slli_epi16::<2>(load(part))).cast_unsigned() & 0xffff)
-        });
-        [letters, digits, digits | letters & !small]
-    };
+    let letters = bitmaps(tables.classes, [tables.classes.letters, tables.classes.digits]);
     let of_needles = tables.needles.each_ref().map(halves128);
     let newline = _mm_set1_epi8(b'\n'.cast_signed());
     let of_firsts = tables.firsts.tables.each_ref().map(halves128);
@@ -536,9 +510,11 @@ pub(super) fn each_ssse3<F: Found>(
         rows: Row::look,
         slots,
         letters,
-        outside: portable_outside,
+        windows: |windows: Windows<'_>, slots, place: (&_, _), eight: &mut _, found: &mut F| {
+            windows128(windows, slots, place, eight, found);
+        },
         words: bitmaps(&tables.firsts.words, [tables.firsts.words.narrow, u8::MAX]),
         pass,
     };
-    blocks(text, places, (tables.classes, wanted), &kernels, found)
+    blocks(text, places, (tables.classes, tables.windows, wanted), &kernels, found)
 }
