@@ -83,6 +83,16 @@ impl Alphabet {
         kinds(byte) & self.bit() != 0
     }
 
+    /// One whose words are no keys of this one, as they have a narrower alphabet.
+    #[must_use]
+    pub const fn narrower(self) -> Option<Self> {
+        match self {
+            Self::Hex => None,
+            Self::Alphanumeric | Self::Uuid => Some(Self::Hex),
+            _ => Some(Self::Alphanumeric),
+        }
+    }
+
     /// The letters and digits of it, as an alphabet: a key ends where another character stands.
     #[must_use]
     pub const fn letters(self) -> Self {

@@ -166,7 +166,7 @@ impl<V: Words> Pair<V> {
     }
 }
 
-/// So many lengths of an alphabet are looked for together.
+/// So many lengths of an alphabet are looked for together: a byte of an answer for each.
 const LENGTHS: usize = size_of::<u32>();
 /// With so many bytes in a row it is asked whether there are any.
 const ASKED_AT: u32 = 16;
@@ -240,16 +240,20 @@ impl Eight {
         let mut all = [[0; LANES]; LENGTHS];
         for lengths in lengths.chunks(LENGTHS) {
             // Found first, told then: calls would take the registers.
-            let any = self.find::<V>((alphabet, lengths), deep, &mut all);
+            let (any, is_all) = self.find::<V>((alphabet, lengths), deep, &mut all);
             for ((windows, any), length) in all.iter().zip(any.to_le_bytes()).zip(lengths) {
                 if any != 0 {
                     self.tell((any, windows), (alphabet, *length), found);
                 }
             }
+            if is_all {
+                break;
+            }
         }
     }
 
-    /// By length, from where windows go on. Answers the same for each byte: which lanes have any.
+    /// By length (ascending), from where windows go on. Answers a byte for each, which lanes have any,
+    /// and whether none can be longer.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
     fn find<V: Words>(
@@ -257,7 +261,7 @@ impl Eight {
         (alphabet, lengths): (Alphabet, &[Length]),
         deep: bool,
         all: &mut [Lanes; LENGTHS],
-    ) -> u32 {
+    ) -> (u32, bool) {
         let letters = self.of::<V>(alphabet.letters() as usize);
         let before = V::of(&self.behind(alphabet.letters()));
         let is_narrow = alphabet.letters() == alphabet;
@@ -268,8 +272,8 @@ impl Eight {
         let (asked, mut any) = (u8::MAX >> (LANES - self.count), 0);
         for ((out, length), index) in all.iter_mut().zip(lengths).zip(0..) {
             let bytes = u32::try_from(length.bytes).unwrap_or(u32::MAX);
-            if bytes > u64::BITS {
-                break;
+            if bytes > u64::BITS || index > 0 && row.now.any() == 0 {
+                return (any, true);
             }
             while known < bytes {
                 let by = known.min(bytes - known);
@@ -280,7 +284,7 @@ impl Eight {
                 known += by;
                 // Asked once, as the answer is hard to predict: most alphabets are not there at all.
                 if known == ASKED_AT && row.now.any() == 0 {
-                    return any;
+                    return (any, true);
                 }
             }
             let mut windows = row.now;
@@ -298,7 +302,7 @@ impl Eight {
             any |= u32::from(windows.any() & asked) << (index * u8::BITS);
             *out = windows.lanes();
         }
-        any
+        (any, false)
     }
 
     /// The places behind one of these letters and digits.
@@ -312,7 +316,8 @@ impl Eight {
         behind
     }
 
-    /// Tells the windows of one length that are strong enough. `any`: a bit for each word that is not 0.
+    /// Tells the windows of one length that are strong enough, and not of a narrower alphabet. `any`: a
+    /// bit for each word that is not 0.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
     fn tell<F: Found>(
@@ -322,19 +327,24 @@ impl Eight {
         found: &mut F,
     ) {
         let Pair { now, next } = self.of::<Lanes>(STRONG.ilog2() as usize);
-        let within = u64::MAX >> (WINDOW_MAX - length.bytes.clamp(1, WINDOW_MAX));
+        // Of other alphabets, in which this is common, `find` sees it.
+        let narrower = alphabet.narrower().filter(|_| alphabet.letters() == alphabet);
+        let narrower = narrower.map(|narrower| self.of::<Lanes>(narrower as usize));
+        let narrower = narrower.unwrap_or_default();
+        let within = u128::from(u64::MAX >> (WINDOW_MAX - length.bytes.clamp(1, WINDOW_MAX)));
         while any != 0 {
             let lane = any.trailing_zeros() as usize;
             any &= any - 1;
             let word = |words: &Lanes| words.get(lane).copied().unwrap_or_default();
             let behind = self.places.get(lane).copied().unwrap_or_default();
-            let strong = u128::from(word(&next)) << u64::BITS | u128::from(word(&now));
+            let both = |now, next| u128::from(word(next)) << u64::BITS | u128::from(word(now));
+            let (strong, narrower) = (both(&now, &next), both(&narrower.now, &narrower.next));
             let mut rest = word(windows);
             while rest != 0 {
                 let start = rest.trailing_zeros();
                 rest &= rest - 1;
-                let strong = strong >> start & u128::from(within);
-                if strong.count_ones() >= length.strong {
+                let [strong, narrower] = [strong, narrower].map(|bits| bits >> start & within);
+                if strong.count_ones() >= length.strong && narrower != within {
                     let start = behind + start as usize - BLOCK;
                     found.window(alphabet, start..start + length.bytes);
                 }

@@ -171,7 +171,9 @@ fn windows(
                 continue;
             };
             let has_edge = deep || !is_letter(start.checked_sub(1)) || !is_letter(Some(end));
-            let is_narrower = letters != alphabet && window.iter().all(|b| letters.holds(*b));
+            let is_narrower = alphabet
+                .narrower()
+                .is_some_and(|narrower| window.iter().all(|byte| narrower.holds(*byte)));
             let strong = window.iter().filter(|byte| is_strong(**byte)).count();
             if window.iter().all(|byte| alphabet.holds(*byte))
                 && has_edge
