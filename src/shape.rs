@@ -83,13 +83,16 @@ impl Alphabet {
         kinds(byte) & self.bit() != 0
     }
 
-    /// One whose words are no keys of this one, as they have a narrower alphabet.
+    /// The widest of those that are a part of it: their words are no keys of this one.
     #[must_use]
     pub const fn narrower(self) -> Option<Self> {
         match self {
             Self::Hex => None,
             Self::Alphanumeric | Self::Uuid => Some(Self::Hex),
-            _ => Some(Self::Alphanumeric),
+            Self::Base64Url | Self::Base64 => Some(Self::Alphanumeric),
+            Self::Dotted => Some(Self::Base64Url),
+            // Or Base64: neither is a part of the other.
+            Self::Graphic => Some(Self::Dotted),
         }
     }
 
@@ -105,10 +108,10 @@ impl Alphabet {
     /// The narrowest alphabet of these bytes.
     #[must_use]
     pub fn of(bytes: &[u8]) -> Option<Self> {
-        let all = bytes.iter().fold(u8::MAX, |shared, byte| shared & kinds(*byte));
+        let all = Alphabets::of(bytes);
         Self::ALL
             .into_iter()
-            .find(|one| all & one.bit() != 0 && (*one != Self::Uuid || is_uuid(bytes)))
+            .find(|one| all.0 & one.bit() != 0 && (*one != Self::Uuid || is_uuid(bytes)))
     }
 
     /// The alphabets that a key can have of which only this one was told.
@@ -155,6 +158,27 @@ impl Alphabet {
 #[must_use]
 pub fn kinds(byte: u8) -> u8 {
     KINDS.get(usize::from(byte)).copied().unwrap_or_default()
+}
+
+/// The alphabets that hold all bytes of some text.
+#[derive(Clone, Copy, Debug)]
+pub struct Alphabets(u8);
+
+impl Alphabets {
+    /// Reads each byte once.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(bytes.iter().fold(u8::MAX, |shared, byte| shared & kinds(*byte)))
+    }
+
+    /// Whether some word of the text can have this alphabet as its narrowest one: a text of letters
+    /// and digits holds no word of which `_` or `-` is a part.
+    #[must_use]
+    pub fn leave(self, alphabet: Alphabet) -> bool {
+        // Below the bit of the alphabet itself: the narrower ones. A word in a text that could be
+        // part of a UUID need not be one.
+        self.0 & (alphabet.bit() - 1) & !Alphabet::Uuid.bit() == 0
+    }
 }
 
 /// Whether hyphens and hex digits stand where a UUID has them.
@@ -389,6 +413,27 @@ mod tests {
             [Alphabet::Hex, Alphabet::Alphanumeric, Alphabet::Base64]
         );
         assert_eq!(told(Alphabet::Graphic), Alphabet::ALL);
+    }
+
+    proptest::proptest! {
+        /// What `leave` rules out is ruled out: no word of the stretch has that alphabet.
+        #[test]
+        fn no_word_is_ruled_out_wrongly(stretch in "[a-g_.+-]{1,60}", start in 0usize..60, len in 1usize..60) {
+            let word = stretch.as_bytes().get(start..start + len).unwrap_or_default();
+            if let Some(alphabet) = Alphabet::of(word).filter(|_| !word.is_empty()) {
+                proptest::prop_assert!(Alphabets::of(stretch.as_bytes()).leave(alphabet));
+            }
+        }
+
+        #[test]
+        fn a_narrower_alphabet_is_a_part(byte: u8) {
+            for alphabet in Alphabet::ALL {
+                let parts = [alphabet.narrower(), Some(alphabet.letters())];
+                proptest::prop_assert!(
+                    alphabet.holds(byte) || !parts.into_iter().flatten().any(|part| part.holds(byte))
+                );
+            }
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::sought::Needle;
 use super::windows;
 use super::{Before, Hit, Matcher};
 use crate::rule::{Confidence, MATCH_MAX, Memory};
-use crate::shape::{Alphabet, Known, Stretch, is_uuid};
+use crate::shape::{Alphabet, Alphabets, Known, Stretch, is_uuid};
 
 /// So many windows are looked up together.
 const MANY_WINDOWS: usize = 64;
@@ -201,16 +201,18 @@ impl<'a> Search<'a> {
         Windows::of(&self.matcher.shapes, stretches, self.matcher.deep)
     }
 
-    /// By class, what registered keys are looked for in that are longer than that.
+    /// By class, the shortest registered key of more than [`WINDOW_MAX`] bytes in such stretches.
     fn long_in(&self, stretches: [Option<Stretch>; 2]) -> Lengths {
         let shapes = &self.matcher.shapes;
         stretches.map(|stretch| shapes.shortest(stretch?, WINDOW_MAX + 1))
     }
 
-    /// Looks for these.
+    /// Looks for keys of more than [`WINDOW_MAX`] bytes in a run.
     fn long(&mut self, stretch: Stretch, run: &Range<usize>) {
         let matcher = self.matcher;
-        for (alphabet, lengths) in matcher.shapes.groups(stretch) {
+        let alphabets = Alphabets::of(self.text.get(run.clone()).unwrap_or_default());
+        let groups = matcher.shapes.groups(stretch).iter();
+        for (alphabet, lengths) in groups.filter(|(alphabet, _)| alphabets.leave(*alphabet)) {
             let short = lengths.partition_point(|length| length.bytes <= WINDOW_MAX);
             let lengths = lengths.get(short..).unwrap_or_default();
             windows::each(self.text, run.clone(), (*alphabet, lengths), matcher.deep, |window| {

@@ -55,7 +55,7 @@ where
     let count = places.len().div_ceil(BLOCK);
     let rest = text.get(places.start..).unwrap_or_default();
     let rows = wanted.map(|length| length.map(Row::of));
-    let whole = found.whole();
+    let (whole, shortest) = (found.whole(), windows.shortest());
     let mut batch = Batch::default();
     let mut pending = [Eight::default(), Eight::default()];
     batch.fill(rest, 0, 0..1, &kernels.look);
@@ -81,8 +81,9 @@ where
         for slot in Slots((kernels.slots)(&passing)) {
             found.starts(at(slot), passing.get(slot).copied().unwrap_or_default());
         }
-        for ((class, length), eight) in wanted.into_iter().enumerate().zip(&mut pending) {
-            if let (Some(length), Some(shortest)) = (length, windows.shortest(class)) {
+        let windowed = wanted.into_iter().zip(shortest).zip(&mut pending);
+        for (class, ((length, shortest), eight)) in windowed.enumerate() {
+            if let (Some(length), Some(shortest)) = (length, shortest) {
                 let slots = batch.further(class, (length, shortest), &kernels.slots).first_of(size);
                 (kernels.windows)(windows, (class, Some(slots)), (text, at(0)), eight, found);
             }

@@ -1,8 +1,8 @@
 //! Windows of registered lengths with an edge, by bitmaps: of eight blocks at once.
 
 use super::blocks::{Slots, block_at};
-use super::{BLOCK, Found};
-use crate::shape::{Alphabet, KINDS, Length, STRONG, ShapeSet, Stretch, kinds as kinds_of};
+use super::{BLOCK, Found, Lengths};
+use crate::shape::{self, Alphabet, KINDS, Length, STRONG, ShapeSet, Stretch};
 
 /// Longest window that is looked for here, in bytes: wherever in a block it begins, it ends in the one
 /// behind it.
@@ -10,6 +10,10 @@ pub(in crate::matcher) const WINDOW_MAX: usize = BLOCK;
 
 /// An alphabet, and the lengths, ascending, that are asked for.
 type Group = (Alphabet, Vec<Length>);
+
+fn is_short((_, lengths): &Group) -> bool {
+    lengths.first().is_some_and(|length| length.bytes <= WINDOW_MAX)
+}
 
 /// Windows that are to be told.
 #[derive(Clone, Copy)]
@@ -37,10 +41,12 @@ impl<'a> Windows<'a> {
         self.groups.get(class).copied().unwrap_or_default()
     }
 
-    /// The shortest of a class, if there is one that is short enough.
-    pub(super) fn shortest(&self, class: usize) -> Option<usize> {
-        let lengths = self.of_class(class).iter().flat_map(|(_, lengths)| lengths);
-        lengths.map(|length| length.bytes).filter(|bytes| *bytes <= WINDOW_MAX).min()
+    /// By class, the shortest, if there is one that is short enough.
+    pub(super) fn shortest(&self) -> Lengths {
+        self.groups.map(|groups| {
+            let short = groups.iter().filter(|group| is_short(group));
+            short.flat_map(|(_, lengths)| lengths.first()).map(|length| length.bytes).min()
+        })
     }
 
     /// Tells those of a class that begin in some blocks of a batch, the first of which is at a place
@@ -62,7 +68,7 @@ impl<'a> Windows<'a> {
             if eight.count == 0 || slots.is_some() && eight.count < LANES {
                 break;
             }
-            for (alphabet, lengths) in self.of_class(class) {
+            for (alphabet, lengths) in self.of_class(class).iter().filter(|group| is_short(group)) {
                 eight.windows::<V, F>((*alphabet, lengths), self.deep, found);
             }
             eight.count = 0;
@@ -216,7 +222,7 @@ impl Eight {
         }
         let before = at.checked_sub(1).and_then(|before| text.get(before));
         if let Some((place, kinds)) = self.places.get_mut(lane).zip(self.before.get_mut(lane)) {
-            (*place, *kinds) = (at + BLOCK, before.map_or(0, |byte| kinds_of(*byte).into()));
+            (*place, *kinds) = (at + BLOCK, before.map_or(0, |byte| shape::kinds(*byte).into()));
         }
         self.count += 1;
     }
@@ -252,8 +258,8 @@ impl Eight {
         }
     }
 
-    /// By length (ascending), from where windows go on. Answers a byte for each, which lanes have any,
-    /// and whether none can be longer.
+    /// By length (ascending), from where windows go on. Answers a byte of a word for each length, a bit
+    /// for each lane that has any; and whether no longer ones need be looked for.
     #[inline(always)]
     #[expect(clippy::inline_always, reason = "must be compiled with the features of its caller")]
     fn find<V: Words>(
@@ -265,10 +271,10 @@ impl Eight {
         let letters = self.of::<V>(alphabet.letters() as usize);
         let before = V::of(&self.behind(alphabet.letters()));
         let is_narrow = alphabet.letters() == alphabet;
-        // From where so many bytes of the alphabet go on; and so many letters and digits, which are
-        // words of a narrower one.
+        // From where so many bytes of the alphabet go on, and so many of a narrower one.
         let mut known = 1;
-        let (mut row, mut narrower) = (self.of::<V>(alphabet as usize), letters);
+        let mut row = self.of::<V>(alphabet as usize);
+        let mut narrower = self.of::<V>(alphabet.narrower().unwrap_or(alphabet) as usize);
         let (asked, mut any) = (u8::MAX >> (LANES - self.count), 0);
         for ((out, length), index) in all.iter_mut().zip(lengths).zip(0..) {
             let bytes = u32::try_from(length.bytes).unwrap_or(u32::MAX);
@@ -339,6 +345,10 @@ impl Eight {
             let behind = self.places.get(lane).copied().unwrap_or_default();
             let both = |now, next| u128::from(word(next)) << u64::BITS | u128::from(word(now));
             let (strong, narrower) = (both(&now, &next), both(&narrower.now, &narrower.next));
+            // Names in source text have few.
+            if strong.count_ones() < length.strong {
+                continue;
+            }
             let mut rest = word(windows);
             while rest != 0 {
                 let start = rest.trailing_zeros();

@@ -315,6 +315,23 @@ fn every_length_and_every_alignment() {
     }
 }
 
+/// Blocks are looked at 64 at a time, and windows in eight blocks, which may lie in several of these.
+#[test]
+fn over_the_borders_of_batches() {
+    let pieces = ["kM8", "2b", "A-", "abc_", "9f.", "0a1b2c3d4e5f", "z0Z1y2Y3x4X5", "/", " ", "\n"];
+    let mut state = 1u32;
+    for spaces in [0, 40, 400] {
+        let mut text = String::new();
+        while text.len() < 3 * 4096 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let piece = pieces[(state >> 16) as usize % pieces.len()];
+            text.push_str(piece);
+            text.push_str(&" ".repeat(if state >> 28 == 0 { spaces } else { 0 }));
+        }
+        check(text.as_bytes(), 3..text.len(), both(20));
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn the_same_as_looking_at_every_byte(
