@@ -247,9 +247,11 @@ impl Eight {
         for lengths in lengths.chunks(LENGTHS) {
             // Found first, told then: calls would take the registers.
             let (any, is_all) = self.find::<V>((alphabet, lengths), deep, &mut all);
-            for ((windows, any), length) in all.iter().zip(any.to_le_bytes()).zip(lengths) {
-                if any != 0 {
-                    self.tell((any, windows), (alphabet, *length), found);
+            if any != 0 {
+                for ((windows, any), length) in all.iter().zip(&any.to_le_bytes()).zip(lengths) {
+                    if *any != 0 {
+                        self.tell((*any, windows), (alphabet, *length), found);
+                    }
                 }
             }
             if is_all {
