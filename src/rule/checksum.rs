@@ -1,5 +1,7 @@
 //! Check digits that issuers put into their keys.
 
+mod azure;
+
 pub use super::file::Checksum;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
@@ -14,6 +16,7 @@ impl Checksum {
             Self::Leakwarden => "leakwarden",
             Self::Crc32LeHex => "crc32-le-hex",
             Self::GitlabRoutable => "gitlab-routable",
+            Self::AzureIdentifiable => "azure-identifiable",
             Self::Bech32 => "bech32",
         }
     }
@@ -21,8 +24,10 @@ impl Checksum {
     /// Whether a whole key carries the right check digits.
     #[must_use]
     pub fn verify(self, key: &[u8]) -> bool {
-        let Some(at) = key.len().checked_sub(self.width()) else { return false };
-        let (before, digits) = key.split_at(at);
+        let Some(width) = self.width() else { return azure::verify(key) };
+        let Some((before, digits)) = key.split_at_checked(key.len().wrapping_sub(width)) else {
+            return false;
+        };
         self.digits(before) == digits
     }
 
@@ -40,15 +45,18 @@ impl Checksum {
                 crate::secret::to_hex(&crc32fast::hash(body).to_le_bytes()).into_bytes()
             }
             Self::GitlabRoutable => padded(crc32fast::hash(before), BASE36, 7),
+            Self::AzureIdentifiable => azure::digits(before).unwrap_or_default(),
             Self::Bech32 => bech32(before),
         }
     }
 
-    fn width(self) -> usize {
+    /// How many there are; `None`: it depends on the key.
+    fn width(self) -> Option<usize> {
         match self {
-            Self::Crc32Base62 | Self::Leakwarden | Self::Bech32 => 6,
-            Self::Crc32LeHex => 8,
-            Self::GitlabRoutable => 7,
+            Self::Crc32Base62 | Self::Leakwarden | Self::Bech32 => Some(6),
+            Self::Crc32LeHex => Some(8),
+            Self::GitlabRoutable => Some(7),
+            Self::AzureIdentifiable => None,
         }
     }
 }

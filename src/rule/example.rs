@@ -27,11 +27,11 @@ const ALPHABETS: &[(&str, &[u8])] = &[
 /// Placeholders stand for fewer characters: more than any match has.
 const PLACEHOLDER_MAX: usize = 10_000;
 
-/// Fills in the placeholders of an example. `literals` are the rule's, to find where the key
-/// begins when check digits are computed.
+/// Fills in the placeholders of an example. `literals` and their `offsets` are the rule's, to find
+/// where the key begins when check digits are computed.
 pub fn expand(
     template: &str,
-    literals: &[Cow<'static, str>],
+    (literals, offsets): (&[Cow<'static, str>], &[usize]),
     checksum: Option<Checksum>,
 ) -> Result<Vec<u8>, String> {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -43,7 +43,7 @@ pub fn expand(
         let Some((inner, after)) = tail.strip_prefix('<').and_then(|t| t.split_once('>')) else {
             return Err(format!("`{template}`: a `<` without its `>`"));
         };
-        match fill(inner, &out, literals, checksum, &mut random)? {
+        match fill(inner, &out, (literals, offsets), checksum, &mut random)? {
             Some(bytes) => {
                 out.extend(bytes);
                 rest = after;
@@ -62,7 +62,7 @@ pub fn expand(
 fn fill(
     inner: &str,
     before: &[u8],
-    literals: &[Cow<'static, str>],
+    (literals, offsets): (&[Cow<'static, str>], &[usize]),
     checksum: Option<Checksum>,
     random: &mut Random,
 ) -> Result<Option<Vec<u8>>, String> {
@@ -84,6 +84,7 @@ fn fill(
             .filter_map(|literal| memchr::memmem::rfind(before, literal.as_bytes()))
             .max()
             .ok_or("`<check>` with none of the prefixes before it")?;
+        let start = start.saturating_sub(offsets.first().copied().unwrap_or_default());
         return Ok(Some(checksum.digits(before.get(start..).unwrap_or_default())));
     }
     let Some((name, count)) = inner.split_once(':') else { return Ok(None) };
@@ -140,19 +141,21 @@ mod tests {
     #[test]
     fn placeholders_are_filled() {
         let prefixes = [Cow::Borrowed("lw_user_")];
+        let literals = (&prefixes[..], &[0][..]);
         let text =
-            expand("k=\"lw_user_<base62:30><check>\" <tag>", &prefixes, Some(Checksum::Leakwarden))
+            expand("k=\"lw_user_<base62:30><check>\" <tag>", literals, Some(Checksum::Leakwarden))
                 .unwrap();
         assert_eq!(text.len(), 3 + 8 + 36 + 1 + 6);
         assert!(Checksum::Leakwarden.verify(&text[3..3 + 44]));
         assert!(text.ends_with(b"<tag>"));
-        assert_eq!(expand("<uuid>", &[], None).unwrap().len(), 36);
-        assert!(expand("<check>", &prefixes, None).is_err());
+        let none = (&[][..], &[][..]);
+        assert_eq!(expand("<uuid>", none, None).unwrap().len(), 36);
+        assert!(expand("<check>", literals, None).is_err());
         for wrong in ["<hex:10000>", "<hex:-1>", "<json:9>", "<json:21>"] {
-            assert!(expand(wrong, &[], None).is_err(), "{wrong}");
+            assert!(expand(wrong, none, None).is_err(), "{wrong}");
         }
         for count in [11, 20, 22, 23, 900] {
-            let text = expand(&format!("<json:{count}>"), &[], None).unwrap();
+            let text = expand(&format!("<json:{count}>"), none, None).unwrap();
             assert!(text.len() == count && text.starts_with(b"eyJ"));
         }
     }

@@ -31,7 +31,7 @@ impl Rule {
         for (template, wanted) in
             templates.chain(self.negative_examples.iter().map(|template| (template, false)))
         {
-            match example::expand(template, &self.prefixes, self.checksum) {
+            match example::expand(template, (&self.prefixes, &self.offsets), self.checksum) {
                 Err(why) => faults.push(why),
                 Ok(text) => {
                     let found = set.find_naively(self, &text);

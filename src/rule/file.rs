@@ -107,6 +107,10 @@ pub enum Checksum {
     /// base36, padded with `0` (gitlabhq, lib/authn/token_field/generator/routable_token.rb).
     #[serde(rename = "gitlab-routable")]
     GitlabRoutable,
+    /// Azure's identifiable keys: base64, in which the last four bytes are the Marvin32 of those before
+    /// them, under the seed of a kind of key (microsoft/security-utilities, IdentifiableSecrets.cs).
+    #[serde(rename = "azure-identifiable")]
+    AzureIdentifiable,
     /// age: bech32 over the lower-case prefix and the data (BIP-173), in upper case.
     #[serde(rename = "bech32")]
     Bech32,

@@ -234,7 +234,9 @@ mod tests {
             plain += 1;
             let regex = rule.compile().unwrap();
             for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
-                let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
+                let text =
+                    example::expand(template, (&rule.prefixes, &rule.offsets), rule.checksum)
+                        .unwrap();
                 let text = [text.as_slice(), &text].concat();
                 let mut memory = Memory::default();
                 for start in 0..text.len() {

@@ -21,7 +21,9 @@ fn examples(matcher: &Matcher, first: usize) -> Vec<Vec<u8>> {
     rules
         .flat_map(|rule| {
             let templates = rule.examples.iter().chain(rule.negative_examples.iter());
-            templates.map(|t| example::expand(t, &rule.prefixes, rule.checksum).unwrap())
+            templates.map(|t| {
+                example::expand(t, (&rule.prefixes, &rule.offsets), rule.checksum).unwrap()
+            })
         })
         .collect()
 }
@@ -125,13 +127,14 @@ fn own() -> Result<Matcher, String> {
 #[test]
 fn keys_that_words_announce_in_the_middle_of_base64() {
     let matcher = builtin();
-    let base64 = example::expand("<base64:3600>", &[], None).unwrap();
+    let base64 = example::expand("<base64:3600>", (&[], &[]), None).unwrap();
     let lines: Vec<u8> = base64.chunks(76).collect::<Vec<_>>().join(&b'\n');
     let rules = matcher.rules().rules().filter(|rule| rule.is_announced());
     for (nth, rule) in rules.enumerate() {
         let (before, after) = lines.split_at(nth * 97 % lines.len());
         for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
-            let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
+            let text =
+                example::expand(template, (&rule.prefixes, &rule.offsets), rule.checksum).unwrap();
             let text = [before, b"\n", &text, b"\n", after].concat();
             fuzzing::same_as_naive(&matcher, 0, &text, before.len());
         }

@@ -22,7 +22,9 @@ static FRAGMENTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let mut fragments: Vec<Vec<u8>> = Vec::new();
     for rule in BUILTIN.rules().rules() {
         for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
-            fragments.push(example::expand(template, &rule.prefixes, rule.checksum).unwrap());
+            fragments.push(
+                example::expand(template, (&rule.prefixes, &rule.offsets), rule.checksum).unwrap(),
+            );
         }
         fragments.extend(rule.prefixes.iter().map(|prefix| prefix.as_bytes().to_vec()));
     }
@@ -50,7 +52,8 @@ pub fn keys() -> Vec<Vec<u8>> {
     // Every expansion begins with the same random characters; what comes after some hundreds is
     // another key for each template.
     let after = |(skip, template): (usize, &&str)| {
-        let text = example::expand(&format!("<digits:{skip}>{template}"), &[], None).unwrap();
+        let text =
+            example::expand(&format!("<digits:{skip}>{template}"), (&[], &[]), None).unwrap();
         text[skip..].to_vec()
     };
     (0..).step_by(128).zip(&templates).map(after).collect()
@@ -154,7 +157,8 @@ pub fn rules(data: &[u8]) {
     for rule in rules.rules().skip(BUILTIN.rules().rules().len()) {
         assert!(rule.compile().is_ok(), "{} does not compile", rule.id);
         for template in rule.examples.iter() {
-            let text = example::expand(template, &rule.prefixes, rule.checksum).unwrap();
+            let text =
+                example::expand(template, (&rule.prefixes, &rule.offsets), rule.checksum).unwrap();
             assert!(!rules.find_naively(rule, &text).is_empty(), "{} is not found", rule.id);
             naive::matched(&matcher, &text, 0..text.len(), &NoKeys);
         }

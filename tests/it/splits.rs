@@ -29,7 +29,9 @@ static MATCHER: LazyLock<Matcher> = LazyLock::new(|| {
 static TOKENS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let rules = MATCHER.rules().rules();
     let examples = rules.flat_map(|rule| {
-        rule.examples.iter().map(|t| example::expand(t, &rule.prefixes, rule.checksum).unwrap())
+        rule.examples
+            .iter()
+            .map(|t| example::expand(t, (&rule.prefixes, &rule.offsets), rule.checksum).unwrap())
     });
     KEYS.iter().cloned().chain(examples).collect()
 });

@@ -69,7 +69,7 @@ fn fault(
     template: &str,
     wanted: bool,
 ) -> Option<String> {
-    let text = match example::expand(template, &rule.prefixes, rule.checksum) {
+    let text = match example::expand(template, (&rule.prefixes, &rule.offsets), rule.checksum) {
         Ok(text) => text,
         Err(why) => return Some(why),
     };
