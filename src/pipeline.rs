@@ -121,10 +121,12 @@ impl Scan {
         if let Some(error) = self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
-        if let Asked::Registry(filter, registry) = &self.asked {
+        if let Asked::Registry(filter, registry) = self.asked {
             filter.check()?;
+            let mut registry = registry.into_inner().unwrap_or_else(PoisonError::into_inner);
             // A pepper that was rotated meanwhile would have hidden keys.
-            registry.lock().unwrap_or_else(PoisonError::into_inner).read(|_| Ok(()))?;
+            registry.read(|_| Ok(()))?;
+            registry.leave();
         }
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.findings.sort_by(|a, b| (&a.path, a.line, a.start).cmp(&(&b.path, b.line, b.start)));
