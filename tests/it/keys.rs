@@ -268,6 +268,21 @@ fn counting_uses_leaves_no_log_that_grows() {
     assert_eq!(shown["use_count"], 150);
 }
 
+/// It ends without closing the database; who comes next finds all as it was.
+#[test]
+fn a_scan_leaves_an_empty_log() {
+    let world = World::new();
+    let key = world.key("k", "none", &[]);
+    fs::write(world.path("leak.txt"), &key).unwrap();
+    for _ in 0..2 {
+        let found = world.run(&["scan", "leak.txt"]).expect(1);
+        assert!(found.out.contains("1 of them registered"), "{}", found.both());
+        assert_eq!(fs::metadata(world.path("registry/registry.db-wal")).unwrap().len(), 0);
+    }
+    world.run(&["registry", "check"]).expect(0);
+    assert_eq!(world.verify(&world.key("later", "none", &[])), "active");
+}
+
 /// The registry knows the fewest digits and capitals of any key of a shape: what has fewer is not
 /// looked up.
 #[test]
