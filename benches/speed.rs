@@ -132,31 +132,28 @@ fn throughput(criterion: &mut Criterion) {
         group.bench_function("match: all rules, four shapes", |bencher| {
             bencher.iter(|| scan(&matcher, black_box(&text)));
         });
+        // Both by turns, as the hours of a shared machine differ by more than the rules cost.
+        let (time, mut more) = (|matcher: &_| timed(|| scan(matcher, &text)), Vec::new());
+        group.bench_function("match: 60 rules and all, by turns", |bencher| {
+            bencher.iter_custom(|rounds| {
+                let turns: Vec<_> = (0..rounds).map(|_| [&few, &matcher].map(time)).collect();
+                more.extend(turns.iter().map(|[few, all]| all.as_secs_f64() / few.as_secs_f64()));
+                turns.iter().flatten().sum()
+            });
+        });
         group.finish();
-        by_turns(name, [&few, &matcher], &text);
+        more.sort_by(f64::total_cmp);
+        if let Some(middle) = more.get(more.len() / 2) {
+            let turns = more.len();
+            println!("{name}: all rules take {middle:.3} times as long as 60, middle of {turns}\n");
+        }
     }
 }
 
-/// What the other rules cost: both by turns, as the hours of a shared machine differ by more.
-fn by_turns(name: &str, [few, all]: [&Matcher; 2], text: &[u8]) {
-    const TURNS: usize = 41;
-    let time = |matcher| {
-        let begun = Instant::now();
-        black_box(scan(matcher, black_box(text)));
-        begun.elapsed().as_secs_f64()
-    };
-    let mut more: Vec<f64> = (0..TURNS)
-        .map(|_| {
-            let [few, all] = [few, all].map(time);
-            all / few
-        })
-        .collect();
-    more.sort_by(f64::total_cmp);
-    let [low, middle, high] = [TURNS / 4, TURNS / 2, TURNS - 1 - TURNS / 4].map(|at| more[at]);
-    println!(
-        "{name}: all rules take {middle:.3} times as long as 60 (middle of {TURNS} turns; \
-         half of them {low:.3} to {high:.3})\n"
-    );
+fn timed<T>(work: impl FnOnce() -> T) -> Duration {
+    let begun = Instant::now();
+    black_box(work());
+    begun.elapsed()
 }
 
 /// A mebibyte made of a prefix and what may follow it, again and again.
@@ -186,9 +183,8 @@ fn worst_rules(criterion: &mut Criterion) {
     let mut costs = Vec::new();
     for rule in matcher.rules().rules() {
         for (name, text) in rule.prefixes.first().into_iter().flat_map(|prefix| hostile(prefix)) {
-            let begun = Instant::now();
-            black_box(scan(&matcher, &text));
-            costs.push((begun.elapsed(), format!("{}: {name}", rule.id), text));
+            let cost = timed(|| scan(&matcher, &text));
+            costs.push((cost, format!("{}: {name}", rule.id), text));
             costs.sort_by_key(|(cost, ..)| std::cmp::Reverse(*cost));
             costs.truncate(3);
         }

@@ -116,22 +116,26 @@ impl Scan {
         }
     }
 
-    /// The report, once all readers are gone.
-    pub fn finish(self) -> Result<Report, RegistryError> {
+    /// The report, once all readers are gone; and the registry, to be [left](Registry::leave) when it is
+    /// told.
+    pub fn finish(self) -> Result<(Report, Option<Registry>), RegistryError> {
         if let Some(error) = self.error.into_inner().unwrap_or_else(PoisonError::into_inner) {
             return Err(error);
         }
-        if let Asked::Registry(filter, registry) = self.asked {
-            filter.check()?;
-            let mut registry = registry.into_inner().unwrap_or_else(PoisonError::into_inner);
-            // A pepper that was rotated meanwhile would have hidden keys.
-            registry.read(|_| Ok(()))?;
-            registry.leave();
-        }
+        let registry = match self.asked {
+            Asked::Registry(filter, registry) => {
+                filter.check()?;
+                let mut registry = registry.into_inner().unwrap_or_else(PoisonError::into_inner);
+                // A pepper that was rotated meanwhile would have hidden keys.
+                registry.read(|_| Ok(()))?;
+                Some(registry)
+            }
+            Asked::Nothing | Asked::Exported(_) => None,
+        };
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
         report.findings.sort_by(|a, b| (&a.path, a.line, a.start).cmp(&(&b.path, b.line, b.start)));
         report.skipped.sort_by(|a, b| (&a.path, &a.why).cmp(&(&b.path, &b.why)));
-        Ok(report)
+        Ok((report, registry))
     }
 
     fn known(&self) -> &(dyn shape::Known + Sync) {

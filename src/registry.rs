@@ -216,9 +216,6 @@ pub struct Setup {
     pub actor: String,
 }
 
-/// Bytes of the write-ahead log that may be left behind.
-const LOG_LEFT_BYTES: u64 = 64 * 1024;
-
 impl Registry {
     /// Makes a new registry in a folder that holds none.
     pub fn init(dir: &Path, setup: &Setup, now: Timestamp) -> Result<Self> {
@@ -303,13 +300,14 @@ impl Registry {
     }
 
     /// Ends the last use before the process ends: what SQLite would tidy up piece by piece, the
-    /// kernel frees at once. Whoever opens the database next reads the whole write-ahead log, so a
-    /// long one is taken into the database all the same.
+    /// kernel frees at once, and the files beside the database need not be made anew. Not where the log
+    /// holds more than so many bytes, as whoever opens the database next reads all of it; nor where the
+    /// files are another's, who might not be able to open what is left.
     #[expect(clippy::mem_forget, reason = "that is what it is for")]
-    pub fn leave(self) {
+    pub fn leave(self, log_bytes_max: u64) {
         let Self { connection, keyring, folder } = self;
         drop(keyring);
-        if folder::log_bytes(&folder) <= LOG_LEFT_BYTES {
+        if folder::is_own(&folder) && folder::log_bytes(&folder) <= log_bytes_max {
             std::mem::forget(connection);
         }
     }

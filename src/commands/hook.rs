@@ -81,14 +81,16 @@ fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
         reader.skip(Path::new("(the index)"), why.to_owned());
     }
     drop(reader);
-    let mut report = scan.finish()?;
+    let (mut report, registry) = scan.finish()?;
     // A commit that only removes lines, renames or is empty adds nothing to read.
     report.empty = report.files == 0 && report.skipped.is_empty();
     if report.empty {
         git::Repository::open(Path::new("."))?.need_work_tree()?;
     }
     let read = Read { started, server: None, changed: outcome.files, commits: None };
-    answer::give(report, arguments, Refused::Commit, &read)
+    let exit = answer::give(report, arguments, Refused::Commit, &read)?;
+    scan::leave(registry);
+    Ok(exit)
 }
 
 /// What the pre-commit framework wants to have looked at, where it does not go by the index.
@@ -232,7 +234,7 @@ fn pushed(updates: &[Update], known: &Known, asked: &Asked<'_>) -> anyhow::Resul
         // Without it the findings are told all the same.
         scan.name_pushed(&push::origins(&repository, &found, until).unwrap_or_default());
     }
-    let mut report = scan.finish()?;
+    let (mut report, registry) = scan.finish()?;
     in_all_comparisons(&mut report, &brought.parents_of());
     report.commits = brought.commits;
     report.empty = report.files == 0 && report.skipped.is_empty();
@@ -242,7 +244,9 @@ fn pushed(updates: &[Update], known: &Known, asked: &Asked<'_>) -> anyhow::Resul
         changed: report.files,
         commits: Some(report.commits),
     };
-    answer::give(report, asked.report, asked.refused, &read)
+    let exit = answer::give(report, asked.report, asked.refused, &read)?;
+    scan::leave(registry);
+    Ok(exit)
 }
 
 /// Of a merge, keeps what is new against each of its parents.

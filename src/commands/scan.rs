@@ -13,6 +13,7 @@ use crate::cli::{self, MinConfidence, ReportFormat};
 use crate::finding::{self, Report};
 use crate::matcher::Matcher;
 use crate::pipeline::{self, Known, Scan};
+use crate::registry::Registry;
 use crate::registry::export::ExportedFilter;
 use crate::registry::folder;
 use crate::report::{self, Format};
@@ -35,12 +36,21 @@ pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
     } else {
         read.ignored = walk(arguments, &scan)?;
     }
-    let mut report = scan.finish()?;
+    let (mut report, registry) = scan.finish()?;
     report.ignored = read.ignored;
     report.commits = read.commits;
     report.empty = read.empty;
     report.history = read.history;
-    finish(report, &arguments.report, started)
+    let exit = finish(report, &arguments.report, started)?;
+    leave(registry);
+    Ok(exit)
+}
+
+/// What a scan did with its registry is over; it has changed nothing there.
+pub(super) fn leave(registry: Option<Registry>) {
+    if let Some(registry) = registry {
+        registry.leave(0);
+    }
 }
 
 /// A scan as the options of scans and hooks ask for it.

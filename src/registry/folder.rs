@@ -26,6 +26,12 @@ pub(super) fn log_bytes(dir: &Path) -> u64 {
     fs::metadata(dir.join("registry.db-wal")).map_or(0, |meta| meta.len())
 }
 
+/// Whether the database belongs to the user of this process.
+pub(super) fn is_own(dir: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::metadata(database(dir)).is_ok_and(|meta| meta.uid() == user)
+}
+
 /// The pepper file of a registry folder.
 #[must_use]
 pub fn pepper(dir: &Path) -> PathBuf {

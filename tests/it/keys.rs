@@ -1,12 +1,14 @@
 //! `init` and `key`.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::json;
 
-use super::world::{World, answer, github_token};
+use super::world::{World, answer, github_token, wait};
 
 #[test]
 fn init_makes_a_closed_folder_and_refuses_to_do_it_twice() {
@@ -281,6 +283,26 @@ fn a_scan_leaves_an_empty_log() {
     }
     world.run(&["registry", "check"]).expect(0);
     assert_eq!(world.verify(&world.key("later", "none", &[])), "active");
+}
+
+/// What others wrote meanwhile is taken into the database by who ends last.
+#[test]
+fn a_scan_leaves_no_changes_in_the_log() {
+    let world = World::new();
+    let mut scan = world
+        .command(&["scan", "--stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let log = world.path("registry/registry.db-wal");
+    wait(|| log.exists().then_some(())).unwrap();
+    world.key("k", "none", &[]);
+    assert!(fs::metadata(&log).unwrap().len() > 0);
+    scan.stdin.take().unwrap().write_all(b"nothing").unwrap();
+    assert_eq!(scan.wait().unwrap().code(), Some(0));
+    assert!(!log.exists());
 }
 
 /// The registry knows the fewest digits and capitals of any key of a shape: what has fewer is not

@@ -57,3 +57,35 @@ fn a_wrong_checksum_makes_a_finding_doubtful() {
     let sure = |text: &[u8]| hits(&matcher, text).iter().map(|hit| hit.confidence).max();
     assert_eq!((sure(&old), sure(&wrong)), (Some(Confidence::High), Some(Confidence::Low)));
 }
+
+/// Keys from the tests of microsoft/security-utilities, as they are met.
+#[test]
+fn azure_keys_are_known_by_their_check_digits() {
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default());
+    let keys = [
+        ("a".repeat(76) + "+ASt5mnCaw", "=="),
+        ("a".repeat(76) + "ACDbOpqrYA", "=="),
+        ("a".repeat(33) + "+ASbHpHeAI", "="),
+        ("a".repeat(42) + "AzSeCjhzCu", ""),
+        ("d".repeat(44) + "AzFu182vhA", "=="),
+    ];
+    let sure = |text: &str| {
+        let hits = hits(&matcher, text.as_bytes());
+        let sure = hits.iter().filter(|hit| hit.confidence == Confidence::High);
+        sure.map(|hit| matcher.rules().rule(hit.rule.unwrap()).unwrap().id.to_string()).collect()
+    };
+    for (key, padding) in keys {
+        let escaped = padding.replace('=', "%3D");
+        for text in [
+            format!("key = \"{key}{padding}\""),
+            format!("Endpoint=sb://a.example/;SharedAccessKey={key}{padding};EntityPath=x"),
+            format!("?code={key}{escaped}&a=1"),
+            format!("code={key}"),
+        ] {
+            let found: Vec<String> = sure(&text);
+            assert_eq!(found.len(), 1, "{text}: {found:?}");
+            let wrong: Vec<String> = sure(&text.replacen("aa", "ab", 1).replacen("dd", "de", 1));
+            assert!(wrong.is_empty(), "{text}: {wrong:?}");
+        }
+    }
+}

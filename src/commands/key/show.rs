@@ -259,6 +259,9 @@ impl Verdict {
     }
 }
 
+/// Of the log, which counts of uses wait in.
+const LOG_LEFT_BYTES: u64 = 64 * 1024;
+
 pub(super) fn verify(
     mut session: Session,
     many: bool,
@@ -267,7 +270,7 @@ pub(super) fn verify(
 ) -> anyhow::Result<Exit> {
     let verify = if many { verify_many } else { verify_one };
     let exit = verify(&mut session, count, format)?;
-    session.registry.leave();
+    session.registry.leave(LOG_LEFT_BYTES);
     Ok(exit)
 }
 
