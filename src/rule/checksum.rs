@@ -31,7 +31,7 @@ impl Checksum {
         self.digits(before) == digits
     }
 
-    /// The check digits for the start of a key, from its first byte on.
+    /// The check digits for the start of a key, from its first byte on; empty where it is none.
     #[must_use]
     pub fn digits(self, before: &[u8]) -> Vec<u8> {
         match self {

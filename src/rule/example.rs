@@ -85,7 +85,14 @@ fn fill(
             .max()
             .ok_or("`<check>` with none of the prefixes before it")?;
         let start = start.saturating_sub(offsets.first().copied().unwrap_or_default());
-        return Ok(Some(checksum.digits(before.get(start..).unwrap_or_default())));
+        let digits = checksum.digits(before.get(start..).unwrap_or_default());
+        if digits.is_empty() {
+            return Err(format!(
+                "`<check>`: for `{}` the whole key up to its signature must stand before it, as long as such keys are",
+                checksum.as_str()
+            ));
+        }
+        return Ok(Some(digits));
     }
     let Some((name, count)) = inner.split_once(':') else { return Ok(None) };
     let number = || match count.parse() {
@@ -151,6 +158,9 @@ mod tests {
         let none = (&[][..], &[][..]);
         assert_eq!(expand("<uuid>", none, None).unwrap().len(), 36);
         assert!(expand("<check>", literals, None).is_err());
+        let azure = Some(Checksum::AzureIdentifiable);
+        let short = expand("<base62:3>lw_user_<check>", literals, azure).unwrap_err();
+        assert!(short.contains("up to its signature"), "{short}");
         for wrong in ["<hex:10000>", "<hex:-1>", "<json:9>", "<json:21>"] {
             assert!(expand(wrong, none, None).is_err(), "{wrong}");
         }
