@@ -439,8 +439,13 @@ rules:
         told(
             "acme_[0-9a-f]{32}",
             "acme_[0-9a-f]{32,800}(?:0a|b1)",
-            "acme-key: pattern: where a repetition may have to give back characters, matches of so \
-             short a literal are at most 640 bytes long",
+            "acme-key: pattern: where a repetition is of a group or may have to give back \
+             characters, matches of so short a literal are at most 640 bytes long",
+        );
+        told(
+            "acme_[0-9a-f]{32}",
+            "acme_(?:[0-9a-f]{1,32}_){1,20}[0-9a-f]{32}",
+            "acme-key: pattern: where a repetition is of a group",
         );
         told("confidence: high", "confidence: high\n    min_entropy: .nan", "min_entropy: from 0");
         told("<hex:32>", "<hex:3000000000>", "`<hex:3000000000>`: under 10000 characters");

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
+use rusqlite::functions::{Aggregate, Context, FunctionFlags};
+use rusqlite::types::Null;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::tags::Tags;
@@ -277,26 +279,50 @@ fn exists(
     Ok(statement.query_row([value], |_| Ok(())).optional()?.is_some())
 }
 
+/// A function of SQL that gathers tags: to step from row to row takes twice as long.
+struct Gather {
+    /// How many there will be, at most.
+    most: usize,
+    gathered: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Aggregate<Vec<u64>, Null> for Gather {
+    fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Vec<u64>> {
+        Ok(Vec::with_capacity(self.most))
+    }
+
+    fn step(&self, row: &mut Context<'_>, tags: &mut Vec<u64>) -> rusqlite::Result<()> {
+        tags.push(row.get::<i64>(0)?.cast_unsigned());
+        Ok(())
+    }
+
+    fn finalize(&self, _: &mut Context<'_>, tags: Option<Vec<u64>>) -> rusqlite::Result<Null> {
+        *self.gathered.lock().unwrap_or_else(PoisonError::into_inner) = tags.unwrap_or_default();
+        Ok(Null)
+    }
+}
+
 /// Adds the rows behind `base.seq`.
 fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
     // All is read of one state.
     let _state = connection.unchecked_transaction()?;
     let seq = last_row(connection)?.unwrap_or_default();
-    let rows = usize::try_from(seq.saturating_sub(base.seq)).unwrap_or_default();
-    let mut added = Vec::with_capacity(rows);
+    let tags = Gather {
+        most: usize::try_from(seq.saturating_sub(base.seq)).unwrap_or_default(),
+        gathered: Arc::default(),
+    };
+    let gathered = tags.gathered.clone();
+    connection.create_aggregate_function("gather", 1, FunctionFlags::SQLITE_DIRECTONLY, tags)?;
     // All tags stand in their index, which is a tenth of the table; nothing else is asked of a row.
     let (all, new) = (
-        "SELECT tag FROM keys INDEXED BY keys_by_tag WHERE tag IS NOT NULL",
-        "SELECT tag FROM keys WHERE tag IS NOT NULL AND seq > ?1",
+        "SELECT gather(tag) FROM keys INDEXED BY keys_by_tag WHERE tag IS NOT NULL",
+        "SELECT gather(tag) FROM keys WHERE tag IS NOT NULL AND seq > ?1",
     );
-    let mut statement = connection.prepare(if base.seq == 0 { all } else { new })?;
-    let mut rows = match base.seq {
-        0 => statement.query([])?,
-        seq => statement.query([seq])?,
-    };
-    while let Some(row) = rows.next()? {
-        added.push(u64::from_le_bytes(row.get::<_, i64>(0)?.to_le_bytes()));
+    match base.seq {
+        0 => connection.query_row(all, [], |_| Ok(()))?,
+        seq => connection.query_row(new, [seq], |_| Ok(()))?,
     }
+    let added = std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
     let mut statement =
         connection.prepare("SELECT digest FROM keys WHERE tag IS NULL AND seq > ?1")?;
     let mut rows = statement.query([base.seq])?;

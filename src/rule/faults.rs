@@ -7,16 +7,17 @@ use super::{Rule, RuleSet, example};
 const LOOKS_MAX: usize = 128;
 
 impl Rule {
-    /// What is wrong with a pattern that may cost too much: one that takes a regex looks at all bytes of
-    /// a match anew from each place at which a literal stands.
+    /// What is wrong with a pattern that may cost too much: one that takes a regex, or has a group, looks
+    /// at all bytes of a match anew from each place at which a literal stands.
     pub(super) fn cost_fault(&self) -> Option<String> {
         let longest = LOOKS_MAX * self.period() / self.offsets.len().max(1);
-        let is_costly = self.facts.match_max > longest && Steps::of(&self.pattern).is_none();
+        let is_costly = self.facts.match_max > longest
+            && !Steps::of(&self.pattern).is_some_and(|steps| steps.look_once());
         is_costly.then(|| {
             format!(
-                "pattern: where a repetition may have to give back characters, matches of so short a \
-                 literal are at most {longest} bytes long; bound them closer, or let other characters \
-                 follow each repetition"
+                "pattern: where a repetition is of a group or may have to give back characters, matches \
+                 of so short a literal are at most {longest} bytes long; bound them closer, or let \
+                 other characters follow each repetition"
             )
         })
     }

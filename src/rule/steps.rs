@@ -1,17 +1,24 @@
-//! Patterns that need no regex: literals and repeated classes, one after the other, where each byte
-//! tells which of them it belongs to. Nearly all keys are such. They are matched in one go without
-//! ever going back; and where the matches of a long class overlap, each byte is looked at once.
+//! Patterns that need no regex: literals, repeated classes, and groups of such, one after the other,
+//! where the next bytes tell which of them they belong to. Nearly all keys are such. They are matched in
+//! one go without ever going back; and where the matches of a long class overlap, each byte is looked at
+//! once.
+
+mod ahead;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::assess::ExampleWords;
 use crate::text::Sliding;
+use ahead::is_clear;
 
 /// A set of bytes, a bit each.
 type Bytes = [u64; 4];
 
 /// Alternatives that a pattern may have when they are written out.
-const SEQUENCES_MAX: usize = 16;
+const SEQUENCES_MAX: usize = 32;
+/// Alternatives that a group may have, and groups that may stand within each other.
+const CHOICES_MAX: usize = 64;
+const DEPTH_MAX: usize = 3;
 /// Repetitions over this are worth being remembered.
 const SHORT: usize = 16;
 /// Classes that are remembered at a time.
@@ -25,12 +32,27 @@ pub(super) struct Steps(Vec<Sequence>);
 #[derive(Debug)]
 struct Sequence {
     literal: Vec<u8>,
-    steps: Vec<Step>,
+    parts: Vec<Part>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Part {
+    Step(Step),
+    Group(Group),
+}
+
+/// Bytes of a class, so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Step {
     bytes: Bytes,
+    least: usize,
+    most: usize,
+}
+
+/// So often one after the other: of these, the first that matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Group {
+    choices: Vec<Vec<Part>>,
     least: usize,
     most: usize,
 }
@@ -58,54 +80,96 @@ impl Steps {
     pub(super) fn of(pattern: &str) -> Option<Self> {
         let mut parser = regex_syntax::ParserBuilder::new();
         let hir = parser.unicode(false).utf8(false).build().parse(pattern).ok()?;
-        let sequences = sequences(&hir)?;
-        let is_clear = sequences.iter().all(|steps| is_clear(steps));
-        is_clear.then(|| Self(sequences.iter().map(|steps| Sequence::of(steps)).collect()))
+        let all: Vec<_> = sequences(&hir)?.iter().map(|parts| Sequence::of(parts)).collect();
+        // Many begin in different ways and go on in the same.
+        let mut distinct: Vec<&[Part]> = Vec::new();
+        for Sequence { parts, .. } in &all {
+            if !distinct.contains(&parts.as_slice()) {
+                distinct.push(parts);
+            }
+        }
+        let is_plain = |parts: &[Part]| depth(parts) <= DEPTH_MAX && is_clear(parts);
+        distinct.into_iter().all(is_plain).then_some(Self(all))
     }
 
-    /// The end of the match that begins at `start`. What a regex would answer: every step takes
+    /// Whether matches that overlap look at each byte but once.
+    pub(super) fn look_once(&self) -> bool {
+        let mut parts = self.0.iter().flat_map(|sequence| &sequence.parts);
+        parts.all(|part| matches!(part, Part::Step(_)))
+    }
+
+    /// The end of the match that begins at `start`. What a regex would answer: every part takes
     /// all it can.
     pub(super) fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
         let rest = text.get(start..)?;
         let begins = |sequence: &&Sequence| rest.starts_with(&sequence.literal);
-        self.0.iter().filter(begins).find_map(|Sequence { literal, steps }| {
-            steps.iter().try_fold(start + literal.len(), |at, step| {
-                let end = if step.most > SHORT {
-                    memory.end(text, at, step)
-                } else {
-                    at + text
-                        .get(at..)?
-                        .iter()
-                        .take(step.most)
-                        .take_while(|b| step.has(**b))
-                        .count()
-                };
-                (end - at >= step.least).then_some(end)
-            })
+        self.0.iter().filter(begins).find_map(|Sequence { literal, parts }| {
+            end_of(parts, text, start + literal.len(), memory)
         })
     }
 }
 
+/// How many groups stand within each other.
+fn depth(parts: &[Part]) -> usize {
+    let depths = parts.iter().map(|part| match part {
+        Part::Step(_) => 0,
+        Part::Group(group) => 1 + group.choices.iter().map(|parts| depth(parts)).max().unwrap_or(0),
+    });
+    depths.max().unwrap_or(0)
+}
+
+fn end_of(parts: &[Part], text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
+    parts.iter().try_fold(start, |at, part| match part {
+        Part::Step(step) => step.end(text, at, memory),
+        Part::Group(group) => group.end(text, at, memory),
+    })
+}
+
 impl Sequence {
-    fn of(steps: &[Step]) -> Self {
-        let literal: Vec<u8> = steps.iter().map_while(Step::literal).collect();
-        let steps = steps.get(literal.len()..).unwrap_or_default().to_vec();
-        Self { literal, steps }
+    fn of(parts: &[Part]) -> Self {
+        let literal: Vec<u8> = parts.iter().map_while(Part::literal).collect();
+        let parts = parts.get(literal.len()..).unwrap_or_default().to_vec();
+        Self { literal, parts }
+    }
+}
+
+impl Part {
+    /// Its byte, if it takes just one.
+    fn literal(&self) -> Option<u8> {
+        let Self::Step(Step { bytes, least: 1, most: 1 }) = self else { return None };
+        let words = || bytes.iter().zip((0..=u8::MAX).step_by(64));
+        let is_one = words().map(|(word, _)| word.count_ones()).sum::<u32>() == 1;
+        let (word, first) = words().find(|(word, _)| **word != 0)?;
+        let nth = u8::try_from(word.trailing_zeros()).ok()?;
+        is_one.then_some(first + nth)
     }
 }
 
 impl Step {
-    /// Its byte, if it takes just one.
-    fn literal(&self) -> Option<u8> {
-        let bytes = || self.bytes.iter().zip((0..=u8::MAX).step_by(64));
-        let is_one = bytes().map(|(word, _)| word.count_ones()).sum::<u32>() == 1;
-        let (word, first) = bytes().find(|(word, _)| **word != 0)?;
-        let nth = u8::try_from(word.trailing_zeros()).ok()?;
-        (is_one && (self.least, self.most) == (1, 1)).then_some(first + nth)
-    }
-
     fn has(&self, byte: u8) -> bool {
         has(&self.bytes, byte)
+    }
+
+    fn end(&self, text: &[u8], at: usize, memory: &mut Memory) -> Option<usize> {
+        let end = if self.most > SHORT {
+            memory.end(text, at, self)
+        } else {
+            let rest = text.get(at..)?.iter().take(self.most);
+            at + rest.take_while(|byte| self.has(**byte)).count()
+        };
+        (end - at >= self.least).then_some(end)
+    }
+}
+
+impl Group {
+    fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
+        let (mut at, mut count) = (start, 0);
+        while count < self.most {
+            let mut ends = self.choices.iter().map(|parts| end_of(parts, text, at, memory));
+            let Some(end) = ends.find_map(|end| end) else { break };
+            (at, count) = (end, count + 1);
+        }
+        (count >= self.least).then_some(at)
     }
 }
 
@@ -135,12 +199,9 @@ impl Memory {
     }
 }
 
-fn has(bytes: &Bytes, byte: u8) -> bool {
-    bytes.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
-}
-
-/// All alternatives written out, in the order in which a regex would try them.
-fn sequences(hir: &Hir) -> Option<Vec<Vec<Step>>> {
+/// All alternatives written out, in the order in which a regex would try them; what is too many or
+/// repeated becomes a group.
+fn sequences(hir: &Hir) -> Option<Vec<Vec<Part>>> {
     let all = match hir.kind() {
         HirKind::Empty => vec![Vec::new()],
         HirKind::Look(_) => return None,
@@ -154,15 +215,17 @@ fn sequences(hir: &Hir) -> Option<Vec<Vec<Step>>> {
             let (least, most) = (to_usize(repetition.min)?, to_usize(most)?);
             let inner = sequences(&repetition.sub)?;
             match inner.as_slice() {
-                [steps]
-                    if let [step] = steps.as_slice()
-                        && (step.least, step.most) == (1, 1) =>
+                [parts]
+                    if let [Part::Step(step @ Step { least: 1, most: 1, .. })] =
+                        parts.as_slice() =>
                 {
-                    vec![vec![Step { least, most, ..*step }]]
+                    vec![vec![Part::Step(Step { least, most, ..*step })]]
                 }
                 _ if (least, most) == (0, 1) => inner.into_iter().chain([Vec::new()]).collect(),
-                [steps] if least == most && least <= SEQUENCES_MAX => vec![steps.repeat(least)],
-                _ => return None,
+                [parts] if least == most && least <= SHORT => {
+                    vec![vec![parts.as_slice(); least].concat()]
+                }
+                _ => vec![vec![Part::Group(Group { choices: inner, least, most })]],
             }
         }
         HirKind::Alternation(parts) => {
@@ -170,26 +233,47 @@ fn sequences(hir: &Hir) -> Option<Vec<Vec<Step>>> {
             parts.concat()
         }
         HirKind::Concat(parts) => parts.iter().try_fold(vec![Vec::new()], |before, part| {
-            let after = sequences(part)?;
+            let after = within_bounds(sequences(part)?, SEQUENCES_MAX / before.len())?;
             let joined = before.iter().flat_map(|before| {
                 after.iter().map(move |after| [before.as_slice(), after].concat())
             });
-            Some(joined.take(SEQUENCES_MAX + 1).collect())
+            Some(joined.collect())
         })?,
     };
-    (all.len() <= SEQUENCES_MAX).then_some(all)
+    within_bounds(all, SEQUENCES_MAX)
+}
+
+/// As one sequence, if there are more than so many.
+fn within_bounds(all: Vec<Vec<Part>>, most: usize) -> Option<Vec<Vec<Part>>> {
+    match all.len() {
+        count if count <= most => Some(all),
+        ..=CHOICES_MAX => Some(vec![vec![Part::Group(Group::of(all))]]),
+        _ => None,
+    }
+}
+
+impl Group {
+    /// One of these; none at all, if that comes last.
+    fn of(mut choices: Vec<Vec<Part>>) -> Self {
+        let least = usize::from(choices.pop_if(|last| last.is_empty()).is_none());
+        Self { choices, least, most: 1 }
+    }
 }
 
 fn to_usize(count: u32) -> Option<usize> {
     usize::try_from(count).ok()
 }
 
-fn once(bytes: Bytes) -> Step {
-    Step { bytes, least: 1, most: 1 }
+fn once(bytes: Bytes) -> Part {
+    Part::Step(Step { bytes, least: 1, most: 1 })
 }
 
 fn one(byte: u8) -> Bytes {
     std::array::from_fn(|word| if usize::from(byte >> 6) == word { 1 << (byte & 63) } else { 0 })
+}
+
+fn has(bytes: &Bytes, byte: u8) -> bool {
+    bytes.get(usize::from(byte >> 6)).is_some_and(|word| word >> (byte & 63) & 1 == 1)
 }
 
 fn members(class: &Class) -> Option<Bytes> {
@@ -201,22 +285,10 @@ fn members(class: &Class) -> Option<Bytes> {
     Some(all)
 }
 
-/// Whether a step never has to give back what it took: what may follow begins with other bytes.
-fn is_clear(steps: &[Step]) -> bool {
-    steps.iter().enumerate().all(|(at, step)| {
-        let mut after = steps.iter().skip(at + 1);
-        let last = after.clone().position(|next| next.least > 0);
-        let count = last.map_or(usize::MAX, |last| last + 1);
-        step.least == step.most
-            || after
-                .by_ref()
-                .take(count)
-                .all(|next| next.bytes.iter().zip(&step.bytes).all(|(next, own)| next & own == 0))
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::{Strategy, TestCaseError, prop_assert, prop_assert_eq, prop_oneof};
+
     use super::*;
     use crate::rule::{RuleSet, example};
 
@@ -245,19 +317,30 @@ mod tests {
                 }
             }
         }
-        assert!(plain * 10 > rules.rules().len() * 8, "{plain} of {}", rules.rules().len());
+        assert!(plain + 3 > rules.rules().len(), "{plain} of {}", rules.rules().len());
     }
 
     #[test]
     fn what_would_have_to_go_back_is_left_to_a_regex() {
-        for pattern in
-            ["a{1,3}a", "[a-z]{1,9}b", "a{0,2}b{0,2}a", r"\bab", "(?:ab){1,3}", "a{1,2}?"]
-        {
+        for pattern in [
+            "a{1,3}a",
+            "[a-z]{1,9}b",
+            "a{0,2}b{0,2}a",
+            r"\bab",
+            "a{1,2}?",
+            "(?:ab){1,3}a",
+            "(?:ab|a[bc]){2,3}c",
+            "(?:b|bc){1,2}_",
+            "(?:ab?){1,2}b",
+            "(?:a?b?){0,2}c",
+            "(?:ab{0,2}|cb){2}bc",
+            "(?:a{1,3}b?|c){2,40}_",
+        ] {
             assert!(Steps::of(pattern).is_none(), "{pattern}");
         }
     }
 
-    const PATTERNS: [&str; 9] = [
+    const PATTERNS: [&str; 17] = [
         "ab{2,70}c",
         "ab{2,200}",
         "a[bc]{3}[bc]",
@@ -267,20 +350,59 @@ mod tests {
         "(?:ac){2}b{0,99}c",
         "a[bc]{0,90}_b{1,66}",
         "[a-c]{70,80}_?",
+        "(?:ab){1,3}",
+        "(?:ab|a){0,4}",
+        "a(?:bc?){0,3}_?",
+        "(?:ab|c_){0,9}a[^b]",
+        "(?:a{1,3}b|c){2,40}_",
+        "(?:[ab]_|c{1,2}a){2}c",
+        "(?:(?:_|ab){1,4}c{1,60}){0,3}",
+        "a(?:b|c|_(?:ab|c){0,2}b){1,2}aa",
     ];
+
+    /// Patterns of all kinds, most of which have to go back.
+    fn patterns() -> impl Strategy<Value = String> {
+        let class = proptest::sample::select(vec!["a", "b", "c", "_", "[ab]", "[bc]", "[^a]"]);
+        let leaf = class.prop_map(str::to_owned);
+        leaf.prop_recursive(5, 24, 4, |inner| {
+            let several = || proptest::collection::vec(inner.clone(), 1..4);
+            let repeated = (inner.clone(), 0u32..3, 0u32..4);
+            prop_oneof![
+                several().prop_map(|all| all.concat()),
+                several().prop_map(|all| format!("(?:{})", all.join("|"))),
+                repeated.prop_map(|(one, least, more)| {
+                    format!("(?:{one}){{{least},{}}}", (least + more).max(1))
+                }),
+            ]
+        })
+    }
+
+    fn check(pattern: &str, text: &[u8]) -> Result<bool, TestCaseError> {
+        let Some(steps) = Steps::of(pattern) else { return Ok(false) };
+        let (regex, mut memory) = (regex(pattern), Memory::default());
+        for start in 0..=text.len() {
+            let expected = regex.find(&text[start..]).map(|found| start + found.end());
+            let end = steps.end(text, start, &mut memory);
+            prop_assert_eq!(end, expected, "{} at {}", pattern, start);
+        }
+        Ok(true)
+    }
 
     proptest::proptest! {
         #[test]
         fn the_same_as_a_regex(text in "(?:[abc_]{0,9}|b{60,90}|[bc]{90}){0,6}") {
-            let text = text.as_bytes();
             for pattern in PATTERNS {
-                let (steps, regex) = (Steps::of(pattern).unwrap(), regex(pattern));
-                let mut memory = Memory::default();
-                for start in 0..=text.len() {
-                    let expected = regex.find(&text[start..]).map(|found| start + found.end());
-                    let end = steps.end(text, start, &mut memory);
-                    proptest::prop_assert_eq!(end, expected, "{} at {}", pattern, start);
-                }
+                prop_assert!(check(pattern, text.as_bytes())?, "{}", pattern);
+            }
+        }
+
+        #[test]
+        fn the_same_as_a_regex_whatever_the_pattern(
+            pattern in patterns(),
+            texts in proptest::collection::vec("[abc_]{0,12}", 1..20),
+        ) {
+            for text in texts {
+                check(&pattern, text.as_bytes())?;
             }
         }
     }
