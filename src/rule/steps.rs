@@ -287,7 +287,11 @@ fn members(class: &Class) -> Option<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::{Strategy, TestCaseError, prop_assert, prop_assert_eq, prop_oneof};
+    use proptest::prelude::{
+        Just, Strategy, TestCaseError, any, prop_assert, prop_assert_eq, prop_oneof,
+    };
+    use proptest::sample::Index;
+    use proptest::string::string_regex;
 
     use super::*;
     use crate::rule::{RuleSet, example};
@@ -360,20 +364,47 @@ mod tests {
         "a(?:b|c|_(?:ab|c){0,2}b){1,2}aa",
     ];
 
-    /// Patterns of all kinds, most of which have to go back.
+    fn repeated(inner: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
+        let count = prop_oneof![Just((1, 1)), (0usize..3, 1usize..4).prop_map(|(n, m)| (n, n + m))];
+        (inner, count).prop_map(|(inner, (least, most))| match (least, most) {
+            (1, 1) => inner,
+            _ => format!("(?:{inner}){{{least},{most}}}"),
+        })
+    }
+
+    fn joined(
+        inner: impl Strategy<Value = String>,
+        most: usize,
+        between: &'static str,
+    ) -> impl Strategy<Value = String> {
+        proptest::collection::vec(inner, 1..=most).prop_map(move |all| all.join(between))
+    }
+
+    /// Patterns with groups, some of which have to go back.
     fn patterns() -> impl Strategy<Value = String> {
-        let class = proptest::sample::select(vec!["a", "b", "c", "_", "[ab]", "[bc]", "[^a]"]);
-        let leaf = class.prop_map(str::to_owned);
-        leaf.prop_recursive(5, 24, 4, |inner| {
-            let several = || proptest::collection::vec(inner.clone(), 1..4);
-            let repeated = (inner.clone(), 0u32..3, 0u32..4);
-            prop_oneof![
-                several().prop_map(|all| all.concat()),
-                several().prop_map(|all| format!("(?:{})", all.join("|"))),
-                repeated.prop_map(|(one, least, more)| {
-                    format!("(?:{one}){{{least},{}}}", (least + more).max(1))
-                }),
-            ]
+        let class = || proptest::sample::select(vec!["a", "b", "c", "_", "[ab]", "[c_]", "[bc_]"]);
+        let step = move || repeated(class().prop_map(str::to_owned));
+        let group = move || {
+            let choices = joined(joined(step(), 3, ""), 3, "|");
+            repeated(choices.prop_map(|choices| format!("(?:{choices})")))
+        };
+        let nested = move || {
+            let choices = joined(joined(prop_oneof![step(), group()], 2, ""), 2, "|");
+            repeated(choices.prop_map(|choices| format!("(?:{choices})")))
+        };
+        joined(prop_oneof![step(), step(), group(), nested()], 4, "")
+    }
+
+    /// A pattern, and texts that begin with matches of it, or nearly.
+    fn patterns_and_texts() -> impl Strategy<Value = (String, Vec<String>)> {
+        patterns().prop_flat_map(|pattern| {
+            let text = (string_regex(&pattern).unwrap(), "[abc_]{0,9}", any::<Index>());
+            let text = text.prop_map(|(text, more, dropped)| {
+                let (text, dropped) = (text + &more, dropped.index(16));
+                let kept = |(at, _): &(usize, char)| *at != dropped;
+                text.chars().enumerate().filter(kept).map(|(_, byte)| byte).collect()
+            });
+            (Just(pattern), proptest::collection::vec(text, 1..12))
         })
     }
 
@@ -398,8 +429,7 @@ mod tests {
 
         #[test]
         fn the_same_as_a_regex_whatever_the_pattern(
-            pattern in patterns(),
-            texts in proptest::collection::vec("[abc_]{0,12}", 1..20),
+            (pattern, texts) in patterns_and_texts(),
         ) {
             for text in texts {
                 check(&pattern, text.as_bytes())?;

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, LazyLock};
 
 use leakwarden::matcher::Matcher;
-use leakwarden::rule::{RuleSet, example};
+use leakwarden::rule::{Left, Right, Rule, RuleSet, example};
 use leakwarden::shape::{Alphabet, NoKeys, Shape, ShapeSet};
 
 use super::naive;
@@ -154,15 +154,29 @@ pub fn rules(data: &[u8]) {
     };
     let rules = Arc::new(rules);
     let matcher = Matcher::new(Arc::clone(&rules), ShapeSet::default());
+    let data = &data[..data.len().min(TEXT_MAX)];
     for rule in rules.rules().skip(BUILTIN.rules().rules().len()) {
-        assert!(rule.compile().is_ok(), "{} does not compile", rule.id);
+        same_as_regex(rule, data);
         for template in rule.examples.iter() {
             let text =
                 example::expand(template, (&rule.prefixes, &rule.offsets), rule.checksum).unwrap();
             assert!(!rules.find_naively(rule, &text).is_empty(), "{} is not found", rule.id);
             naive::matched(&matcher, &text, 0..text.len(), &NoKeys);
+            same_as_regex(rule, &text);
         }
     }
-    let text = &data[..data.len().min(TEXT_MAX)];
-    naive::matched(&matcher, text, 0..text.len(), &NoKeys);
+    naive::matched(&matcher, data, 0..data.len(), &NoKeys);
+}
+
+/// A rule compiles, and where it matches, its pattern does as a regex, and as much.
+fn same_as_regex(rule: &Rule, text: &[u8]) {
+    let regex = rule.compile().unwrap_or_else(|error| panic!("{}: {error}", rule.id));
+    let no_neighbours = rule.left == Left::Any && rule.right == Right::Any && !rule.is_announced();
+    for start in 0..text.len() {
+        let expected = regex.find(&text[start..]).map(|found| start + found.end());
+        let end = rule.match_at(text, start).map(|span| span.end);
+        if no_neighbours || end.is_some() {
+            assert_eq!(end, expected, "{} at {start}", rule.id);
+        }
+    }
 }
