@@ -46,7 +46,7 @@ pub enum Known {
 /// The same while the scan runs.
 enum Asked {
     Nothing,
-    Registry(Arc<Filter>, Mutex<Registry>),
+    Registry(Filter, Arc<Mutex<Registry>>),
     Exported(ExportedFilter),
 }
 
@@ -74,11 +74,12 @@ impl Scan {
         let mut salt = vec![0; 16];
         let (asked, shapes) = match known {
             Known::Registry(registry) => {
-                let filter = Arc::new(Filter::of(&registry)?);
                 salt = registry.fingerprint_salt()?;
+                let registry = Arc::new(Mutex::new(registry));
+                let filter = Filter::of(&registry)?;
                 report.known = KnownKeys::Registry(filter.keys());
                 let shapes = filter.shapes().clone();
-                (Asked::Registry(filter, Mutex::new(registry)), shapes)
+                (Asked::Registry(filter, registry), shapes)
             }
             known => {
                 getrandom::fill(&mut salt).map_err(crate::secret::KeyringError::Random)?;
@@ -125,10 +126,12 @@ impl Scan {
         let registry = match self.asked {
             Asked::Registry(filter, registry) => {
                 filter.check()?;
-                let mut registry = registry.into_inner().unwrap_or_else(PoisonError::into_inner);
                 // A pepper that was rotated meanwhile would have hidden keys.
-                registry.read(|_| Ok(()))?;
-                Some(registry)
+                registry.lock().unwrap_or_else(PoisonError::into_inner).read(|_| Ok(()))?;
+                drop(filter);
+                let registry = Arc::into_inner(registry);
+                registry
+                    .map(|registry| registry.into_inner().unwrap_or_else(PoisonError::into_inner))
             }
             Asked::Nothing | Asked::Exported(_) => None,
         };
@@ -141,7 +144,7 @@ impl Scan {
     fn known(&self) -> &(dyn shape::Known + Sync) {
         match &self.asked {
             Asked::Nothing => &shape::NoKeys,
-            Asked::Registry(filter, _) => &**filter,
+            Asked::Registry(filter, _) => filter,
             Asked::Exported(filter) => filter,
         }
     }

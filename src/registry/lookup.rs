@@ -5,9 +5,8 @@
 
 use std::collections::HashSet;
 use std::ops::Range;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use rusqlite::functions::{Aggregate, Context, FunctionFlags};
 use rusqlite::types::Null;
@@ -35,45 +34,44 @@ struct Loaded {
     seq: i64,
 }
 
-/// A connection that is opened when it is first needed: most scans of small files need none.
-struct Lazy {
-    database: PathBuf,
-    connection: Mutex<Option<Connection>>,
+/// A connection that several threads ask, one at a time.
+enum Shared {
+    Own(Mutex<Connection>),
+    OfRegistry(Arc<Mutex<Registry>>),
 }
 
-impl Lazy {
-    fn of(registry: &Registry) -> Arc<Self> {
-        let database = folder::database(&registry.folder);
-        Arc::new(Self { database, connection: Mutex::default() })
-    }
-
+impl Shared {
     fn with<T>(&self, ask: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let mut connection = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let connection = match &mut *connection {
-            Some(connection) => connection,
-            none => none.insert(sqlite::open_again(&self.database)?),
-        };
-        Ok(ask(connection)?)
+        Ok(match self {
+            Self::Own(connection) => ask(&held(connection))?,
+            Self::OfRegistry(registry) => ask(&held(registry).connection)?,
+        })
     }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Answers whether bytes are a registered key, over one state of the registry.
 pub struct Filter {
     keyring: Arc<Keyring>,
-    connection: Arc<Lazy>,
+    connection: Arc<Shared>,
     shapes: ShapeSet,
     untagged_lengths: Vec<usize>,
     /// How many there are, tombstones not counted.
     keys: u64,
     /// How many candidates were asked for by index.
     asked: AtomicU64,
+    /// Tags of those that are not there: most candidates of a source tree stand in it several times.
+    absent: Mutex<HashSet<u64>>,
     loaded: OnceLock<Loaded>,
     error: Mutex<Option<RegistryError>>,
 }
 
 /// A filter that follows the registry.
 pub struct Lookup {
-    connection: Arc<Lazy>,
+    connection: Arc<Shared>,
     version: Mutex<i64>,
     filter: RwLock<Arc<Filter>>,
 }
@@ -81,7 +79,8 @@ pub struct Lookup {
 impl Lookup {
     /// Over the registry as it is now, loaded.
     pub fn new(registry: &Registry) -> Result<Self> {
-        let connection = Lazy::of(registry);
+        let connection = sqlite::open_again(&folder::database(&registry.folder))?;
+        let connection = Arc::new(Shared::Own(Mutex::new(connection)));
         let version = connection.with(data_version)?;
         let filter = Filter::new(registry, connection.clone())?;
         filter.loaded();
@@ -97,7 +96,7 @@ impl Lookup {
 
     /// Takes in what was registered since; cheap when nothing was.
     pub fn refresh(&self) -> Result<Arc<Filter>> {
-        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut version = held(&self.version);
         let current = self.connection.with(data_version)?;
         let filter = self.filter();
         if current == *version {
@@ -127,19 +126,20 @@ fn data_version(connection: &Connection) -> rusqlite::Result<i64> {
 }
 
 impl Filter {
-    /// Over the registry as it is now; loaded when it pays.
-    pub fn of(registry: &Registry) -> Result<Self> {
-        Self::new(registry, Lazy::of(registry))
+    /// Over the registry as it is now; loaded when it pays. Asks by the registry's own connection:
+    /// to open another one takes as long as hundreds of answers.
+    pub fn of(registry: &Arc<Mutex<Registry>>) -> Result<Self> {
+        Self::new(&held(registry), Arc::new(Shared::OfRegistry(registry.clone())))
     }
 
-    fn new(registry: &Registry, connection: Arc<Lazy>) -> Result<Self> {
+    fn new(registry: &Registry, connection: Arc<Shared>) -> Result<Self> {
         let shapes = shapes(&registry.connection)?;
         Ok(Self::with(registry.keyring().clone(), connection, shapes, registry.key_count()?))
     }
 
     fn with(
         keyring: Arc<Keyring>,
-        connection: Arc<Lazy>,
+        connection: Arc<Shared>,
         (shapes, untagged_lengths): (ShapeSet, Vec<usize>),
         keys: u64,
     ) -> Self {
@@ -150,6 +150,7 @@ impl Filter {
             untagged_lengths,
             keys,
             asked: AtomicU64::new(0),
+            absent: Mutex::default(),
             loaded: OnceLock::new(),
             error: Mutex::new(None),
         }
@@ -175,30 +176,49 @@ impl Filter {
 
     /// An error that a look-up met; answers of [`knows`](Self::knows) are not to be trusted then.
     pub fn check(&self) -> Result<()> {
-        match self.error.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        match held(&self.error).take() {
             Some(error) => Err(error),
             None => Ok(()),
         }
-    }
-
-    /// Whether the next so many candidates are asked for one by one.
-    fn asks(&self, candidates: usize) -> bool {
-        self.loaded.get().is_none()
-            && self.asked.fetch_add(candidates as u64, Ordering::Relaxed) < self.asked_max()
     }
 
     fn asked_max(&self) -> u64 {
         ASKED_MIN.max(self.keys / LOADED_PER_ASKED)
     }
 
-    fn ask(&self, bytes: &[u8]) -> bool {
-        let answer = self.connection.with(|connection| self.is_in(connection, bytes));
-        self.keep(answer).unwrap_or_default()
+    /// Asks for candidates by index, unless that would take as long as to load all: `false` then.
+    /// Calls with the place of each that is there.
+    fn ask(&self, candidates: &[(&[u8], u64)], found: &mut dyn FnMut(usize)) -> bool {
+        let unknown: Vec<(usize, &[u8], u64)> = {
+            let absent = held(&self.absent);
+            let all = candidates.iter().enumerate().map(|(at, (bytes, tag))| (at, *bytes, *tag));
+            all.filter(|(.., tag)| !absent.contains(tag)).collect()
+        };
+        if unknown.is_empty() {
+            return true;
+        }
+        let count = unknown.len() as u64;
+        if self.asked.fetch_add(count, Ordering::Relaxed) >= self.asked_max() {
+            return false;
+        }
+        let answer = self.connection.with(|connection| {
+            // Locked once for all of them.
+            let _state = connection.unchecked_transaction()?;
+            for (at, bytes, tag) in unknown {
+                match self.is_in(connection, bytes, tag)? {
+                    true => found(at),
+                    false => drop(held(&self.absent).insert(tag)),
+                }
+            }
+            Ok(())
+        });
+        self.keep(answer);
+        true
     }
 
-    fn is_in(&self, connection: &Connection, bytes: &[u8]) -> rusqlite::Result<bool> {
-        let tag = i64::from_le_bytes(self.keyring.tag(bytes).to_le_bytes());
-        let found = exists(connection, "SELECT 1 FROM keys WHERE tag = ?1", tag)?;
+    fn is_in(&self, connection: &Connection, bytes: &[u8], tag: u64) -> rusqlite::Result<bool> {
+        let signed = tag.cast_signed();
+        let found = exists(connection, "SELECT 1 FROM keys WHERE tag = ?1", signed)?;
         if found || !self.untagged_lengths.contains(&bytes.len()) {
             return Ok(found);
         }
@@ -216,7 +236,7 @@ impl Filter {
     fn keep<T>(&self, answer: Result<T>) -> Option<T> {
         answer
             .map_err(|error| {
-                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                *held(&self.error) = Some(error);
             })
             .ok()
     }
@@ -225,11 +245,13 @@ impl Filter {
 /// Wrong with a chance of 2^-64 for each key.
 impl Known for Filter {
     fn knows(&self, bytes: &[u8]) -> bool {
-        if self.asks(1) {
-            return self.ask(bytes);
+        let tag = self.keyring.tag(bytes);
+        let mut is_there = false;
+        if self.loaded.get().is_none() && self.ask(&[(bytes, tag)], &mut |_| is_there = true) {
+            return is_there;
         }
         let loaded = self.loaded();
-        loaded.tags.contains(self.keyring.tag(bytes))
+        loaded.tags.contains(tag)
             || (self.untagged_lengths.contains(&bytes.len())
                 && loaded.untagged.contains(self.keyring.digest(bytes).as_bytes()))
     }
@@ -241,27 +263,21 @@ impl Known for Filter {
     }
 
     fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
-        let bytes = |window: &Range<usize>| text.get(window.clone()).unwrap_or_default();
         if windows.is_empty() {
             return;
         }
-        if self.asks(windows.len()) {
-            let answer = self.connection.with(|connection| {
-                // Locked once for all of them.
-                let _state = connection.unchecked_transaction()?;
-                for (window, index) in windows.iter().zip(0..) {
-                    if self.is_in(connection, bytes(window))? {
-                        found(index);
-                    }
-                }
-                Ok(())
-            });
-            return self.keep(answer).unwrap_or_default();
+        let bytes = |window: &Range<usize>| text.get(window.clone()).unwrap_or_default();
+        let tag = |window| self.keyring.tag(bytes(window));
+        if self.loaded.get().is_none() {
+            let all: Vec<_> = windows.iter().map(|window| (bytes(window), tag(window))).collect();
+            if self.ask(&all, found) {
+                return;
+            }
         }
         if !self.untagged_lengths.is_empty() {
             return each_known(self, text, windows, found);
         }
-        let tags: Vec<u64> = windows.iter().map(|window| self.keyring.tag(bytes(window))).collect();
+        let tags: Vec<u64> = windows.iter().map(tag).collect();
         self.loaded().tags.which(&tags, found);
     }
 }
@@ -297,7 +313,7 @@ impl Aggregate<Vec<u64>, Null> for Gather {
     }
 
     fn finalize(&self, _: &mut Context<'_>, tags: Option<Vec<u64>>) -> rusqlite::Result<Null> {
-        *self.gathered.lock().unwrap_or_else(PoisonError::into_inner) = tags.unwrap_or_default();
+        *held(&self.gathered) = tags.unwrap_or_default();
         Ok(Null)
     }
 }
@@ -322,7 +338,7 @@ fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
         0 => connection.query_row(all, [], |_| Ok(()))?,
         seq => connection.query_row(new, [seq], |_| Ok(()))?,
     }
-    let added = std::mem::take(&mut *gathered.lock().unwrap_or_else(PoisonError::into_inner));
+    let added = std::mem::take(&mut *held(&gathered));
     let mut statement =
         connection.prepare("SELECT digest FROM keys WHERE tag IS NULL AND seq > ?1")?;
     let mut rows = statement.query([base.seq])?;

@@ -1,5 +1,7 @@
 //! The audit log, filters, peppers, copies.
 
+use std::sync::{Arc, Mutex};
+
 use leakwarden::registry::audit::{Entry, Fault, Head};
 use leakwarden::registry::export::ExportedFilter;
 use leakwarden::registry::key::State;
@@ -43,10 +45,21 @@ pub fn a_filter_follows_what_is_registered(make: Make) {
     let mut fresh = make();
     let key = fresh.key(1);
     let lookup = Lookup::new(&fresh.registry).unwrap();
-    let by_index = Filter::of(&fresh.registry).unwrap();
+    let shared = Arc::new(Mutex::new(fresh.registry.reopen().unwrap()));
+    let by_index = Filter::of(&shared).unwrap();
     let knows = |number: u32| lookup.refresh().unwrap().knows(text(number).as_bytes());
     assert!(knows(1) && !knows(2) && by_index.knows(text(1).as_bytes()));
     assert!(!by_index.knows(text(2).as_bytes()));
+    // What stands there several times is the same each time.
+    let (known, other) = (text(1), text(2));
+    let several = [&known, &other, &known, &other].map(|text| text.as_str()).join(" ");
+    let places = [0, 1, 2, 3].map(|at| at * (known.len() + 1));
+    let windows = places.map(|start| start..start + known.len());
+    for _ in 0..2 {
+        let mut found = Vec::new();
+        by_index.which(several.as_bytes(), &windows, &mut |index| found.push(index));
+        assert_eq!(found, [0, 2]);
+    }
     let before = lookup.filter();
     fresh.key(2);
     assert!(knows(2) && !before.knows(text(2).as_bytes()));
