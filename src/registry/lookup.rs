@@ -295,16 +295,13 @@ fn exists(
     Ok(statement.query_row([value], |_| Ok(())).optional()?.is_some())
 }
 
-/// A function of SQL that gathers tags: to step from row to row takes twice as long.
-struct Gather {
-    /// How many there will be, at most.
-    most: usize,
-    gathered: Arc<Mutex<Vec<u64>>>,
-}
+/// A function of SQL that gathers tags: to step from row to row takes longer.
+#[derive(Clone, Default)]
+struct Gather(Arc<Mutex<Vec<u64>>>);
 
 impl Aggregate<Vec<u64>, Null> for Gather {
     fn init(&self, _: &mut Context<'_>) -> rusqlite::Result<Vec<u64>> {
-        Ok(Vec::with_capacity(self.most))
+        Ok(Vec::new())
     }
 
     fn step(&self, row: &mut Context<'_>, tags: &mut Vec<u64>) -> rusqlite::Result<()> {
@@ -313,7 +310,7 @@ impl Aggregate<Vec<u64>, Null> for Gather {
     }
 
     fn finalize(&self, _: &mut Context<'_>, tags: Option<Vec<u64>>) -> rusqlite::Result<Null> {
-        *held(&self.gathered) = tags.unwrap_or_default();
+        *held(&self.0) = tags.unwrap_or_default();
         Ok(Null)
     }
 }
@@ -323,12 +320,9 @@ fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
     // All is read of one state.
     let _state = connection.unchecked_transaction()?;
     let seq = last_row(connection)?.unwrap_or_default();
-    let tags = Gather {
-        most: usize::try_from(seq.saturating_sub(base.seq)).unwrap_or_default(),
-        gathered: Arc::default(),
-    };
-    let gathered = tags.gathered.clone();
-    connection.create_aggregate_function("gather", 1, FunctionFlags::SQLITE_DIRECTONLY, tags)?;
+    let tags = Gather::default();
+    let directly = FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_aggregate_function("gather", 1, directly, tags.clone())?;
     // All tags stand in their index, which is a tenth of the table; nothing else is asked of a row.
     let (all, new) = (
         "SELECT gather(tag) FROM keys INDEXED BY keys_by_tag WHERE tag IS NOT NULL",
@@ -338,7 +332,7 @@ fn load(connection: &Connection, mut base: Loaded) -> rusqlite::Result<Loaded> {
         0 => connection.query_row(all, [], |_| Ok(()))?,
         seq => connection.query_row(new, [seq], |_| Ok(()))?,
     }
-    let added = std::mem::take(&mut *held(&gathered));
+    let added = std::mem::take(&mut *held(&tags.0));
     let mut statement =
         connection.prepare("SELECT digest FROM keys WHERE tag IS NULL AND seq > ?1")?;
     let mut rows = statement.query([base.seq])?;

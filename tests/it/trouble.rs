@@ -161,3 +161,19 @@ fn a_stolen_database_confirms_no_key() {
         assert!(memchr::memmem::find(&text, key.as_bytes()).is_none());
     }
 }
+
+#[test]
+fn rows_with_high_numbers_are_loaded_like_others() {
+    let world = World::new();
+    let key = world.key("k", "none", &[]);
+    let numbered = Connection::open(world.path("registry/registry.db"))
+        .unwrap()
+        .execute("UPDATE keys SET seq = ?1", [i64::MAX]);
+    assert_eq!(numbered, Ok(1));
+    // So long a text that all keys are loaded for it.
+    let lines = format!("key: {key}\n{}", "a line without a key\n".repeat(100));
+    let long = world.write("long.txt", lines);
+    fs::OpenOptions::new().write(true).open(long).unwrap().set_len(65 << 20).unwrap();
+    let found = world.run(&["scan", "long.txt"]).expect(1);
+    assert!(found.both().contains("registered"), "{}", found.both());
+}
