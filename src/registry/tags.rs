@@ -1,6 +1,6 @@
 //! The set of tags of registered keys: 64 bits each, uniform (they are keyed hashes already).
 //!
-//! Nearly every question is answered "no" by six bits in one word of a bitmap (a Bloom filter with one
+//! Nearly every question is answered "no" by three bits in one word of a bitmap (a Bloom filter with one
 //! access to memory); what it lets pass, less than one in a hundred, is looked for in sorted lists. 8
 //! bytes a key for the lists, 2 to 4 for the bitmap: a larger one lets less pass, but lies further
 //! from the processor.
@@ -12,11 +12,13 @@ use memmap2::{Advice, MmapMut};
 
 /// Bits of the bitmap for each tag, at least; at most twice as many.
 const BITS_PER_TAG: usize = 16;
-const WORD_BITS: usize = 128;
+const WORD_BITS: usize = 64;
 const WORD_BYTES: usize = WORD_BITS / 8;
 /// From this size on, a bitmap asks for pages of as much: small ones are many, and finding the page
 /// costs more than the look into it.
 const HUGE_PAGE_BYTES: usize = 2 << 20;
+/// How many look-ups wait for memory at once.
+const TOGETHER: usize = 64;
 /// How often a guess at the place of a tag is made better.
 const GUESSES: usize = 2;
 
@@ -36,13 +38,18 @@ impl Tags {
         may_hold(self.word(tag), tag) && self.is_listed(tag)
     }
 
-    /// Calls with the index of each tag that is in the set. All look-ups wait for memory together:
+    /// Calls with the index of each tag that is in the set. Look-ups wait for memory together:
     /// alone, each would take twice as long where the set is larger than the caches.
     pub fn which(&self, tags: &[u64], found: &mut dyn FnMut(usize)) {
-        let words: Vec<u128> = tags.iter().map(|tag| self.word(*tag)).collect();
-        for ((tag, word), index) in tags.iter().zip(words).zip(0..) {
-            if may_hold(word, *tag) && self.is_listed(*tag) {
-                found(index);
+        for (part, first) in tags.chunks(TOGETHER).zip((0..).step_by(TOGETHER)) {
+            let mut words = [0; TOGETHER];
+            for (word, tag) in words.iter_mut().zip(part) {
+                *word = self.word(*tag);
+            }
+            for ((tag, word), index) in part.iter().zip(words).zip(first..) {
+                if may_hold(word, *tag) && self.is_listed(*tag) {
+                    found(index);
+                }
             }
         }
     }
@@ -52,10 +59,10 @@ impl Tags {
     }
 
     #[inline]
-    fn word(&self, tag: u64) -> u128 {
+    fn word(&self, tag: u64) -> u64 {
         let at = place(tag, self.bitmap.len());
         let word = self.bitmap.get(at..).and_then(|rest| rest.first_chunk());
-        word.map_or(0, |word| u128::from_le_bytes(*word))
+        word.map_or(0, |word| u64::from_le_bytes(*word))
     }
 
     /// The set with more tags in it.
@@ -87,7 +94,7 @@ impl Tags {
                 let (at, bits) = (place(*tag, bitmap.len()), bits_of(*tag));
                 let word = bitmap.get_mut(at..).and_then(|rest| rest.first_chunk_mut());
                 if let Some(word) = word {
-                    *word = (u128::from_le_bytes(*word) | bits).to_le_bytes();
+                    *word = (u64::from_le_bytes(*word) | bits).to_le_bytes();
                 }
             }
         }
@@ -150,16 +157,12 @@ fn place(tag: u64, len: usize) -> usize {
 
 /// The bits of a tag in its word, the lowest of the tag.
 #[inline]
-fn bits_of(tag: u64) -> u128 {
-    let half = |from: u32| {
-        let bit = |nth: u32| 1u64 << (tag >> (from + 6 * nth) & 63);
-        u128::from(bit(0) | bit(1) | bit(2))
-    };
-    half(0) | half(16) << 64
+fn bits_of(tag: u64) -> u64 {
+    [0, 6, 12].iter().fold(0, |bits, from| bits | 1 << (tag >> from & 63))
 }
 
 #[inline]
-fn may_hold(word: u128, tag: u64) -> bool {
+fn may_hold(word: u64, tag: u64) -> bool {
     let bits = bits_of(tag);
     word & bits == bits
 }

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use super::world::{World, answer, header, wait};
+use super::world::{World, answer, header, python, wait};
 
 /// A server; it ends with its standard input.
 pub struct Server {
@@ -17,13 +17,10 @@ pub struct Server {
 
 impl Server {
     pub fn start(world: &World, name: &str, options: &[&str]) -> Self {
-        let python = std::env::var("LEAKWARDEN_TEST_PYTHON").unwrap_or_else(|_| {
-            concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python").to_owned()
-        });
         let folder = world.path(name);
         fs::create_dir_all(&folder).unwrap();
         let port_file = folder.join("port");
-        let child = Command::new(&python)
+        let child = python()
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/smtp_server.py"))
             .arg("--folder")
             .arg(&folder)
@@ -32,7 +29,7 @@ impl Server {
             .args(options)
             .stdin(Stdio::piped())
             .spawn()
-            .unwrap_or_else(|error| panic!("{python}: {error}; run the tests with tests/run"));
+            .unwrap();
         let port = wait(|| fs::read_to_string(&port_file).ok()?.trim().parse().ok());
         Self { child, folder, port: port.expect("the server listens") }
     }

@@ -24,6 +24,7 @@ mod crash;
 mod decide;
 mod demo;
 mod differential;
+mod exactness;
 mod history;
 mod hook;
 mod hostile;

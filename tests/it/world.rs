@@ -299,6 +299,15 @@ pub fn answer(mut command: Command, stdin: &[u8]) -> Answer {
     }
 }
 
+/// A Python with an SMTP server and the pre-commit framework, as `tests/run` made it.
+pub fn python() -> Command {
+    let python = std::env::var("LEAKWARDEN_TEST_PYTHON").unwrap_or_else(|_| {
+        concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python").to_owned()
+    });
+    assert!(exists(Path::new(&python)), "no {python}; run the tests with tests/run");
+    Command::new(python)
+}
+
 /// Asks until there is an answer; `None` after [`PATIENCE`].
 pub fn wait<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + PATIENCE;

@@ -1,10 +1,9 @@
 //! The pre-commit framework, the real one: it finds our hooks by `.pre-commit-hooks.yaml`.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
-use super::super::world::github_token;
+use super::super::world::{github_token, python};
 use super::{Answer, Repository, answer, path_with_program};
 
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/.pre-commit-hooks.yaml");
@@ -35,11 +34,7 @@ impl Repository {
     }
 
     fn framework(&self, arguments: &[&str]) -> Answer {
-        let python = std::env::var("LEAKWARDEN_TEST_PYTHON").unwrap_or_else(|_| {
-            concat!(env!("CARGO_MANIFEST_DIR"), "/target/test-venv/bin/python").to_owned()
-        });
-        assert!(Path::new(&python).exists(), "no {python}; run the tests with tests/run");
-        let mut command = Command::new(python);
+        let mut command = python();
         command.args(["-m", "pre_commit"]).args(arguments);
         let mut command = self.command(command);
         command.env("PATH", path_with_program());
