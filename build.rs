@@ -1,6 +1,8 @@
 //! Reads and checks the built-in rules, so that no YAML is parsed and no pattern is analysed when
 //! leakwarden starts. Shares the reader of rule files with the crate.
 
+#[path = "src/rule/hir.rs"]
+mod hir;
 #[allow(dead_code, unreachable_pub, reason = "the crate uses what this script does not")]
 #[path = "src/rule/file.rs"]
 mod rule;
@@ -106,6 +108,7 @@ const COMMON: &str = "src/matcher/runs/common.txt";
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=rules");
     println!("cargo::rerun-if-changed=src/rule/file.rs");
+    println!("cargo::rerun-if-changed=src/rule/hir.rs");
     println!("cargo::rerun-if-changed=src/matcher/sought.rs");
     println!("cargo::rerun-if-changed=src/matcher/runs/sets.rs");
     println!("cargo::rerun-if-changed={COMMON}");
@@ -121,12 +124,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (mut ids, mut all) = (Vec::new(), Vec::new());
     for path in &files {
         let name = path.display();
-        let rules = rule::parse(&fs::read_to_string(path)?).map_err(|faults| {
+        let text = fs::read_to_string(path)?;
+        let rules = rule::parse(&text).map_err(|faults| {
             let faults = faults.iter().map(|(line, why)| format!("{name}:{line}: {why}"));
             faults.collect::<Vec<_>>().join("\n")
         })?;
-        for (line, entry, facts) in rules {
+        for (index, (entry, facts)) in rules.into_iter().enumerate() {
             if ids.contains(&entry.id) {
+                let line = rule::line_of(&text, index);
                 return Err(
                     format!("{name}:{line}: {}: the id stands there already", entry.id).into()
                 );

@@ -104,15 +104,20 @@ impl<'a> Search<'a> {
         newlines - others.map(|part| newlines_in(text, part)).iter().sum::<u64>()
     }
 
+    /// Checks one rule where one of its literals may stand: of what was looked for by a shared needle,
+    /// no more than that is known to.
+    fn check_needle(&mut self, literal: usize, index: usize) {
+        let Some(rule) = self.matcher.rules.rule(index) else { return };
+        let rest = self.text.get(literal..).unwrap_or_default();
+        if rule.prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes())) {
+            self.check(literal, index);
+        }
+    }
+
     /// Checks one rule at one literal, at each of its offsets: which of them lie within `starts`
     /// must make no difference to the others.
     fn check(&mut self, literal: usize, index: usize) {
         let Some(rule) = self.matcher.rules.rule(index) else { return };
-        // Of a literal that was looked for by a shared needle, no more than that stands here.
-        let rest = self.text.get(literal..).unwrap_or_default();
-        if !rule.prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes())) {
-            return;
-        }
         for &offset in rule.offsets.iter() {
             let Some(start) = literal.checked_sub(offset) else { continue };
             if !self.starts.contains(&start) {
@@ -161,7 +166,7 @@ impl<'a> Search<'a> {
         *done = at;
         let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
         let from = line.map_or(from, |newline| from + newline + 1);
-        before.literals.each(text, from..at, &mut |at, rule| self.check(at, rule));
+        before.literals.each(text, from..at, &mut |at, rule| self.check_needle(at, rule));
     }
 
     /// Looks for keys near the words that announce them.
@@ -281,7 +286,7 @@ impl runs::Found for Search<'_> {
             let place = at + rest.trailing_zeros() as usize;
             rest &= rest - 1;
             automata.needles.each(text, place, &mut |what, start| match what {
-                Needle::Literal(rule) => self.check(start, rule),
+                Needle::Literal(rule) => self.check_needle(start, rule),
                 Needle::Byte(byte) => self.before(byte, start),
                 Needle::Word(word) => {
                     if automata.announced.counts(text, (start, word)) {

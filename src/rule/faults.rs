@@ -4,22 +4,33 @@ use super::steps::{Memory, Steps};
 use super::{Rule, RuleSet, example};
 
 /// Most bytes that a regex may look at for one byte of text: all of a match, from every literal on.
-const LOOKS_MAX: usize = 128;
+/// Each takes it some 2 ns.
+const LOOKS_MAX: usize = 24;
+/// Most steps that may be tried for one byte of text where groups are repeated, at up to 4 ns each.
+const TRIES_MAX: usize = 12;
 
 impl Rule {
-    /// What is wrong with a pattern that may cost too much: one that takes a regex, or has a group, looks
-    /// at all bytes of a match anew from each place at which a literal stands.
+    /// What is wrong with a pattern that may cost too much, as all of it may be tried from each place at
+    /// which a literal stands.
     pub(super) fn cost_fault(&self) -> Option<String> {
-        let longest = LOOKS_MAX * self.period() / self.offsets.len().max(1);
-        let is_costly = self.facts.match_max > longest
-            && !Steps::of(&self.pattern).is_some_and(|steps| steps.look_once());
-        is_costly.then(|| {
-            format!(
-                "pattern: where a repetition is of a group or may have to give back characters, matches \
-                 of so short a literal are at most {longest} bytes long; bound them closer, or let \
-                 other characters follow each repetition"
-            )
-        })
+        let apart = |most: usize| most * self.period() / self.offsets.len().max(1);
+        match Steps::of(&self.pattern).map(|steps| steps.tries()) {
+            None => (self.facts.match_max > apart(LOOKS_MAX)).then(|| {
+                format!(
+                    "pattern: where a repetition may have to give back characters, matches of so \
+                     short a literal are at most {} bytes long; bound them closer, or let other \
+                     characters follow each repetition",
+                    apart(LOOKS_MAX)
+                )
+            }),
+            Some(tries) => (tries > apart(TRIES_MAX)).then(|| {
+                format!(
+                    "pattern: of so short a literal at most {} parts may be tried, repeated ones as \
+                     often as they are; here {tries} are: repeat groups less often",
+                    apart(TRIES_MAX)
+                )
+            }),
+        }
     }
 
     /// What is wrong with the rule's examples.

@@ -1,15 +1,22 @@
 //! Rule files: reading them, and what can be told of a rule without matching. The build script
-//! compiles this file too (it prepares the built-in rules), so it names nothing of this crate.
+//! compiles this file too (it prepares the built-in rules), so it names nothing of this crate but `hir`.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use regex_syntax::hir::{Class, Hir, HirKind};
-use serde::Deserialize;
+use regex_syntax::hir::{Hir, HirKind};
+use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::hir::{all_bytes, may_hold, nested, ways};
 
 /// Longest match of any rule, in bytes.
 pub const MATCH_MAX: usize = 3_000;
 /// Shortest literal.
 const LITERAL_MIN: usize = 2;
+/// Most literals of a rule whose matches may be short or of any characters: each is compared wherever
+/// one may stand.
+const LITERALS_MAX: usize = 32;
 /// Shortest and longest key that a keyword may announce.
 const ANNOUNCED_MIN: usize = 16;
 const ANNOUNCED_MAX: usize = 127;
@@ -240,22 +247,20 @@ pub fn is_wide_byte(byte: u8) -> bool {
 /// What is wrong with a file: line (counted from 1; 0 where none can be told) and reason.
 pub(super) type Fault = (usize, String);
 
-/// Reads one file: each rule with its line and its facts, or all its faults.
-pub(super) fn parse(text: &str) -> Result<Vec<(usize, Entry, Facts)>, Vec<Fault>> {
-    let file: RuleFile = serde_yaml::from_str(text).map_err(|error| {
-        let line = error.location().map_or(0, |location| location.line());
-        vec![(line, error.to_string())]
-    })?;
-    let mut lines: Vec<(usize, &str)> = text.lines().enumerate().collect();
+fn line(error: &serde_yaml::Error) -> usize {
+    error.location().map_or(0, |location| location.line())
+}
+
+/// Reads one file: each rule with its facts, or all its faults.
+pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Facts)>, Vec<Fault>> {
+    let file: RuleFile =
+        serde_yaml::from_str(text).map_err(|error| vec![(line(&error), error.to_string())])?;
     let (mut rules, mut faults) = (Vec::new(), Vec::new());
-    for entry in file.rules {
-        let line = lines.iter().position(|(_, line)| names(line, &entry.id)).map_or(0, |at| {
-            // The same id again stands further down.
-            lines.drain(..=at).next_back().map_or(0, |(line, _)| line + 1)
-        });
+    for (index, entry) in file.rules.into_iter().enumerate() {
         match entry.check() {
-            Ok(facts) => rules.push((line, entry, facts)),
+            Ok(facts) => rules.push((entry, facts)),
             Err(wrong) => {
+                let line = line_of(text, index);
                 faults.extend(wrong.into_iter().map(|f| (line, format!("{}: {f}", entry.id))));
             }
         }
@@ -263,12 +268,57 @@ pub(super) fn parse(text: &str) -> Result<Vec<(usize, Entry, Facts)>, Vec<Fault>
     if faults.is_empty() { Ok(rules) } else { Err(faults) }
 }
 
-/// Whether a line of YAML gives this id.
-fn names(line: &str, id: &str) -> bool {
-    let rest = line.trim_start().trim_start_matches('-').trim_start();
-    rest.strip_prefix("id:").is_some_and(|value| {
-        value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']) == id
-    })
+/// In which line a rule of a file begins, counted from 1.
+pub(super) fn line_of(text: &str, index: usize) -> usize {
+    let here = Place::File(index).deserialize(serde_yaml::Deserializer::from_str(text));
+    here.err().map_or(0, |error| line(&error))
+}
+
+/// Refuses one of the rules of a file, for the place that is told with an error: there is no other way
+/// to learn it.
+#[derive(Clone, Copy)]
+enum Place {
+    File(usize),
+    Rules(usize),
+    Rule,
+}
+
+impl<'de> DeserializeSeed<'de> for Place {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        match self {
+            Self::Rules(_) => deserializer.deserialize_seq(self),
+            Self::File(_) | Self::Rule => deserializer.deserialize_map(self),
+        }
+    }
+}
+
+impl<'de> Visitor<'de> for Place {
+    type Value = ();
+
+    fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text.write_str("rules")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self::File(index) = self else { return Err(A::Error::custom("here")) };
+        while map.next_key::<IgnoredAny>()?.is_some() {
+            // It has no other key than `rules`.
+            map.next_value_seed(Self::Rules(index))?;
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        if let Self::Rules(index) = self {
+            for _ in 0..index {
+                list.next_element::<IgnoredAny>()?;
+            }
+            list.next_element_seed(Self::Rule)?;
+        }
+        Ok(())
+    }
 }
 
 impl Entry {
@@ -278,10 +328,18 @@ impl Entry {
         !self.keywords.is_empty() || !self.beside.is_empty()
     }
 
-    /// How many bytes apart literals can stand at least: less than the length of one whose end is the
-    /// beginning of itself or of another.
+    /// How many bytes apart literals that count can stand at least: less than the length of one whose
+    /// end is the beginning of itself or of another.
     #[must_use]
     pub fn period(&self) -> usize {
+        let is_word = |literal: &Text| literal.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        if self.left == Left::Boundary
+            && self.offsets.iter().all(|offset| *offset == 0)
+            && self.prefixes.iter().all(is_word)
+        {
+            // Something else stands between.
+            return 1 + self.prefixes.iter().map(|literal| literal.len()).min().unwrap_or_default();
+        }
         let fits = |rest: &[u8], next: &[u8]| rest.starts_with(next) || next.starts_with(rest);
         let apart = |literal: &Text| {
             let bytes = literal.as_bytes();
@@ -333,6 +391,14 @@ impl Entry {
             faults.push(format!(
                 "pattern: with keywords, a match is {ANNOUNCED_MIN} to {ANNOUNCED_MAX} bytes of \
                  [A-Za-z0-9_.-], or at least {WIDE_MIN} of [A-Za-z0-9_.+/=~-]"
+            ));
+        }
+        let is_in_run =
+            |facts: Facts| facts.within != Within::Anything && facts.match_min >= WIDE_MIN;
+        if self.prefixes.len() > LITERALS_MAX && !facts.is_some_and(is_in_run) {
+            faults.push(format!(
+                "prefixes: at most {LITERALS_MAX}, unless each match is {WIDE_MIN} bytes or more of \
+                 [A-Za-z0-9_.+/=~-]; divide the rule"
             ));
         }
         match facts.filter(|_| faults.is_empty()) {
@@ -403,147 +469,4 @@ impl Entry {
             })
             .find(|byte| !self.prefixes.iter().any(|prefix| prefix.as_bytes().contains(byte)))
     }
-}
-
-/// The largest product of counts that stand within each other, where a text can be counted in more
-/// than one way: so many states a search may have to follow at once.
-fn nested(hir: &Hir) -> u32 {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => 1,
-        HirKind::Capture(capture) => nested(&capture.sub),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
-            parts.iter().map(nested).max().unwrap_or(1)
-        }
-        HirKind::Repetition(repetition) => {
-            let inner = nested(&repetition.sub);
-            let properties = repetition.sub.properties();
-            let (shortest, longest) = (properties.minimum_len(), properties.maximum_len());
-            let once = repetition.max.is_some_and(|most| most <= 1);
-            if once || shortest == longest || is_separated(&repetition.sub) {
-                return inner;
-            }
-            let longest = longest.and_then(|bytes| u32::try_from(bytes).ok()).unwrap_or(u32::MAX);
-            repetition.max.unwrap_or(u32::MAX).saturating_mul(inner.max(longest))
-        }
-    }
-}
-
-/// About how many ways to match a text a search may have to follow at once: where a byte does not
-/// tell whether a part of variable length goes on or the next one has begun, each length of it is one,
-/// but not more than there are places behind it.
-fn ways(hir: &Hir) -> u32 {
-    let longest = |hir: &Hir| hir.properties().maximum_len().unwrap_or(usize::MAX);
-    let spread =
-        |hir: &Hir| longest(hir).saturating_sub(hir.properties().minimum_len().unwrap_or_default());
-    match hir.kind() {
-        HirKind::Empty | HirKind::Literal(_) | HirKind::Class(_) | HirKind::Look(_) => 1,
-        HirKind::Capture(capture) => ways(&capture.sub),
-        HirKind::Repetition(repetition) => ways(&repetition.sub),
-        HirKind::Alternation(parts) => {
-            parts.iter().map(ways).fold(0, |all, part| all.saturating_add(part))
-        }
-        HirKind::Concat(parts) => {
-            let mut rest = parts.as_slice();
-            let (mut widest, mut unclear) = (1, 0u32);
-            while let Some((part, after)) = rest.split_first() {
-                widest = widest.max(ways(part));
-                // What may follow: up to the first part that cannot be empty.
-                let last = after.iter().position(|next| next.properties().minimum_len() > Some(0));
-                let next = after.get(..last.map_or(after.len(), |last| last + 1));
-                let follows =
-                    |byte| next.unwrap_or_default().iter().any(|part| may_begin_with(part, byte));
-                if (0..=u8::MAX).any(|byte| may_hold(part, byte) && follows(byte)) {
-                    let behind = after.iter().map(longest).fold(0, usize::saturating_add);
-                    let count = u32::try_from(spread(part).min(behind)).unwrap_or(u32::MAX);
-                    unclear = unclear.saturating_add(count);
-                }
-                rest = after;
-            }
-            widest.saturating_add(unclear)
-        }
-    }
-}
-
-/// Whether a part of each repetition holds a byte that no other part can: it tells where one ends.
-fn is_separated(hir: &Hir) -> bool {
-    let parts = match hir.kind() {
-        HirKind::Capture(capture) => return is_separated(&capture.sub),
-        HirKind::Alternation(parts) => return is_code(parts),
-        HirKind::Concat(parts) => parts,
-        _ => return false,
-    };
-    parts.iter().enumerate().any(|(at, part)| {
-        let others = || parts.iter().enumerate().filter(|(other, _)| *other != at);
-        // One that repeats must have something else between its last and its next.
-        let repeats = matches!(part.kind(), HirKind::Repetition(part) if part.max != Some(1));
-        let between = others().any(|(_, other)| other.properties().minimum_len() > Some(0));
-        (!repeats || between)
-            && has_foreign(part, &|byte| others().any(|(_, other)| may_hold(other, byte)))
-    })
-}
-
-/// Whether the first byte tells which of the alternatives it is, and so how long it is.
-fn is_code(parts: &[Hir]) -> bool {
-    let fixed = |part: &Hir| {
-        let properties = part.properties();
-        properties.minimum_len() > Some(0) && properties.minimum_len() == properties.maximum_len()
-    };
-    parts.iter().all(fixed)
-        && (0..=u8::MAX)
-            .all(|byte| parts.iter().filter(|part| may_begin_with(part, byte)).count() <= 1)
-}
-
-/// Whether some match begins with the byte; of what may be empty, no is not said.
-fn may_begin_with(hir: &Hir, byte: u8) -> bool {
-    match hir.kind() {
-        HirKind::Literal(literal) => literal.0.first() == Some(&byte),
-        HirKind::Capture(capture) => may_begin_with(&capture.sub, byte),
-        HirKind::Concat(parts) => parts.first().is_none_or(|part| may_begin_with(part, byte)),
-        HirKind::Alternation(parts) => parts.iter().any(|part| may_begin_with(part, byte)),
-        HirKind::Repetition(repetition) if repetition.min > 0 => {
-            may_begin_with(&repetition.sub, byte)
-        }
-        HirKind::Class(_) => may_hold(hir, byte),
-        HirKind::Empty | HirKind::Look(_) | HirKind::Repetition(_) => true,
-    }
-}
-
-/// Whether every match holds a byte that is none of `known`.
-fn has_foreign(hir: &Hir, known: &dyn Fn(u8) -> bool) -> bool {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => false,
-        HirKind::Literal(literal) => literal.0.iter().any(|byte| !known(*byte)),
-        HirKind::Class(_) => (0..=u8::MAX).all(|byte| !may_hold(hir, byte) || !known(byte)),
-        HirKind::Repetition(repetition) => {
-            repetition.min > 0 && has_foreign(&repetition.sub, known)
-        }
-        HirKind::Capture(capture) => has_foreign(&capture.sub, known),
-        HirKind::Concat(parts) => parts.iter().any(|part| has_foreign(part, known)),
-        HirKind::Alternation(parts) => parts.iter().all(|part| has_foreign(part, known)),
-    }
-}
-
-/// Whether some match holds the byte.
-fn may_hold(hir: &Hir, byte: u8) -> bool {
-    match hir.kind() {
-        HirKind::Empty | HirKind::Look(_) => false,
-        HirKind::Literal(literal) => literal.0.contains(&byte),
-        HirKind::Class(Class::Bytes(class)) => {
-            class.iter().any(|range| (range.start()..=range.end()).contains(&byte))
-        }
-        HirKind::Class(Class::Unicode(class)) => {
-            class.iter().any(|range| (range.start()..=range.end()).contains(&char::from(byte)))
-        }
-        HirKind::Repetition(repetition) => may_hold(&repetition.sub, byte),
-        HirKind::Capture(capture) => may_hold(&capture.sub, byte),
-        HirKind::Concat(parts) | HirKind::Alternation(parts) => {
-            parts.iter().any(|part| may_hold(part, byte))
-        }
-    }
-}
-
-/// Whether matches hold no other bytes.
-fn all_bytes(hir: &Hir, wanted: fn(u8) -> bool) -> bool {
-    hir.properties().look_set().is_empty()
-        && (0..=u8::MAX).all(|byte| wanted(byte) || !may_hold(hir, byte))
 }

@@ -92,21 +92,26 @@ impl Steps {
         distinct.into_iter().all(is_plain).then_some(Self(all))
     }
 
-    /// Whether matches that overlap look at each byte but once.
-    pub(super) fn look_once(&self) -> bool {
-        let mut parts = self.0.iter().flat_map(|sequence| &sequence.parts);
-        parts.all(|part| matches!(part, Part::Step(_)))
+    /// How many steps are tried at most, from one place of a text.
+    pub(super) fn tries(&self) -> usize {
+        self.0.iter().map(|sequence| tries(&sequence.parts)).max().unwrap_or_default()
     }
 
     /// The end of the match that begins at `start`. What a regex would answer: every part takes
     /// all it can.
     pub(super) fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
         let rest = text.get(start..)?;
-        let begins = |sequence: &&Sequence| rest.starts_with(&sequence.literal);
+        // To compare nothing, at an address that is none, takes a processor with AVX-512 40 ns.
+        let begins =
+            |Sequence { literal, .. }: &&Sequence| literal.is_empty() || rest.starts_with(literal);
         self.0.iter().filter(begins).find_map(|Sequence { literal, parts }| {
             end_of(parts, text, start + literal.len(), memory)
         })
     }
+}
+
+fn tries(parts: &[Part]) -> usize {
+    parts.iter().map(Part::tries).fold(0, usize::saturating_add)
 }
 
 /// How many groups stand within each other.
@@ -134,6 +139,17 @@ impl Sequence {
 }
 
 impl Part {
+    fn tries(&self) -> usize {
+        match self {
+            Self::Step(_) => 1,
+            // All steps of the choice that has most, and the first of each of the others.
+            Self::Group(Group { choices, most, .. }) => {
+                let one = choices.iter().map(|parts| tries(parts)).max().unwrap_or_default();
+                most.saturating_mul(one.max(1).saturating_add(choices.len() - 1))
+            }
+        }
+    }
+
     /// Its byte, if it takes just one.
     fn literal(&self) -> Option<u8> {
         let Self::Step(Step { bytes, least: 1, most: 1 }) = self else { return None };
