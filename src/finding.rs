@@ -1,10 +1,18 @@
 //! What a scan tells: findings, and the proof of what was read. No plain key gets here.
 
+mod aside;
+
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
 use crate::registry::key::{Key, LeakAction, Status};
 use crate::rule::Confidence;
+use crate::source::Kind;
+use aside::Aside;
 
 /// What a finding says of a registered key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FoundKey {
     /// `ApiKey-<uuid>`.
     pub id: String,
@@ -33,7 +41,7 @@ impl FoundKey {
 }
 
 /// One key at one place.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finding {
     /// Id of the rule; `registry` where only the registry knows it.
     pub rule: String,
@@ -61,12 +69,21 @@ pub struct Finding {
     pub start: u64,
     /// One past the last byte.
     pub end: u64,
-    /// The word of the source's kind.
-    pub source: &'static str,
+    /// In what it was found.
+    pub source: Kind,
     /// The first commit that has it, or the commit or tag itself.
+    #[serde(skip)] // of what is in git, nothing is set aside
     pub commit: Option<FoundCommit>,
     /// Where git has it.
+    #[serde(skip)]
     pub git: Option<InGit>,
+}
+
+impl Finding {
+    /// By what findings are ordered.
+    fn place(&self) -> (&str, u64, u64) {
+        (&self.path, self.line, self.start)
+    }
 }
 
 /// Where git has a finding. All words are cleaned and redacted.
@@ -129,10 +146,12 @@ pub enum KnownKeys {
 }
 
 /// What was read and what was found.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Report {
-    /// In the order of path and place.
+    /// Those that are at hand.
     pub findings: Vec<Finding>,
+    /// The others.
+    aside: Aside,
     /// What the keys were looked for with.
     pub known: KnownKeys,
     /// Files, or files of a diff, that were read.
@@ -163,9 +182,36 @@ impl Report {
         self.skipped.is_empty() && (read || self.empty)
     }
 
+    /// How many findings there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.findings.len() as u64 + self.aside.count
+    }
+
     /// Findings that are registered keys.
     #[must_use]
-    pub fn registered(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.key.is_some()).count()
+    pub fn registered(&self) -> u64 {
+        let at_hand = self.findings.iter().filter(|finding| finding.key.is_some()).count();
+        at_hand as u64 + self.aside.registered
+    }
+
+    /// Takes findings, none of which is in git, into a temporary file. Where that cannot be, they stay
+    /// at hand.
+    pub fn set_aside(&mut self, mut findings: Vec<Finding>) {
+        findings.sort_by(|a, b| a.place().cmp(&b.place()));
+        if self.aside.put(&findings).is_err() {
+            self.findings.append(&mut findings);
+        }
+    }
+
+    /// Orders what is at hand by path and place.
+    pub fn sort(&mut self) {
+        self.findings.sort_by(|a, b| a.place().cmp(&b.place()));
+        self.skipped.sort_by(|a, b| (&a.path, &a.why).cmp(&(&b.path, &b.why)));
+    }
+
+    /// Calls with each finding, once they are [sorted](Self::sort), in order.
+    pub fn each(&self, tell: &mut dyn FnMut(&Finding) -> io::Result<()>) -> io::Result<()> {
+        self.aside.each(&self.findings, tell)
     }
 }

@@ -7,7 +7,7 @@ mod watch;
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
@@ -31,6 +31,8 @@ pub struct Options {
     pub only_registered: bool,
     /// Findings below are counted, not reported; registered keys always are.
     pub min_confidence: Confidence,
+    /// So many findings are held in memory by each reader; more go to a temporary file.
+    pub at_hand: usize,
 }
 
 /// What a scan knows of keys beside what the rules say.
@@ -136,9 +138,12 @@ impl Scan {
             Asked::Nothing | Asked::Exported(_) => None,
         };
         let mut report = self.report.into_inner().unwrap_or_else(PoisonError::into_inner);
-        report.findings.sort_by(|a, b| (&a.path, a.line, a.start).cmp(&(&b.path, b.line, b.start)));
-        report.skipped.sort_by(|a, b| (&a.path, &a.why).cmp(&(&b.path, &b.why)));
+        report.sort();
         Ok((report, registry))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Report> {
+        self.report.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> &(dyn shape::Known + Sync) {
@@ -192,7 +197,7 @@ impl Scan {
             column: candidate.column,
             start: candidate.start,
             end: candidate.end,
-            source: item.kind.as_str(),
+            source: item.kind,
             commit: None,
             git: placed::in_git(item),
         })
@@ -240,6 +245,9 @@ fn collect(
         part.below_confidence += 1;
     } else {
         part.findings.push(finding);
+        if part.findings.len() >= scan.options.at_hand {
+            scan.held().set_aside(std::mem::take(&mut part.findings));
+        }
     }
 }
 
@@ -323,7 +331,7 @@ impl Sink for ScanReader<'_> {
 
 impl Drop for ScanReader<'_> {
     fn drop(&mut self) {
-        let mut report = self.scan.report.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut report = self.scan.held();
         report.findings.append(&mut self.part.findings);
         report.skipped.append(&mut self.part.skipped);
         report.files += self.part.files;

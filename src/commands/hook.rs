@@ -66,7 +66,7 @@ fn pre_commit(arguments: &Report) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let staged = git::Staged::start(Path::new("."))?;
     let matcher = super::matcher(&arguments.rules)?;
-    let scan = scan::start(arguments, &matcher)?;
+    let scan = scan::start(arguments, &matcher, usize::MAX)?;
     let mut reader = scan.reader();
     let outcome = match staged.read(&mut reader) {
         Err(error @ SourceError::Idle { .. }) => {
@@ -211,7 +211,7 @@ fn pushed(updates: &[Update], known: &Known, asked: &Asked<'_>) -> anyhow::Resul
     let started = Instant::now();
     let until = asked.server.map(|server| started + Duration::from_secs(server.budget));
     let matcher = super::matcher(&asked.report.rules)?;
-    let scan = scan::start(asked.report, &matcher)?;
+    let scan = scan::start(asked.report, &matcher, usize::MAX)?;
     let mut reader = scan.reader();
     let repository = git::Repository::open(Path::new("."))?;
     let brought = match push::read(&repository, updates, known, until, &mut reader) {

@@ -22,10 +22,15 @@ use crate::source::git::history::{History, Limits, Selection, Tally};
 use crate::source::reader::{self, pump};
 use crate::source::{End, Item, Kind, Sink, Stop, diff, files, git};
 
+/// Findings that each thread holds in memory: some MB.
+const AT_HAND: usize = 4096;
+
 pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
     let started = Instant::now();
     let matcher = super::matcher(&arguments.report.rules)?.with_deep(arguments.deep);
-    let scan = start(&arguments.report, &matcher)?;
+    // What git has is placed at the end, and so stays at hand.
+    let at_hand = if arguments.history.git.is_some() { usize::MAX } else { AT_HAND };
+    let scan = start(&arguments.report, &matcher, at_hand)?;
     let mut read = Read::default();
     if let Some(repository) = &arguments.history.git {
         read = history(repository, arguments, &scan)?;
@@ -54,12 +59,17 @@ pub(super) fn leave(registry: Option<Registry>) {
 }
 
 /// A scan as the options of scans and hooks ask for it.
-pub(super) fn start(arguments: &cli::Report, matcher: &Matcher) -> anyhow::Result<Scan> {
+pub(super) fn start(
+    arguments: &cli::Report,
+    matcher: &Matcher,
+    at_hand: usize,
+) -> anyhow::Result<Scan> {
     let known = known(arguments)?;
     if arguments.only.is_some() && matches!(known, Known::Nothing) {
         anyhow::bail!("`--only registered` needs a registry: give --registry DIR");
     }
     let options = pipeline::Options {
+        at_hand,
         only_registered: arguments.only.is_some(),
         min_confidence: match arguments.min_confidence {
             MinConfidence::Low => Confidence::Low,
@@ -117,7 +127,7 @@ pub(super) fn write(
 
 /// How the command ends.
 pub(super) fn conclusion(report: &Report) -> Exit {
-    match (report.findings.is_empty(), report.complete()) {
+    match (report.count() == 0, report.complete()) {
         (false, _) => Exit::Found,
         (true, true) => Exit::Clean,
         (true, false) => Exit::Incomplete,

@@ -16,9 +16,6 @@ use crate::source::{Item, Kind, push};
 /// Kinds of text that an object holds.
 const IN_OBJECTS: [Kind; 4] = [Kind::Blob, Kind::PathName, Kind::Commit, Kind::Tag];
 
-/// The word of what a push brings.
-const PUSHED: &str = Kind::Pushed.as_str();
-
 /// Takes a candidate in a text that is at hand as a whole.
 pub(super) fn collect_whole(
     scan: &Scan,
@@ -79,19 +76,17 @@ impl Scan {
     /// Objects with findings, by their names in hex.
     #[must_use]
     pub fn objects(&self) -> BTreeMap<String, Kind> {
-        let report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let report = self.held();
         let found = report.findings.iter();
-        objects(
-            found.filter_map(|finding| {
-                Some((Path::new(&finding.git.as_ref()?.object), finding.source))
-            }),
-        )
+        objects(found.filter_map(|finding| {
+            Some((Path::new(&finding.git.as_ref()?.object), finding.source.as_str()))
+        }))
     }
 
     /// Gives findings the paths and commits of their objects. Of versions of a file that hold the
     /// same key only the oldest is kept, and counted.
     pub fn place(&self, places: &Places) {
-        let mut report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut report = self.held();
         let mut oldest: HashMap<(String, String, String), (usize, Finding)> = HashMap::new();
         let mut kept = Vec::new();
         for finding in std::mem::take(&mut report.findings) {
@@ -114,15 +109,15 @@ impl Scan {
     /// Beginnings of the names of pushed commits and tags with findings.
     #[must_use]
     pub fn pushed(&self) -> BTreeSet<String> {
-        let report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let found = report.findings.iter().filter(|finding| finding.source == PUSHED);
+        let report = self.held();
+        let found = report.findings.iter().filter(|finding| finding.source == Kind::Pushed);
         found.filter_map(|finding| push::object_of(&finding.path)).map(str::to_owned).collect()
     }
 
     /// Says of findings in a push whose commits they are in.
     pub fn name_pushed(&self, origins: &HashMap<String, Origin>) {
-        let mut report = self.report.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        for finding in report.findings.iter_mut().filter(|finding| finding.source == PUSHED) {
+        let mut report = self.held();
+        for finding in report.findings.iter_mut().filter(|finding| finding.source == Kind::Pushed) {
             let origin = push::object_of(&finding.path).and_then(|id| origins.get(id));
             finding.commit = origin.map(|origin| self.commit(origin));
         }
@@ -137,7 +132,7 @@ impl Scan {
             }
             _ => {
                 let mut finding = finding;
-                if finding.source == Kind::Blob.as_str() {
+                if finding.source == Kind::Blob {
                     let short = finding.path.get(..12).unwrap_or_default();
                     finding.path = format!("<blob {short}>");
                 }
@@ -148,7 +143,7 @@ impl Scan {
 
     fn at(&self, finding: &Finding, place: &Place) -> Finding {
         let mut finding = finding.clone();
-        if finding.source == Kind::Blob.as_str() {
+        if finding.source == Kind::Blob {
             finding.path = self.redacted(&place.path);
         } else if !place.path.is_empty() {
             finding.path = format!("{}/{}", self.redacted(&place.path), finding.path);

@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use serde::ser::{Error as _, SerializeSeq as _};
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
 
 use crate::finding::{Finding, KnownKeys, Report};
@@ -41,7 +43,7 @@ fn finding(finding: &Finding) -> Value {
         "object": git.map(|git| &git.object),
         "in_head": git.and_then(|git| git.in_head),
         "versions": git.map(|git| git.versions),
-        "source": finding.source,
+        "source": finding.source.as_str(),
     })
 }
 
@@ -72,7 +74,7 @@ fn summary(report: &Report) -> Value {
         "objects": report.history.map(|history| history.objects),
         "commits": report.commits,
         "submodules": report.history.map(|history| history.submodules),
-        "findings": report.findings.len(),
+        "findings": report.count(),
         "registered": report.registered(),
         "below_confidence": report.below_confidence,
         "ignored": report.ignored,
@@ -83,15 +85,32 @@ fn summary(report: &Report) -> Value {
 }
 
 pub(super) fn write_lines(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    for one in &report.findings {
-        writeln!(out, "{}", finding(one))?;
-    }
+    report.each(&mut |one| writeln!(out, "{}", finding(one)))?;
     writeln!(out, "{}", summary(report))
 }
 
 pub(super) fn write_document(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    let findings: Vec<Value> = report.findings.iter().map(finding).collect();
-    let document = json!({ "findings": findings, "summary": summary(report) });
+    let document = Document { findings: Findings(report), summary: summary(report) };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     writeln!(out)
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    findings: Findings<'a>,
+    summary: Value,
+}
+
+struct Findings<'a>(&'a Report);
+
+impl Serialize for Findings<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut list = serializer.serialize_seq(usize::try_from(self.0.count()).ok())?;
+        let mut add = |one: &Finding| {
+            let added = list.serialize_element(&finding(one));
+            added.map_err(|error| io::Error::other(error.to_string()))
+        };
+        self.0.each(&mut add).map_err(S::Error::custom)?;
+        list.end()
+    }
 }

@@ -18,9 +18,7 @@ pub(super) fn write(report: &Report, quiet: bool, out: &mut dyn Write) -> io::Re
     if !quiet {
         writeln!(out, "{}", super::known_line(report))?;
     }
-    for finding in &report.findings {
-        writeln!(out, "{}", line(finding))?;
-    }
+    report.each(&mut |finding| writeln!(out, "{}", line(finding)))?;
     if quiet { Ok(()) } else { summary(report, out) }
 }
 
@@ -104,7 +102,7 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         let advice = "submodules are repositories of their own, which were not read";
         writeln!(out, "{YELLOW}note{PLAIN}: {advice}; scan each with --git")?;
     }
-    let verdict = if report.findings.is_empty() {
+    let verdict = if report.count() == 0 {
         match (report.complete(), report.files) {
             (true, _) => "no leak found".to_owned(),
             (false, 0) if report.history.is_none_or(|history| history.objects == 0) => {
@@ -114,7 +112,7 @@ fn summary(report: &Report, out: &mut dyn Write) -> io::Result<()> {
         }
     } else {
         let registered = report.registered();
-        let all = plural(report.findings.len() as u64, "leak");
+        let all = plural(report.count(), "leak");
         format!("{all} found, {registered} of them registered")
     };
     let below = match report.below_confidence {

@@ -45,6 +45,64 @@ fn without_a_durable_row_nothing_is_changed() {
     }
 }
 
+/// Files with so many lines in each of which stands a key that a rule finds, or a registered one.
+fn leaky(world: &World, files: usize, lines: usize) {
+    let key = world.key("k", "none", &[]);
+    for file in 0..files {
+        let token = |line: usize| match line % 1000 {
+            7 => key.clone(),
+            // No key of anybody: assembled here, and without a check digit.
+            _ => format!("{}-{line:08}aBcDeFgHiJkL", "glpat"),
+        };
+        let text: String = (0..lines).map(|line| format!("{}\n", token(line))).collect();
+        world.write(&format!("leaky/{file}.log"), text);
+    }
+}
+
+#[test]
+fn findings_that_fit_into_no_memory_are_told_in_order() {
+    let world = World::new();
+    leaky(&world, 3, 6_000);
+    let scan = ["scan", "leaky", "--threads", "2", "--min-confidence", "low", "--format"];
+    let told = |answer: super::world::Answer| {
+        let mut lines = answer.expect(1).lines();
+        assert_eq!(lines.pop().unwrap()["findings"], 18_000);
+        lines
+    };
+    let command = |format| [&scan[..], &[format]].concat();
+    let all = told(world.run(&command("jsonl")));
+    let place = |line: &serde_json::Value| {
+        (line["path"].as_str().unwrap().to_owned(), line["line"].as_u64().unwrap())
+    };
+    assert!(all.is_sorted_by(|one, next| place(one) < place(next)));
+    let registered = all.iter().filter(|line| line["verdict"] == "registered");
+    assert!(registered.clone().all(|line| line["key"]["name"] == "k"));
+    assert_eq!(registered.count(), 18);
+    let document = world.run(&command("json")).expect(1).json();
+    assert_eq!(document["findings"].as_array().unwrap(), &all);
+    let text = world.run(&command("text")).expect(1).out;
+    assert_eq!(text.lines().filter(|line| line.starts_with("leaky/")).count(), 18_000);
+    assert!(text.contains("18,000 leaks found, 18 of them registered"), "{text}");
+    // Where they cannot be written, they stay in memory. (A registry could not be read, either.)
+    let command = [&command("jsonl")[..], &["--no-registry"]].concat();
+    for error in ["ENOSPC", "EIO"] {
+        let held = told(failing(&world, "pwrite64", error, &command));
+        assert!(held.iter().map(place).eq(all.iter().map(place)), "{error}");
+    }
+}
+
+#[test]
+fn any_number_of_findings_takes_little_memory() {
+    let world = World::new();
+    leaky(&world, 1, 600_000);
+    let mut command = Command::new("prlimit");
+    // In memory they would be more.
+    command.args(["--as=536870912", env!("CARGO_BIN_EXE_leakwarden"), "scan", "--no-registry"]);
+    command.args(["--min-confidence", "low", "--quiet", "leaky/0.log"]);
+    command.current_dir(world.path(""));
+    assert_eq!(answer(command, b"").expect(1).out.lines().count(), 600_000);
+}
+
 #[test]
 fn a_daemon_whose_disk_fails_goes_on_by_itself_when_it_is_well() {
     std::thread::scope(|scope| {
