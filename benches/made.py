@@ -16,6 +16,7 @@ from pathlib import Path
 FOUR = ("prefixed", "base64url", "uuid", "hex")
 FIVE = (*FOUR, "base64")
 WORD = string.ascii_letters + string.digits
+Entry = Callable[[str], dict[str, str]]
 
 
 def key(shape: str, index: int) -> str:
@@ -50,8 +51,7 @@ def hashed(value: str) -> dict[str, str]:
     return {"sha256": digest, "shape": f"base64url:{len(value)}"}
 
 
-def make_registry(folder: Path, binary: Path, values: Iterable[str],
-                  entry: Callable[[str], dict[str, str]] = plain) -> float:
+def make_registry(folder: Path, binary: Path, values: Iterable[str], entry: Entry = plain) -> float:
     """By the program that is measured, so that its format is the right one. Answers the seconds
     that the import took."""
     shutil.rmtree(folder, ignore_errors=True)

@@ -177,12 +177,13 @@ fn hostile(prefix: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
     .map(move |(name, unit)| (name, fill(unit)))
 }
 
-/// The three rules that hostile text costs most, of all rules and twelve texts each.
+/// The three rules that hostile text costs most, of all rules and twelve texts for each of some words.
 fn worst_rules(criterion: &mut Criterion) {
     let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default());
     let mut costs = Vec::new();
     for rule in matcher.rules().rules() {
-        for (name, text) in rule.prefixes.first().into_iter().flat_map(|prefix| hostile(prefix)) {
+        let words = [rule.prefixes.first(), rule.prefixes.last(), rule.keywords.first()];
+        for (name, text) in words.into_iter().flatten().flat_map(|word| hostile(word)) {
             let cost = timed(|| scan(&matcher, &text));
             costs.push((cost, format!("{}: {name}", rule.id), text));
             costs.sort_by_key(|(cost, ..)| std::cmp::Reverse(*cost));

@@ -337,7 +337,7 @@ mod tests {
                 }
             }
         }
-        assert!(plain + 3 > rules.rules().len(), "{plain} of {}", rules.rules().len());
+        assert!(plain + 4 > rules.rules().len(), "{plain} of {}", rules.rules().len());
     }
 
     #[test]
