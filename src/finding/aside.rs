@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use signal_hook::consts::SIGXFSZ;
 
 use super::Finding;
 
@@ -25,17 +28,17 @@ impl Aside {
     /// Adds a run of findings that are in order. On an error it is as it was.
     pub(super) fn put(&mut self, findings: &[Finding]) -> io::Result<()> {
         if self.file.is_none() {
+            // Where files may not grow any further, that is an error like others.
+            signal_hook::flag::register(SIGXFSZ, Arc::default())?;
             self.file = Some(tempfile::tempfile()?);
         }
         let Some(file) = &self.file else { return Ok(()) };
         let start = self.runs.last().map_or(0, |run| run.end);
-        let mut out = BufWriter::with_capacity(64 << 10, Part { file, range: start..u64::MAX });
-        for finding in findings {
-            serde_json::to_writer(&mut out, finding)?;
-            out.write_all(b"\n")?;
+        match write(file, start, findings) {
+            Ok(end) => self.runs.push(start..end),
+            // A disk that is full should not stay so for this.
+            Err(error) => return file.set_len(start).and(Err(error)),
         }
-        out.flush()?;
-        self.runs.push(start..out.get_ref().range.start);
         self.count += findings.len() as u64;
         self.registered += findings.iter().filter(|finding| finding.key.is_some()).count() as u64;
         Ok(())
@@ -68,6 +71,17 @@ impl Aside {
         }
         Ok(())
     }
+}
+
+/// Writes them from a place of a file on. Answers where they end.
+fn write(file: &File, start: u64, findings: &[Finding]) -> io::Result<u64> {
+    let mut out = BufWriter::with_capacity(64 << 10, Part { file, range: start..u64::MAX });
+    for finding in findings {
+        serde_json::to_writer(&mut out, finding)?;
+        out.write_all(b"\n")?;
+    }
+    out.flush()?;
+    Ok(out.get_ref().range.start)
 }
 
 fn next_of(run: &mut BufReader<Part<'_>>) -> io::Result<Option<Finding>> {

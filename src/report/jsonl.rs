@@ -91,8 +91,33 @@ pub(super) fn write_lines(report: &Report, out: &mut dyn Write) -> io::Result<()
 
 pub(super) fn write_document(report: &Report, out: &mut dyn Write) -> io::Result<()> {
     let document = Document { findings: Findings(report), summary: summary(report) };
-    serde_json::to_writer_pretty(&mut *out, &document)?;
-    writeln!(out)
+    let mut out = Kept { out, error: None };
+    let written = serde_json::to_writer_pretty(&mut out, &document);
+    match out.error {
+        // What it is says how the command ends.
+        Some(error) => Err(error),
+        None => written.map_err(Into::into).and_then(|()| writeln!(out.out)),
+    }
+}
+
+/// Keeps the first error, of which a serializer passes on no more than the words.
+struct Kept<'a> {
+    out: &'a mut dyn Write,
+    error: Option<io::Error>,
+}
+
+impl Write for Kept<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes).map_err(|error| {
+            let kind = error.kind();
+            self.error.get_or_insert(error);
+            kind.into()
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 #[derive(Serialize)]

@@ -18,7 +18,7 @@ const LITERAL_MIN: usize = 2;
 /// one may stand.
 const LITERALS_MAX: usize = 32;
 /// Shortest and longest key that a keyword may announce.
-const ANNOUNCED_MIN: usize = 16;
+pub(super) const ANNOUNCED_MIN: usize = 16;
 const ANNOUNCED_MAX: usize = 127;
 /// How far from its key a keyword may stand: within what is kept of a stream before and behind.
 const NEAR_MAX: usize = 1_000;
@@ -31,6 +31,9 @@ const NESTED_MAX: u32 = 256;
 /// Most steps that searches may take for a byte of text: as many ways as one may follow at once, times
 /// the bytes of the longest match, once for every offset of every place at which a literal can stand.
 const STEPS_MAX: usize = 1 << 17;
+
+/// Faults whose lines are told: the file is read for each.
+pub(super) const TOLD_MAX: usize = 100;
 
 /// Borrowed of the built-in rules, of which nothing is copied when leakwarden starts.
 pub type Text = Cow<'static, str>;
@@ -224,6 +227,8 @@ pub struct Facts {
     pub match_min: usize,
     /// The longest.
     pub match_max: usize,
+    /// The steps that a regex may take for a byte of text, at most.
+    pub steps: usize,
     /// The ASCII characters of which matches are made, a bit each.
     pub alphabet: u128,
     /// A byte that every match holds behind its literal, and that other text rarely does: looked
@@ -260,7 +265,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Facts)>, Vec<Fault>> {
         match entry.check() {
             Ok(facts) => rules.push((entry, facts)),
             Err(wrong) => {
-                let line = line_of(text, index);
+                let line = if faults.len() < TOLD_MAX { line_of(text, index) } else { 0 };
                 faults.extend(wrong.into_iter().map(|f| (line, format!("{}: {f}", entry.id))));
             }
         }
@@ -268,7 +273,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Facts)>, Vec<Fault>> {
     if faults.is_empty() { Ok(rules) } else { Err(faults) }
 }
 
-/// In which line a rule of a file begins, counted from 1.
+/// In which line a rule of a file begins, counted from 1. The file is read anew.
 pub(super) fn line_of(text: &str, index: usize) -> usize {
     let here = Place::File(index).deserialize(serde_yaml::Deserializer::from_str(text));
     here.err().map_or(0, |error| line(&error))
@@ -369,6 +374,15 @@ impl Entry {
         if self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
             faults.push(format!("prefixes: each of {LITERAL_MIN} bytes or more"));
         }
+        for literal in self.prefixes.iter() {
+            let begins = |other: &&Text| *other != literal && literal.starts_with(&***other);
+            if let Some(other) = self.prefixes.iter().find(begins) {
+                faults.push(format!("prefixes: `{literal}` begins with `{other}`: leave it out"));
+            }
+        }
+        if self.keywords.len() > LITERALS_MAX {
+            faults.push(format!("keywords: at most {LITERALS_MAX}"));
+        }
         let is_word = |word: &Text| word.len() > LITERAL_MIN && word.to_lowercase() == **word;
         if !self.keywords.iter().all(is_word) {
             faults.push("keywords: in lower case, of 3 bytes or more".to_owned());
@@ -422,8 +436,9 @@ impl Entry {
             ));
         };
         let ways = usize::try_from(ways(&hir)).unwrap_or(usize::MAX);
-        let starts = self.offsets.len();
-        if ways.saturating_mul(match_max).saturating_mul(starts) / self.period() > STEPS_MAX {
+        let steps = ways.saturating_mul(match_max).saturating_mul(self.offsets.len());
+        let steps = steps / self.period();
+        if steps > STEPS_MAX {
             return Err(format!(
                 "pattern: repetitions of the same characters, one behind the other, make it too \
                  costly: {ways} ways to count, times {match_max} bytes; bound them closer"
@@ -446,7 +461,7 @@ impl Entry {
             .filter(|byte| may_hold(&hir, *byte))
             .fold(0, |alphabet, byte| alphabet | 1 << byte);
         let required_byte = self.required_byte(&hir);
-        Ok(Facts { within, match_min, match_max, alphabet, required_byte })
+        Ok(Facts { within, match_min, match_max, steps, alphabet, required_byte })
     }
 
     fn required_byte(&self, hir: &Hir) -> Option<u8> {

@@ -21,8 +21,8 @@ const CHOICES_MAX: usize = 64;
 const DEPTH_MAX: usize = 3;
 /// Repetitions over this are worth being remembered.
 const SHORT: usize = 16;
-/// Classes that are remembered at a time.
-const REMEMBERED: usize = 8;
+/// Stretches that are remembered at a time.
+const REMEMBERED: usize = 16;
 
 /// A pattern, as sequences of which the first that matches counts.
 #[derive(Debug)]
@@ -92,9 +92,17 @@ impl Steps {
         distinct.into_iter().all(is_plain).then_some(Self(all))
     }
 
-    /// How many steps are tried at most, from one place of a text.
+    /// How many steps are tried at most, from one place of a text: those of all sequences whose literals
+    /// may stand there together.
     pub(super) fn tries(&self) -> usize {
-        self.0.iter().map(|sequence| tries(&sequence.parts)).max().unwrap_or_default()
+        let alike = |one: &Sequence, other: &Sequence| {
+            one.literal.starts_with(&other.literal) || other.literal.starts_with(&one.literal)
+        };
+        let all = self.0.iter().map(|one| {
+            let together = self.0.iter().filter(|other| alike(one, other));
+            together.map(|other| tries(&other.parts)).fold(0, usize::saturating_add)
+        });
+        all.max().unwrap_or_default()
     }
 
     /// The end of the match that begins at `start`. What a regex would answer: every part takes
@@ -142,10 +150,9 @@ impl Part {
     fn tries(&self) -> usize {
         match self {
             Self::Step(_) => 1,
-            // All steps of the choice that has most, and the first of each of the others.
             Self::Group(Group { choices, most, .. }) => {
-                let one = choices.iter().map(|parts| tries(parts)).max().unwrap_or_default();
-                most.saturating_mul(one.max(1).saturating_add(choices.len() - 1))
+                let one = choices.iter().map(|parts| tries(parts)).fold(0, usize::saturating_add);
+                most.saturating_mul(one.max(1))
             }
         }
     }
@@ -192,8 +199,10 @@ impl Group {
 impl Memory {
     /// One past the last byte, from `at` on, that a step takes.
     fn end(&mut self, text: &[u8], at: usize, step: &Step) -> usize {
-        let known = self.stretches.iter().position(|known| known.bytes == step.bytes);
-        let index = known.unwrap_or_else(|| {
+        // The latest are asked first. A pattern may ask for one class at several places.
+        let holds =
+            |known: &Stretch| known.bytes == step.bytes && (known.start..=known.end).contains(&at);
+        let index = self.stretches.iter().rposition(holds).unwrap_or_else(|| {
             if self.stretches.len() == REMEMBERED {
                 self.stretches.remove(0);
             }
@@ -201,9 +210,6 @@ impl Memory {
             self.stretches.len() - 1
         });
         let Some(known) = self.stretches.get_mut(index) else { return at };
-        if !(known.start..=known.end).contains(&at) {
-            *known = Stretch { bytes: step.bytes, start: at, end: at, ended: false };
-        }
         let limit = text.len().min(at + step.most);
         if !known.ended && known.end < limit {
             let rest = text.get(known.end..limit).unwrap_or_default();
