@@ -6,7 +6,7 @@ use super::{Rule, RuleSet, example, file};
 /// Most bytes that a regex may look at for one byte of text: all of a match, from every literal on.
 /// Each takes it some 2 ns, and where many ways to match may have to be followed at once, as many times.
 const LOOKS_MAX: usize = 24;
-const REGEX_STEPS_MAX: usize = 256;
+const REGEX_STEPS_MAX: usize = 600;
 /// Most steps that may be tried for one byte of text where no regex is needed, at up to 4 ns each.
 const TRIES_MAX: usize = 12;
 /// Longest match whose check digits are computed.

@@ -91,16 +91,43 @@ fn findings_that_fit_into_no_memory_are_told_in_order() {
     }
 }
 
+/// A scan of `leaky/0.log` under a limit on resources.
+fn limited(world: &World, limit: &str) -> super::world::Answer {
+    let mut command = Command::new("prlimit");
+    command.args([limit, env!("CARGO_BIN_EXE_leakwarden"), "scan", "--no-registry"]);
+    command.args(["--min-confidence", "low", "--quiet", "leaky/0.log"]);
+    command.current_dir(world.path(""));
+    answer(command, b"")
+}
+
 #[test]
 fn any_number_of_findings_takes_little_memory() {
     let world = World::new();
     leaky(&world, 1, 600_000);
-    let mut command = Command::new("prlimit");
     // In memory they would be more.
-    command.args(["--as=536870912", env!("CARGO_BIN_EXE_leakwarden"), "scan", "--no-registry"]);
-    command.args(["--min-confidence", "low", "--quiet", "leaky/0.log"]);
-    command.current_dir(world.path(""));
-    assert_eq!(answer(command, b"").expect(1).out.lines().count(), 600_000);
+    assert_eq!(limited(&world, "--as=536870912").expect(1).out.lines().count(), 600_000);
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_ends_no_scan() {
+    let world = World::new();
+    leaky(&world, 1, 10_000);
+    assert_eq!(limited(&world, "--fsize=100000").expect(1).out.lines().count(), 10_000);
+}
+
+#[test]
+fn a_report_that_nobody_reads_on_ends_as_if_it_was() {
+    let world = World::new();
+    leaky(&world, 1, 10_000);
+    for format in ["text", "jsonl", "json"] {
+        let mut command = Command::new("bash");
+        let scan = format!("{} scan leaky --format {format}", env!("CARGO_BIN_EXE_leakwarden"));
+        let script = format!("{scan} --min-confidence low | head -1; exit ${{PIPESTATUS[0]}}");
+        command.args(["-c", &script]).current_dir(world.path(""));
+        let answer = answer(command, b"").expect(1);
+        assert_eq!(answer.out.lines().count(), 1, "{format}");
+        assert!(!answer.err.contains("error"), "{format}: {}", answer.err);
+    }
 }
 
 #[test]
