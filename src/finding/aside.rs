@@ -59,7 +59,11 @@ impl Aside {
         let mut rest = at_hand.iter();
         let mut heads = BinaryHeap::new();
         let mut next = |run: usize| match runs.get_mut(run) {
-            Some(run) => next_of(run),
+            // Who tells of it may think that what he writes to is at fault.
+            Some(run) => next_of(run).map_err(|error| {
+                let why = format!("the temporary file with findings cannot be read: {error}");
+                io::Error::new(error.kind(), why)
+            }),
             None => Ok(rest.next().cloned()),
         };
         for run in 0..=self.runs.len() {
