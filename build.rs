@@ -166,11 +166,11 @@ fn write(
     entry: &rule::Entry,
     facts: &rule::Facts,
 ) -> std::fmt::Result {
-    let rule::Facts { within, match_min, match_max, steps, alphabet, required_byte } = facts;
+    let rule::Facts { within, match_min, match_max, alphabet, required_byte } = facts;
     writeln!(
         code,
         "Rule {{ file: {}, builtin: true, compiled: OnceLock::new(), facts: Facts {{ \
-         within: Within::{within:?}, match_min: {match_min:?}, match_max: {match_max:?}, steps: {steps:?}, \
+         within: Within::{within:?}, match_min: {match_min:?}, match_max: {match_max:?}, \
          alphabet: {alphabet:?}, required_byte: {required_byte:?} }}, entry: Entry {{ \
          id: {}, provider: {}, name: {}, prefixes: {}, keywords: {}, beside: {}, before: {:?}, \
          after: {:?}, lines: {:?}, offsets: Cow::Borrowed(&{:?}), pattern: {}, checksum: {}, \

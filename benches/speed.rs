@@ -156,48 +156,6 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
     begun.elapsed()
 }
 
-/// A mebibyte made of a prefix and what may follow it, again and again.
-fn hostile(prefix: &str) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
-    let fill = |unit: String| unit.into_bytes().into_iter().cycle().take(1 << 20).collect();
-    [
-        ("alone", prefix.to_owned()),
-        ("a letter", format!("{prefix}a")),
-        ("a word", format!("{prefix}aaaaaaaa-")),
-        ("40 characters", format!("{prefix}{}-", "Ab1".repeat(13))),
-        ("400 characters", format!("{prefix}{}.", "Ab1".repeat(133))),
-        ("60 digits", format!("{prefix}{}_", "0".repeat(60))),
-        ("behind a dot", format!(".{prefix}{}", "a1B2".repeat(5))),
-        ("2700 characters", format!("{prefix}{}\n", "aB3".repeat(900))),
-        ("hex", format!("{prefix}{} ", "0af".repeat(30))),
-        ("as in a URL", format!("{prefix}user:pw123456@h ")),
-        ("a colon", format!("{prefix}:")),
-        ("base64", format!("{prefix}/{}", "aZ9+".repeat(20))),
-    ]
-    .into_iter()
-    .map(move |(name, unit)| (name, fill(unit)))
-}
-
-/// The three rules that hostile text costs most, of all rules and twelve texts for each of some words.
-fn worst_rules(criterion: &mut Criterion) {
-    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default());
-    let mut costs = Vec::new();
-    for rule in matcher.rules().rules() {
-        let words = [rule.prefixes.first(), rule.prefixes.last(), rule.keywords.first()];
-        for (name, text) in words.into_iter().flatten().flat_map(|word| hostile(word)) {
-            let cost = timed(|| scan(&matcher, &text));
-            costs.push((cost, format!("{}: {name}", rule.id), text));
-            costs.sort_by_key(|(cost, ..)| std::cmp::Reverse(*cost));
-            costs.truncate(3);
-        }
-    }
-    let mut group = criterion.benchmark_group("hostile mebibyte");
-    group.throughput(Throughput::Bytes(1 << 20)).sample_size(10);
-    for (_, name, text) in &costs {
-        group.bench_function(name, |bencher| bencher.iter(|| scan(&matcher, black_box(text))));
-    }
-    group.finish();
-}
-
 /// Tags that are in no filter, asked of filters; and the hashing before it.
 fn filter(criterion: &mut Criterion) {
     let mut seed = 3u64;
@@ -348,5 +306,5 @@ fn leak_to_action(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, worst_rules, throughput, filter, start_up, leak_to_action);
+criterion_group!(benches, throughput, filter, start_up, leak_to_action);
 criterion_main!(benches);

@@ -105,12 +105,16 @@ struct Before {
     /// A bit for each ASCII character that matches consist of.
     alphabet: u128,
     literals: Automaton,
+    /// Bytes of the shortest needle for these.
+    shortest: usize,
 }
 
 impl Before {
     fn new((byte, rules): (u8, Vec<(usize, &Rule)>)) -> Self {
         let alphabet = rules.iter().fold(0, |all, (_, rule)| all | rule.facts.alphabet);
-        Self { byte, alphabet, literals: Automaton::new(&rules) }
+        let literals = Automaton::new(&rules);
+        let shortest = literals.needles.iter().map(|needle| needle.len()).min().unwrap_or(0);
+        Self { byte, alphabet, literals, shortest }
     }
 
     /// Whether the byte may belong to a match where it stands behind this one: their literals come

@@ -23,6 +23,7 @@ use regex::bytes::Regex;
 
 pub use assess::{Doubt, ends_in_escape};
 pub use checksum::Checksum;
+use file::NEAR_MAX;
 pub use file::{
     Confidence, Entry, Facts, Kind, Left, List, MATCH_MAX, Need, Right, Text, WIDE_MIN, Within,
     is_run_byte, is_wide_byte,
@@ -236,10 +237,15 @@ impl RuleSet {
             }
         }
         for (rule, place) in set.rules().skip(own).zip(places) {
-            let has_prefix =
-                |id: &str| set.rules().any(|rule| rule.id == id && !rule.prefixes.is_empty());
-            let unfit = rule.beside.iter().filter(|id| !has_prefix(id));
-            let unfit = unfit.map(|id| format!("beside: no rule with prefixes has the id {id}"));
+            let named = |id: &str| set.rules().find(|rule| rule.id == id);
+            let fits = |rule: &Rule| !rule.prefixes.is_empty() && rule.facts.match_max <= NEAR_MAX;
+            let unfit = rule.beside.iter().filter(|id| !named(id).is_some_and(fits));
+            let unfit = unfit.map(|id| {
+                format!(
+                    "beside: no rule with prefixes, and matches of at most {NEAR_MAX} bytes, has \
+                     the id {id}"
+                )
+            });
             let wrong = unfit.chain(rule.cost_fault()).chain(try_examples(rule, &set));
             for why in wrong {
                 faults.push(format!("{}: {why}", place(faults.len())));
@@ -254,41 +260,21 @@ impl RuleSet {
     pub fn find_naively(&self, rule: &Rule, text: &[u8]) -> Vec<Range<usize>> {
         let matches = (0..text.len()).filter_map(|start| rule.match_at(text, start));
         matches
-            .filter(|span| {
-                let here = |offset: usize, literal: &str| {
-                    let rest = text.get(span.start + offset..).unwrap_or_default();
-                    rest.starts_with(literal.as_bytes())
-                };
-                rule.offsets.iter().any(|&at| rule.prefixes.iter().any(|p| here(at, p)))
-                    || self.announces(rule, text, span)
-            })
+            .filter(|span| rule.has_literal(text, span.start) || self.announces(rule, text, span))
             .collect()
     }
 
     /// Whether one of the rule's keywords stands near a match, upper and lower case alike, or one
     /// of the rules that it names matches there.
-    #[must_use]
-    pub fn announces(&self, rule: &Rule, text: &[u8], span: &Range<usize>) -> bool {
-        let before = text.get(span.start.saturating_sub(rule.before)..span.start);
-        let after = text.get(span.end..text.len().min(span.end + rule.after));
-        let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
-        let breaks = |newline: Option<usize>, otherwise| newline.unwrap_or(otherwise);
-        let first = breaks(memchr::memrchr_iter(b'\n', before).nth(rule.lines), 0);
-        let last = breaks(memchr::memchr_iter(b'\n', after).nth(rule.lines), after.len());
-        let near = [before.get(first..), after.get(..last)];
-        near.into_iter().flatten().any(|near| {
-            let lower = near.to_ascii_lowercase();
+    fn announces(&self, rule: &Rule, text: &[u8], span: &Range<usize>) -> bool {
+        rule.near(text, span).into_iter().any(|near| {
+            let lower = text.get(near.clone()).unwrap_or_default().to_ascii_lowercase();
             let holds = |word: &str| memchr::memmem::find(&lower, word.as_bytes()).is_some();
             rule.keywords.iter().any(|word| holds(word))
                 || self.rules().filter(|other| rule.beside.contains(&other.id)).any(|other| {
-                    let mut literals = other
-                        .prefixes
-                        .iter()
-                        .flat_map(|prefix| memchr::memmem::find_iter(near, prefix.as_bytes()));
-                    literals.any(|literal| {
-                        let mut starts =
-                            other.offsets.iter().filter_map(|offset| literal.checked_sub(*offset));
-                        starts.any(|start| other.match_at(near, start).is_some())
+                    let mut starts = near.clone().filter(|start| other.has_literal(text, *start));
+                    starts.any(|start| {
+                        other.match_at(text, start).is_some_and(|id| id.end <= near.end)
                     })
                 })
         })
@@ -353,6 +339,28 @@ impl Rule {
             return None;
         }
         self.prefixes.iter().map(|prefix| &**prefix).find(|p| key.starts_with(p.as_bytes()))
+    }
+
+    /// Whether one of the literals stands where one would in a match that begins at `start`.
+    fn has_literal(&self, text: &[u8], start: usize) -> bool {
+        self.offsets.iter().any(|offset| {
+            let rest = text.get(start + offset..).unwrap_or_default();
+            self.prefixes.iter().any(|literal| rest.starts_with(literal.as_bytes()))
+        })
+    }
+
+    /// Where what announces a match has to lie: before it, and behind it.
+    #[must_use]
+    pub fn near(&self, text: &[u8], span: &Range<usize>) -> [Range<usize>; 2] {
+        let (start, end) = (span.start.saturating_sub(self.before), span.end + self.after);
+        let part = |range: Range<usize>| text.get(range).unwrap_or_default();
+        let before = memchr::memrchr_iter(b'\n', part(start..span.start)).nth(self.lines);
+        let end = end.min(text.len());
+        let after = memchr::memchr_iter(b'\n', part(span.end..end)).nth(self.lines);
+        [
+            start + before.unwrap_or_default()..span.start,
+            span.end..after.map_or(end, |newline| span.end + newline),
+        ]
     }
 
     fn covers(&self, key: &[u8]) -> bool {

@@ -378,6 +378,14 @@ impl ShapeSet {
         self.groups.get(start..end).unwrap_or_default()
     }
 
+    /// Whether a key has so many bytes.
+    #[must_use]
+    pub fn has_length(&self, bytes: usize) -> bool {
+        self.groups
+            .iter()
+            .any(|(_, lengths)| lengths.binary_search_by_key(&bytes, |length| length.bytes).is_ok())
+    }
+
     /// The shortest length of so many bytes or more among alphabets whose words lie in such
     /// stretches.
     #[must_use]
@@ -466,6 +474,7 @@ mod tests {
         let twice = shapes.into_iter().flat_map(|shape| [(strong(shape), 9), (strong(shape), 7)]);
         let strong = ShapeSet::of_strong(twice);
         assert_eq!(strong.groups(Stretch::Run), all(7));
+        assert!([36, 44, 64].into_iter().all(|len| set.has_length(len)) && !set.has_length(40));
         assert_eq!(set.shortest(Stretch::Run, 0), Some(36));
         assert_eq!(set.shortest(Stretch::Run, 37), Some(44));
         assert_eq!(set.shortest(Stretch::Run, 65), None);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use super::runs::{Marks, Width};
-use super::sought::{self, Announces, Id};
+use super::sought::{self, Announces};
 use crate::rule::{Rule, RuleSet, Within, ends_in_escape};
 
 /// Alphabets that are told apart at one look; what more there are is looked at one by one.
@@ -48,41 +48,50 @@ pub(super) struct Group {
     rules: Vec<Member>,
 }
 
-struct Member {
-    rule: usize,
+/// A rule without a literal.
+pub(super) struct Member {
+    pub(super) rule: usize,
     lengths: u128,
     before: usize,
     after: usize,
-    lines: usize,
+    /// What announces it, in no order.
+    signs: Vec<usize>,
 }
 
 /// All rules without a literal.
 pub(super) struct Announced {
     narrow: Groups,
     wide: Groups,
-    /// What announces keys, in the order of [`sought::announcing`].
+    /// In the order of [`sought::announcing`]: what each says.
     words: Vec<Word>,
-    /// How far before a key its words may begin, and behind it, at most.
+    /// By sign: how far it reaches.
+    reaches: Vec<Reach>,
+    /// How far before a key its signs may begin, and behind it, at most.
     pub(super) reach: Reach,
 }
 
-/// How far words may be from a key: before its start they begin, and behind its end.
+/// How far signs may be from a key: before its start they begin, and behind its end.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Reach {
     pub(super) before: usize,
     pub(super) after: usize,
 }
 
-/// A text that announces keys: a keyword, or what an id of another rule begins with.
-struct Word {
-    id: Option<Id>,
-    /// What it announces.
-    rules: Vec<usize>,
-    reach: Reach,
+/// A text that announces keys.
+pub(super) enum Word {
+    /// A keyword of so many bytes, which is a sign itself.
+    Keyword { sign: usize, length: usize },
+    /// What ids of other rules begin with: the sign that an id of each is.
+    Ids(Vec<(usize, usize)>),
 }
 
-/// Where a word stands, and which.
-pub(super) type Place = (usize, usize);
+/// A sign, and where it stands. In order, those of one sign follow each other by their ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    pub(super) sign: usize,
+    pub(super) end: usize,
+    pub(super) start: usize,
+}
 
 /// A run, and what was seen of it (`None`: it is too long).
 pub(super) struct Run {
@@ -96,40 +105,68 @@ pub(super) type Stretches<'a> = Vec<(Range<usize>, &'a Group)>;
 impl Announced {
     /// Takes the rules without a literal out of a set, and what announces them.
     pub(super) fn new(set: &RuleSet, words: BTreeMap<sought::Word<'_>, Announces>) -> Self {
-        let (mut narrow, mut wide) = (Groups::default(), Groups::default());
-        let mut reach = Reach::default();
-        for (index, rule) in set.rules().enumerate().filter(|(_, rule)| rule.is_announced()) {
-            match rule.facts.within {
-                Within::Runs => narrow.add(index, rule),
-                Within::WideRuns | Within::Anything => wide.add(index, rule),
-            }
-            reach.grow(rule);
-        }
-        let word = |word: Announces| {
-            let mut reach = Reach::default();
-            let announced = word.rules.iter().filter_map(|index| set.rule(*index));
-            announced.for_each(|rule| reach.grow(rule));
-            Word { id: word.id, rules: word.rules, reach }
+        let mut all = Self {
+            narrow: Groups::default(),
+            wide: Groups::default(),
+            words: Vec::with_capacity(words.len()),
+            reaches: Vec::new(),
+            reach: Reach::default(),
         };
-        Self { narrow, wide, words: words.into_values().map(word).collect(), reach }
+        // By rule: its signs. Keywords come first, ids are signs by their rule.
+        let mut signs: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut ids: BTreeMap<usize, usize> = BTreeMap::new();
+        for ((text, _), Announces { rules, ids: begun, .. }) in words {
+            let mut new = || {
+                all.reaches.push(Reach::default());
+                all.reaches.len() - 1
+            };
+            all.words.push(match begun.is_empty() {
+                true => {
+                    let sign = new();
+                    for rule in rules {
+                        signs.entry(rule).or_default().push(sign);
+                    }
+                    Word::Keyword { sign, length: text.len() }
+                }
+                false => {
+                    let sign = |(id, rule)| {
+                        let sign = *ids.entry(id).or_insert_with(&mut new);
+                        signs.entry(rule).or_default().push(sign);
+                        (sign, id)
+                    };
+                    let mut ids: Vec<_> = begun.into_iter().map(sign).collect();
+                    ids.sort_unstable();
+                    ids.dedup();
+                    Word::Ids(ids)
+                }
+            });
+        }
+        for (index, mut signs) in signs {
+            let Some(rule) = set.rule(index) else { continue };
+            signs.sort_unstable();
+            signs.dedup();
+            for sign in &signs {
+                all.reaches.get_mut(*sign).into_iter().for_each(|reach| reach.grow(rule));
+            }
+            all.reach.grow(rule);
+            match rule.facts.within {
+                Within::Runs => all.narrow.add((index, rule), signs),
+                Within::WideRuns | Within::Anything => all.wide.add((index, rule), signs),
+            }
+        }
+        all
     }
 
-    /// Whether a word that stands at a place may announce anything.
-    pub(super) fn counts(&self, text: &[u8], (at, word): Place) -> bool {
-        let holds = |alphabet: u128, byte: u8| byte < 128 && alphabet >> byte & 1 == 1;
-        self.words.get(word).is_some_and(|word| {
-            word.id.is_none_or(|Id { alphabet, length }| {
-                let id = text.get(at..).and_then(|rest| rest.get(..length));
-                id.is_some_and(|id| id.iter().all(|byte| holds(alphabet, *byte)))
-            })
-        })
+    /// What a word says.
+    pub(super) fn word(&self, index: usize) -> Option<&Word> {
+        self.words.get(index)
     }
 
-    /// Where keys may start that a word announces.
-    pub(super) fn starts(&self, (at, word): Place) -> Range<usize> {
-        let reach = self.words.get(word).map(|word| word.reach).unwrap_or_default();
+    /// Where keys may start that a sign announces.
+    pub(super) fn starts(&self, place: &Place) -> Range<usize> {
+        let reach = self.reaches.get(place.sign).copied().unwrap_or_default();
         let back = if reach.after == 0 { 0 } else { reach.after + STRETCH_MAX };
-        at.saturating_sub(back)..at + reach.before + 1
+        place.start.saturating_sub(back)..place.start + reach.before + 1
     }
 
     /// Whether there is anything in a run that may be announced: names in source text are nearly all
@@ -152,54 +189,42 @@ impl Announced {
     }
 
     /// Calls with each place in the run at which a match may begin, and the rule, where one of its
-    /// words stands near: `words`, in order of their places. `stretches`: room to be used again.
+    /// signs seems near enough. `stretches`: room to be used again.
     pub(super) fn each<'a>(
         &'a self,
         text: &[u8],
         (width, run): (Width, &Run),
-        words: &[Place],
+        places: &[Place],
         stretches: &mut Stretches<'a>,
-        found: &mut dyn FnMut(usize, usize),
+        found: &mut dyn FnMut(usize, &Member),
     ) {
         stretches.clear();
         self.groups(width).each(text, run, &mut |group, stretch| stretches.push((stretch, group)));
-        // Several alphabets may see the same.
-        for same in stretches.chunk_by(|(one, _), (other, _)| one == other) {
-            let Some((stretch, _)) = same.first() else { continue };
-            let mut members: Vec<&Member> = same
-                .iter()
-                .flat_map(|(_, group)| &group.rules)
-                .filter(|member| has(member.lengths, stretch.len()))
-                .collect();
-            let first = stretch.start.saturating_sub(self.reach.before);
-            let from = words.partition_point(|(at, _)| *at < first);
-            let near = words.iter().skip(from);
-            for &(at, word) in near.take_while(|(at, _)| *at < stretch.end + self.reach.after) {
-                members.retain(|member| {
-                    let announces = self.announces((at, word), member, text, stretch);
-                    if announces {
-                        found(stretch.start, member.rule);
-                    }
-                    !announces
-                });
+        for (stretch, group) in stretches {
+            let Range { start, end } = *stretch;
+            for member in group.rules.iter().filter(|member| has(member.lengths, end - start)) {
+                let before = start.saturating_sub(member.before)..start;
+                let after =
+                    if member.after > 0 { start..end + PADDING_MAX + member.after } else { 0..0 };
+                if member.is_near([before, after], places) {
+                    found(start, member);
+                }
             }
         }
     }
+}
 
-    /// Whether a word announces a stretch, as far as is seen without the rule's pattern.
-    fn announces(
-        &self,
-        (at, word): Place,
-        member: &Member,
-        text: &[u8],
-        stretch: &Range<usize>,
-    ) -> bool {
-        let is_before = at < stretch.start && at + member.before >= stretch.start;
-        let is_after = at >= stretch.end && at < stretch.end + member.after;
-        let between = at.min(stretch.end)..at.max(stretch.start);
-        (is_before || is_after)
-            && self.words.get(word).is_some_and(|word| word.rules.contains(&member.rule))
-            && newlines(text.get(between).unwrap_or_default()) <= member.lines
+impl Member {
+    /// Whether one of the signs stands in one of two parts of the text. `places`: all, in order.
+    pub(super) fn is_near(&self, near: [Range<usize>; 2], places: &[Place]) -> bool {
+        near.into_iter().filter(|part| !part.is_empty()).any(|part| {
+            self.signs.iter().any(|&sign| {
+                let from = places.partition_point(|p| (p.sign, p.end) < (sign, part.start));
+                let rest = places.get(from..).unwrap_or_default().iter();
+                rest.take_while(|p| p.sign == sign && p.end <= part.end)
+                    .any(|place| place.start >= part.start)
+            })
+        })
     }
 }
 
@@ -210,25 +235,15 @@ impl Reach {
     }
 }
 
-fn newlines(text: &[u8]) -> usize {
-    memchr::memchr_iter(b'\n', text).count()
-}
-
 impl Groups {
-    fn add(&mut self, index: usize, rule: &Rule) {
+    fn add(&mut self, (index, rule): (usize, &Rule), signs: Vec<usize>) {
         let facts = rule.facts;
         // What is given a value by a `=` is no part of it, so padding is left out of stretches.
         let padding = if facts.alphabet >> b'=' & 1 == 1 { PADDING_MAX } else { 0 };
         let alphabet = facts.alphabet & !(1 << b'=');
         let shortest = facts.match_min.saturating_sub(padding);
         let lengths = (shortest..=facts.match_max.min(127)).fold(0, |all, len| all | 1 << len);
-        let member = Member {
-            rule: index,
-            lengths,
-            before: rule.before,
-            after: rule.after,
-            lines: rule.lines,
-        };
+        let member = Member { rule: index, lengths, before: rule.before, after: rule.after, signs };
         self.any_length |= lengths;
         if let Some(group) = self.groups.iter_mut().find(|group| group.alphabet == alphabet) {
             group.shortest = group.shortest.min(shortest);

@@ -1,38 +1,58 @@
 //! Overlapping candidates: which of them stay.
 
 use std::collections::VecDeque;
-
 use std::ops::Range;
 
 use super::Candidate;
+use crate::rule::Confidence;
 use crate::secret::Secret;
 
 /// Overlapping hits that are weighed against each other; more are decided in parts.
 const GROUP_MAX: usize = 64;
+/// So many may wait: memory that is used again needs not be fetched.
+const WAITING_MAX: usize = 4 * GROUP_MAX;
 
 /// Candidates of one stream, in order of their starts, until it is clear with what they overlap.
 /// Most of many never get a copy of their bytes.
 #[derive(Debug)]
-pub(super) struct Groups<S>(VecDeque<Candidate<S>>);
+pub(super) struct Groups<S> {
+    waiting: VecDeque<Candidate<S>>,
+    /// What was kept of a group that is decided in parts, and may overlap with the next of them.
+    kept: Vec<Kept>,
+}
+
+/// What later candidates of its group are weighed against.
+#[derive(Debug)]
+struct Kept {
+    place: Range<u64>,
+    confidence: Confidence,
+    known: bool,
+}
 
 impl<S> Default for Groups<S> {
     fn default() -> Self {
-        Self(VecDeque::new())
+        Self { waiting: VecDeque::new(), kept: Vec::new() }
     }
 }
 
 impl<S> Groups<S> {
-    pub(super) fn push(&mut self, candidate: Candidate<S>) {
-        self.0.push_back(candidate);
+    /// Takes the next one. Where many wait, those are emitted that can be.
+    pub(super) fn push(&mut self, candidate: Candidate<S>, emit: &mut dyn FnMut(Candidate<S>)) {
+        let decided = candidate.start;
+        self.waiting.push_back(candidate);
+        if self.waiting.len() > WAITING_MAX {
+            self.flush(decided, emit);
+        }
     }
 
     /// Emits the groups of overlapping candidates to which nothing can be added any more: those
     /// that end before `decided`.
     pub(super) fn flush(&mut self, decided: u64, emit: &mut dyn FnMut(Candidate<S>)) {
-        while let Some(first) = self.0.front() {
+        while let Some(first) = self.waiting.front() {
+            self.kept.retain(|one| one.place.end > first.start);
             let mut reach = first.end;
             let mut count = 0;
-            for candidate in &self.0 {
+            for candidate in &self.waiting {
                 if count == GROUP_MAX || (count > 0 && candidate.start >= reach) {
                     break;
                 }
@@ -42,7 +62,7 @@ impl<S> Groups<S> {
             if reach > decided && count < GROUP_MAX {
                 return;
             }
-            resolve(self.0.drain(..count).collect(), emit);
+            resolve(self.waiting.drain(..count).collect(), &mut self.kept, emit);
         }
     }
 }
@@ -50,7 +70,7 @@ impl<S> Groups<S> {
 impl Groups<Option<Secret>> {
     /// The text, whose first byte is at `base`, goes away: those that wait take what is theirs.
     pub(super) fn keep(&mut self, text: &[u8], base: u64) {
-        for candidate in &mut self.0 {
+        for candidate in &mut self.waiting {
             candidate.secret.get_or_insert_with(|| cut(text, base, candidate.start..candidate.end));
         }
     }
@@ -71,25 +91,36 @@ impl Candidate<Option<Secret>> {
     }
 }
 
+impl Kept {
+    fn beats<S>(&self, other: &Candidate<S>) -> bool {
+        let place = other.start..other.end;
+        if other.known {
+            return self.known && self.place == place;
+        }
+        let overlaps = self.place.start < place.end && place.start < self.place.end;
+        overlaps && (self.known || self.confidence >= other.confidence)
+    }
+}
+
 /// Of overlapping candidates the best stay: registered ones all, then the surest, the first, the
 /// longest. A registered key found by its shape takes over the rule that sees the same bytes.
-fn resolve<S>(mut group: Vec<Candidate<S>>, emit: &mut dyn FnMut(Candidate<S>)) {
+fn resolve<S>(
+    mut group: Vec<Candidate<S>>,
+    kept: &mut Vec<Kept>,
+    emit: &mut dyn FnMut(Candidate<S>),
+) {
     group.sort_by_key(|c| {
         let rank = (!c.known, std::cmp::Reverse(c.confidence), c.start);
         (rank, std::cmp::Reverse(c.end), c.rule.is_none())
     });
-    let mut kept: Vec<Candidate<S>> = Vec::new();
-    for candidate in group {
-        let overlaps =
-            |other: &Candidate<S>| other.start < candidate.end && candidate.start < other.end;
-        let same =
-            |other: &Candidate<S>| other.start == candidate.start && other.end == candidate.end;
-        let beaten =
-            if candidate.known { kept.iter().any(same) } else { kept.iter().any(overlaps) };
-        if !beaten {
-            kept.push(candidate);
+    group.retain(|candidate| {
+        let stays = !kept.iter().any(|other| other.beats(candidate));
+        if stays {
+            let Candidate { start, end, confidence, known, .. } = *candidate;
+            kept.push(Kept { place: start..end, confidence, known });
         }
-    }
-    kept.sort_by_key(|candidate| (candidate.start, candidate.end));
-    kept.into_iter().for_each(emit);
+        stays
+    });
+    group.sort_by_key(|candidate| (candidate.start, candidate.end));
+    group.into_iter().for_each(emit);
 }

@@ -9,6 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::buffer::Buffer;
 use super::groups::Groups;
+use super::scanner::{Place, each_placed};
 use crate::matcher::{Candidate, Hit, Matcher, SPAN_MAX};
 use crate::secret::Secret;
 use crate::shape::Known;
@@ -17,8 +18,9 @@ use crate::source::CONTEXT_MAX;
 /// Bytes of a piece: it fits the cache of a core, and what is read twice at its ends is little.
 const PIECE_BYTES: u64 = 512 * 1024;
 const PAGE_BYTES: u64 = 4_096;
-/// Pieces that may wait for one before them.
-const WAITING_MAX: u64 = 64;
+/// Pieces that may wait for one before them, for each thread; and hits in all of them.
+const WAITING_MAX: u64 = 8;
+const HITS_MAX: usize = 100_000;
 
 /// A stream that can be read at any place: fills the buffer from that offset on, as far as there is
 /// text.
@@ -27,10 +29,12 @@ pub type ReadAt<'a> = dyn Fn(u64, &mut [u8]) -> io::Result<usize> + Sync + 'a;
 /// What one thread found in a piece.
 #[derive(Default)]
 struct Piece {
-    /// Lines are counted from 0 in this piece; columns are offsets where the line began before it.
-    candidates: Vec<Candidate>,
-    /// How many of them stand in the piece's first line.
-    in_first_line: usize,
+    /// The text around it; its first byte is at `base`.
+    buffer: Buffer,
+    base: u64,
+    /// Where in the text the piece begins.
+    start: usize,
+    hits: Vec<Hit>,
     /// Its length; less than was asked for where the stream was cut short since.
     bytes: u64,
     newlines: u64,
@@ -43,31 +47,49 @@ struct Piece {
 struct Join<'a> {
     next: u64,
     waiting: BTreeMap<u64, Piece>,
+    /// Hits of those that wait.
+    hits: usize,
+    /// Pieces of which nothing is needed any more but their memory.
+    spare: Vec<Piece>,
     bytes: u64,
     lines: u64,
     line_start: u64,
-    groups: Groups<Secret>,
+    groups: Groups<Option<Secret>>,
     emit: &'a mut (dyn FnMut(Candidate) + Send),
     error: Option<io::Error>,
 }
 
 impl Join<'_> {
+    /// Whether a piece has to wait until those before it are there.
+    fn is_full(&self, number: u64, waiting_max: u64) -> bool {
+        let much_waits = number >= self.next + waiting_max || self.hits > HITS_MAX;
+        number > self.next && much_waits && self.error.is_none()
+    }
+
     fn add(&mut self, number: u64, piece: Piece) {
+        self.hits += piece.hits.len();
         self.waiting.insert(number, piece);
-        while let Some(piece) = self.waiting.remove(&self.next) {
+        while let Some(mut piece) = self.waiting.remove(&self.next) {
             self.next += 1;
-            for (index, mut candidate) in piece.candidates.into_iter().enumerate() {
-                candidate.line += self.lines + 1;
-                if index < piece.in_first_line {
-                    candidate.column = candidate.start - self.line_start + 1;
-                }
-                self.groups.push(candidate);
-            }
-            self.bytes += piece.bytes;
-            self.lines += piece.newlines;
-            self.line_start = piece.line_start.unwrap_or(self.line_start);
-            self.groups.flush(piece.end, self.emit);
+            self.hits -= piece.hits.len();
+            self.decide(&mut piece);
+            self.spare.push(piece);
         }
+    }
+
+    fn decide(&mut self, piece: &mut Piece) {
+        let (text, base) = (piece.buffer.text(), piece.base);
+        let (start, line) = (piece.start, self.line_start);
+        let place = Place { lines: self.lines, counted: start, line, seen: start };
+        let mut emit = |candidate: Candidate<_>| (self.emit)(candidate.whole(text, base));
+        each_placed((text, base), place, &mut piece.hits, &mut |candidate| {
+            self.groups.push(candidate, &mut emit);
+        });
+        self.groups.flush(piece.end, &mut emit);
+        self.groups.keep(text, base);
+        self.bytes += piece.bytes;
+        self.lines += piece.newlines;
+        self.line_start = piece.line_start.unwrap_or(self.line_start);
     }
 }
 
@@ -83,6 +105,8 @@ pub fn scan(
     let join = Mutex::new(Join {
         next: 0,
         waiting: BTreeMap::new(),
+        hits: 0,
+        spare: Vec::new(),
         bytes: 0,
         lines: 0,
         line_start: 0,
@@ -91,8 +115,9 @@ pub fn scan(
         error: None,
     });
     let (moved, taken) = (Condvar::new(), AtomicU64::new(0));
+    let waiting_max = WAITING_MAX * threads.max(1) as u64;
     let work = || {
-        let mut buffer = Buffer::default();
+        let mut room = Piece::default();
         loop {
             let number = taken.fetch_add(1, Ordering::Relaxed);
             let start = number * PIECE_BYTES;
@@ -100,9 +125,9 @@ pub fn scan(
                 return;
             }
             let end = size.min(start + PIECE_BYTES);
-            let piece = look(matcher, known, (start, end), size, read, &mut buffer);
+            let piece = look(matcher, known, (start, end), size, read, room);
             let mut join = lock(&join);
-            while number >= join.next + WAITING_MAX && join.error.is_none() {
+            while join.is_full(number, waiting_max) {
                 join = moved.wait(join).unwrap_or_else(PoisonError::into_inner);
             }
             match piece {
@@ -110,6 +135,7 @@ pub fn scan(
                 Ok(_) => return,
                 Err(error) => join.error = Some(error),
             }
+            room = join.spare.pop().unwrap_or_default();
             moved.notify_all();
         }
     };
@@ -120,7 +146,7 @@ pub fn scan(
         work();
     });
     let mut join = join.into_inner().unwrap_or_else(PoisonError::into_inner);
-    join.groups.flush(u64::MAX, join.emit);
+    join.groups.flush(u64::MAX, &mut |candidate| (join.emit)(candidate.whole(&[], 0)));
     join.error.map_or(Ok(join.bytes), Err)
 }
 
@@ -128,15 +154,16 @@ fn lock<'a, 'b>(join: &'a Mutex<Join<'b>>) -> MutexGuard<'a, Join<'b>> {
     join.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Finds what starts in one piece.
+/// Finds what starts in one piece. `room`: memory to be used again.
 fn look(
     matcher: &Matcher,
     known: &dyn Known,
     (start, end): (u64, u64),
     size: u64,
     read: &ReadAt<'_>,
-    buffer: &mut Buffer,
+    room: Piece,
 ) -> io::Result<Piece> {
+    let Piece { mut buffer, mut hits, .. } = room;
     // Pages are read as a whole.
     let from = start.saturating_sub(CONTEXT_MAX as u64) & !(PAGE_BYTES - 1);
     let upto = size.min(end + SPAN_MAX as u64 + 1);
@@ -155,36 +182,9 @@ fn look(
     }
     let text = buffer.text();
     let starts = before.min(text.len())..length(end - from)?.min(text.len());
-    let mut hits = Vec::new();
     let newlines = matcher.find(text, starts.clone(), known, &mut hits);
-    Hit::sort(&mut hits);
     let own = text.get(starts.clone()).unwrap_or_default();
-    let mut piece = Piece {
-        bytes: own.len() as u64,
-        newlines,
-        line_start: memchr::memrchr(b'\n', own).map(|at| start + at as u64 + 1),
-        end,
-        ..Piece::default()
-    };
-    let (mut counted, mut lines, mut line_start) = (starts.start, 0, None);
-    for Hit { span, rule, confidence, known } in hits {
-        let part = text.get(counted..span.start).unwrap_or_default();
-        lines += memchr::memchr_iter(b'\n', part).count() as u64;
-        let last = memchr::memrchr(b'\n', part).map(|at| from + (counted + at) as u64 + 1);
-        line_start = last.or(line_start);
-        counted = span.start;
-        let offset = from + span.start as u64;
-        piece.in_first_line += usize::from(line_start.is_none());
-        piece.candidates.push(Candidate {
-            start: offset,
-            end: from + span.end as u64,
-            line: lines,
-            column: line_start.map_or(0, |line_start| offset - line_start + 1),
-            rule,
-            confidence,
-            known,
-            secret: Secret::copy_of(text.get(span).unwrap_or_default()),
-        });
-    }
-    Ok(piece)
+    let bytes = own.len() as u64;
+    let line_start = memchr::memrchr(b'\n', own).map(|at| start + at as u64 + 1);
+    Ok(Piece { base: from, start: starts.start, hits, bytes, newlines, line_start, end, buffer })
 }

@@ -166,7 +166,9 @@ impl Scanner {
         let marks = hits.iter().map(made::mark).collect();
         let place = Place { lines: 0, counted: 0, line: base, seen: 0 };
         let mut groups = Groups::default();
-        each_placed((text, base), place, &mut hits, &mut |candidate| groups.push(candidate));
+        each_placed((text, base), place, &mut hits, &mut |candidate| {
+            groups.push(candidate, &mut |candidate| emit(candidate.whole(text, base)));
+        });
         groups.flush(u64::MAX, &mut |candidate| emit(candidate.whole(text, base)));
         self.hits = hits;
         marks
@@ -233,7 +235,9 @@ impl Scanner {
         self.lines += newlines;
         let (text, base) = (self.buffer.text(), self.base);
         let groups = &mut self.groups;
-        each_placed((text, base), place, &mut hits, &mut |candidate| groups.push(candidate));
+        each_placed((text, base), place, &mut hits, &mut |candidate| {
+            groups.push(candidate, &mut |candidate| emit(candidate.whole(text, base)));
+        });
         self.hits = hits;
         self.decided = upto;
         groups.flush(base + upto as u64, &mut |candidate| emit(candidate.whole(text, base)));
@@ -254,7 +258,7 @@ impl Scanner {
 }
 
 /// Tells where in the stream all hits of a text are, in order, and empties the list.
-fn each_placed(
+pub(super) fn each_placed(
     (text, base): (&[u8], u64),
     mut place: Place,
     hits: &mut Vec<Hit>,
@@ -280,15 +284,15 @@ fn each_placed(
 }
 
 /// A place of the buffer, and the line it is in.
-struct Place {
+pub(super) struct Place {
     /// Newlines before it.
-    lines: u64,
+    pub(super) lines: u64,
     /// Up to where they are counted.
-    counted: usize,
+    pub(super) counted: usize,
     /// Offset in the stream at which its line begins.
-    line: u64,
+    pub(super) line: u64,
     /// Up to where the text was searched for that.
-    seen: usize,
+    pub(super) seen: usize,
 }
 
 impl Place {

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use super::announced::{Place, Run, STRETCH_MAX, Stretches};
+use super::announced::{Member, Place, Run, STRETCH_MAX, Stretches, Word};
 use super::runs::{self, Lengths, Marks, Tables, WINDOW_MAX, Width, Windows};
 use super::sought::Needle;
 use super::windows;
 use super::{Before, Hit, Matcher};
-use crate::rule::{Confidence, MATCH_MAX, Memory};
+use crate::rule::{Confidence, MATCH_MAX, Memory, Rule};
 use crate::shape::{Alphabet, Alphabets, Known, Stretch, is_uuid};
 
 /// So many windows are looked up together.
@@ -26,8 +26,8 @@ pub(super) struct Search<'a> {
     stretches: Stretches<'a>,
     /// What may be a registered key, to be looked up.
     windows: Vec<Range<usize>>,
-    /// Where words stand that announce keys.
-    words: Vec<Place>,
+    /// Where words and ids stand that announce keys.
+    signs: Vec<Place>,
     /// By byte of [`Automata::before`]: up to where lines were searched before it.
     before: Vec<usize>,
     memory: Memory,
@@ -50,7 +50,7 @@ impl<'a> Search<'a> {
             out,
             stretches: Vec::new(),
             windows: Vec::new(),
-            words: Vec::new(),
+            signs: Vec::new(),
             before: Vec::new(),
             memory: Memory::default(),
         }
@@ -126,29 +126,30 @@ impl<'a> Search<'a> {
             let Some(span) = rule.next_match_at(self.text, start, &mut self.memory) else {
                 continue;
             };
-            let found = self.text.get(span.clone()).unwrap_or_default();
-            self.out.push(Hit {
-                confidence: rule.assess(self.text, &span, &mut self.memory),
-                span,
-                rule: Some(index),
-                known: self.known.knows(found),
-            });
+            self.take(span, index, rule);
         }
     }
 
+    /// Takes a match of a rule.
+    fn take(&mut self, span: Range<usize>, index: usize, rule: &Rule) {
+        // What no key is as long as need not be hashed.
+        let known = self.matcher.shapes.has_length(span.len())
+            && self.known.knows(self.text.get(span.clone()).unwrap_or_default());
+        let confidence = rule.assess(self.text, &span, &mut self.memory);
+        self.out.push(Hit { span, rule: Some(index), confidence, known });
+    }
+
     /// Checks a rule without a literal where one of its matches may begin.
-    fn check_announced(&mut self, start: usize, index: usize) {
-        let Some(rule) = self.matcher.rules.rule(index) else { return };
+    fn check_announced(&mut self, start: usize, member: &Member, signs: &[Place]) {
+        let Some(rule) = self.matcher.rules.rule(member.rule) else { return };
         let memory = &mut self.memory;
         let Some(span) =
             rule.next_match_at(self.text, start, memory).filter(|_| self.starts.contains(&start))
         else {
             return;
         };
-        if self.matcher.rules.announces(rule, self.text, &span) {
-            let known = self.known.knows(self.text.get(span.clone()).unwrap_or_default());
-            let confidence = rule.assess(self.text, &span, &mut self.memory);
-            self.out.push(Hit { span, rule: Some(index), confidence, known });
+        if member.is_near(rule.near(self.text, &span), signs) {
+            self.take(span, member.rule, rule);
         }
     }
 
@@ -164,23 +165,48 @@ impl<'a> Search<'a> {
         }
         let from = (*done).max(at.saturating_sub(MATCH_MAX)).min(at);
         *done = at;
+        // None holds the byte, so that none begins before the last one.
+        if at - from < before.shortest {
+            return;
+        }
         let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
         let from = line.map_or(from, |newline| from + newline + 1);
         before.literals.each(text, from..at, &mut |at, rule| self.check_needle(at, rule));
     }
 
+    /// Remembers a word that announces keys; of the beginning of an id, whether it is one.
+    fn word(&mut self, word: usize, start: usize) {
+        match self.matcher.automata.announced.word(word) {
+            None => {}
+            Some(Word::Keyword { sign, length }) => {
+                self.signs.push(Place { sign: *sign, start, end: start + length });
+            }
+            Some(Word::Ids(ids)) => {
+                for (sign, index) in ids {
+                    let Some(rule) = self.matcher.rules.rule(*index) else { continue };
+                    for start in rule.offsets.iter().filter_map(|offset| start.checked_sub(*offset))
+                    {
+                        let id = rule.next_match_at(self.text, start, &mut self.memory);
+                        let place = |id: Range<usize>| Place { sign: *sign, start, end: id.end };
+                        self.signs.extend(id.map(place));
+                    }
+                }
+            }
+        }
+    }
+
     /// Looks for keys near the words that announce them.
     fn announced(&mut self, tables: Tables<'_>) {
-        if self.words.is_empty() {
+        if self.signs.is_empty() {
             return;
         }
-        self.words.sort_unstable();
+        self.signs.sort_unstable();
         let announced = &self.matcher.automata.announced;
         let clipped = |place: &Place| {
-            let near = announced.starts(*place);
+            let near = announced.starts(place);
             near.start.max(self.starts.start.saturating_sub(1))..near.end.min(self.starts.end)
         };
-        let mut near: Vec<Range<usize>> = self.words.iter().map(clipped).collect();
+        let mut near: Vec<Range<usize>> = self.signs.iter().map(clipped).collect();
         near.retain(|places| !places.is_empty());
         near.sort_unstable_by_key(|places| places.start);
         near.dedup_by(|next, before| {
@@ -288,11 +314,7 @@ impl runs::Found for Search<'_> {
             automata.needles.each(text, place, &mut |what, start| match what {
                 Needle::Literal(rule) => self.check_needle(start, rule),
                 Needle::Byte(byte) => self.before(byte, start),
-                Needle::Word(word) => {
-                    if automata.announced.counts(text, (start, word)) {
-                        self.words.push((start, word));
-                    }
-                }
+                Needle::Word(word) => self.word(word, start),
             });
         }
     }
@@ -340,11 +362,11 @@ impl runs::Found for Near<'_, '_> {
             return;
         }
         let mut stretches = std::mem::take(&mut self.0.stretches);
-        let words = std::mem::take(&mut self.0.words);
-        announced.each(text, (width, &run), &words, &mut stretches, &mut |start, rule| {
-            self.0.check_announced(start, rule);
+        let signs = std::mem::take(&mut self.0.signs);
+        announced.each(text, (width, &run), &signs, &mut stretches, &mut |start, member| {
+            self.0.check_announced(start, member, &signs);
         });
-        (self.0.stretches, self.0.words) = (stretches, words);
+        (self.0.stretches, self.0.signs) = (stretches, signs);
     }
 
     fn window(&mut self, _alphabet: Alphabet, _window: Range<usize>) {}

@@ -270,18 +270,12 @@ pub(super) type Word<'a> = (&'a Text, bool);
 /// What a word announces.
 #[derive(Default)]
 pub(super) struct Announces {
-    /// By their index, in order.
+    /// A keyword: the rules that have it.
     pub(super) rules: Vec<usize>,
-    /// What is behind it, if it is the beginning of an id.
-    pub(super) id: Option<Id>,
-}
-
-/// What is behind the beginning of an id: a bit for each ASCII character that it consists of, and its
-/// least length. Of several rules' ids, whatever either wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Id {
-    pub(super) alphabet: u128,
-    pub(super) length: usize,
+    /// Of ids that begin so: the rule of each, and one that names it.
+    pub(super) ids: Vec<(usize, usize)>,
+    /// What may stand behind it in them: a bit for each ASCII character.
+    behind: u128,
 }
 
 /// All of them.
@@ -289,30 +283,25 @@ pub(super) fn announcing<'a>(rules: &[Read<'a>]) -> BTreeMap<Word<'a>, Announces
     let mut words: BTreeMap<Word<'a>, Announces> = BTreeMap::new();
     for (index, (entry, _)) in rules.iter().enumerate() {
         for word in entry.keywords.iter() {
-            words.entry((word, false)).or_default().announce(index);
+            words.entry((word, false)).or_default().rules.push(index);
         }
         if entry.beside.is_empty() {
             continue;
         }
-        for (other, facts) in rules.iter().filter(|(other, _)| entry.beside.contains(&other.id)) {
+        let others = rules.iter().enumerate();
+        for (id, (other, facts)) in
+            others.filter(|(_, (other, _))| entry.beside.contains(&other.id))
+        {
             for beginning in other.prefixes.iter() {
                 let word = words.entry((beginning, true)).or_default();
-                word.announce(index);
-                let id = word.id.get_or_insert(Id { alphabet: 0, length: usize::MAX });
-                id.alphabet |= facts.alphabet;
-                id.length = id.length.min(facts.match_min);
+                word.ids.push((id, index));
+                // A short id may end with it, and one of which it is not the beginning.
+                let goes_on = facts.match_min >= FIRST && other.offsets.iter().all(|at| *at == 0);
+                word.behind |= if goes_on { facts.alphabet } else { u128::MAX };
             }
         }
     }
     words
-}
-
-impl Announces {
-    fn announce(&mut self, rule: usize) {
-        if self.rules.last() != Some(&rule) {
-            self.rules.push(rule);
-        }
-    }
 }
 
 /// Literals, bytes and words that are looked for wherever they stand.
@@ -347,10 +336,7 @@ pub(super) fn wanted(rules: &[Read<'_>], words: &BTreeMap<Word<'_>, Announces>) 
     all.extend(words.iter().zip(0..).map(|(((text, is_id), word), index)| Wanted {
         any_case: !is_id,
         what: Needle::Word(index),
-        behind: match word.id {
-            Some(Id { alphabet, length: FIRST.. }) => alphabet,
-            _ => u128::MAX,
-        },
+        behind: if *is_id { word.behind } else { u128::MAX },
         ..Wanted::text(text)
     }));
     all

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::steps::Memory;
 use super::{Confidence, Kind, Need, Rule};
+use crate::text::Sliding;
 
 /// What makes a match doubtful.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,38 +72,142 @@ impl Rule {
             return Some(Doubt::Example);
         }
         let beginning = span.start..span.end.min(span.start + ENTROPY_MAX);
-        if self.min_entropy > 0.0 && memory.entropy.bits(text, beginning) < self.min_entropy {
+        if self.min_entropy > 0.0 && memory.entropies.bits(text, beginning) < self.min_entropy {
             return Some(Doubt::Entropy);
         }
-        if !self.needs.iter().all(|need| need.is_met(matched)) {
+        if !memory.needs.are_met(&self.needs, text, span) {
             return Some(Doubt::Needs);
         }
         if self.lone && is_in_base64(text, span) {
             return Some(Doubt::Base64);
         }
-        (!are_json(matched, self.json_parts)).then_some(Doubt::Json)
+        let mut begins = |beginning: &[u8]| memory.json.begins(beginning, span.start);
+        (!are_json(matched, self.json_parts, &mut begins)).then_some(Doubt::Json)
     }
 }
 
-impl Need {
-    fn is_met(self, matched: &[u8]) -> bool {
-        matched.iter().any(match self {
-            Self::Digit => u8::is_ascii_digit,
-            Self::Upper => u8::is_ascii_uppercase,
-            Self::Lower => u8::is_ascii_lowercase,
+/// Entropies of what begins one after the other. Several rules may see matches of different lengths at
+/// one place: those of about the same share what was counted.
+#[derive(Debug, Default)]
+pub(super) struct Entropies([Sliding; 4]);
+
+impl Entropies {
+    fn bits(&mut self, text: &[u8], part: Range<usize>) -> f32 {
+        let of_length = part.len() * self.0.len() / (ENTROPY_MAX + 1);
+        self.0.get_mut(of_length).map_or(0.0, |sliding| sliding.bits(text, part))
+    }
+}
+
+/// Whether what stands at the last place that was asked for begins JSON: several rules ask the same.
+#[derive(Debug, Default)]
+pub(super) struct Json {
+    known: Option<(usize, bool)>,
+}
+
+impl Json {
+    fn begins(&mut self, beginning: &[u8], place: usize) -> bool {
+        let known = self.known.filter(|(at, _)| *at == place);
+        let (_, begins) =
+            *self.known.insert(known.unwrap_or_else(|| (place, begins_json(beginning))));
+        begins
+    }
+}
+
+/// What the needs of rules ask for.
+#[derive(Debug)]
+pub(super) struct Needs {
+    digit: Met,
+    upper: Met,
+    lower: Met,
+}
+
+impl Default for Needs {
+    fn default() -> Self {
+        Self {
+            digit: Met::new(u8::is_ascii_digit),
+            upper: Met::new(u8::is_ascii_uppercase),
+            lower: Met::new(u8::is_ascii_lowercase),
+        }
+    }
+}
+
+impl Needs {
+    fn are_met(&mut self, needs: &[Need], text: &[u8], span: &Range<usize>) -> bool {
+        needs.iter().all(|need| {
+            let met = match need {
+                Need::Digit => &mut self.digit,
+                Need::Upper => &mut self.upper,
+                Need::Lower => &mut self.lower,
+            };
+            met.is_met(text, span)
         })
     }
 }
 
-/// Whether so many of the first parts between dots are JSON objects in base64url (RFC 7515).
-fn are_json(matched: &[u8], parts: usize) -> bool {
-    let is_json = |part: &[u8]| {
-        let Ok(text) = BASE64_URL_SAFE_NO_PAD.decode(part).map(Zeroizing::new) else {
-            return false;
-        };
-        text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&text).is_ok()
-    };
-    matched.split(|byte| *byte == b'.').take(parts).all(is_json)
+/// Where in one text the next byte stands that a need asks for, as far as was looked: matches that
+/// begin one after the other overlap.
+#[derive(Debug)]
+pub(super) struct Met {
+    wanted: fn(&u8) -> bool,
+    from: usize,
+    to: usize,
+    at: Option<usize>,
+}
+
+impl Met {
+    fn new(wanted: fn(&u8) -> bool) -> Self {
+        Self { wanted, from: 0, to: 0, at: None }
+    }
+
+    fn is_met(&mut self, text: &[u8], span: &Range<usize>) -> bool {
+        let is_past = self.at.is_some_and(|at| at < span.start);
+        if is_past || !(self.from..=self.to).contains(&span.start) {
+            (self.from, self.to, self.at) = (span.start, span.start, None);
+        }
+        if self.at.is_none() && self.to < span.end {
+            let part = text.get(self.to..span.end).unwrap_or_default();
+            self.at = part.iter().position(self.wanted).map(|at| self.to + at);
+            self.to = span.end;
+        }
+        self.at.is_some_and(|at| at < span.end)
+    }
+}
+
+/// Whether so many of the first parts between dots are JSON objects in base64url (RFC 7515). What is
+/// none mostly shows by its beginning, and there may be many that overlap.
+fn are_json(matched: &[u8], parts: usize, begins: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+    if let Some(beginning) = matched.get(..JSON_BEGINNING).filter(|_| parts > 0)
+        && !beginning.contains(&b'.')
+        && !begins(beginning)
+    {
+        return false;
+    }
+    let ends = memchr::memchr_iter(b'.', matched).chain([matched.len()]);
+    let starts = std::iter::once(0).chain(memchr::memchr_iter(b'.', matched).map(|dot| dot + 1));
+    let all = starts.zip(ends).take(parts);
+    all.map(|(start, end)| matched.get(start..end).unwrap_or_default()).all(is_json)
+}
+
+/// Whether base64url may be the beginning of a JSON object.
+fn begins_json(beginning: &[u8]) -> bool {
+    let mut text = Zeroizing::new([0; JSON_BEGINNING]);
+    let decoded = BASE64_URL_SAFE_NO_PAD.decode_slice(beginning, text.as_mut());
+    decoded.ok().and_then(|count| text.get(..count)).is_some_and(may_be_json)
+}
+
+/// Whether JSON is right as far as it goes.
+fn may_be_json(text: &[u8]) -> bool {
+    serde_json::from_slice::<IgnoredAny>(text).map_or_else(|error| error.is_eof(), |_| true)
+}
+
+fn is_json(part: &[u8]) -> bool {
+    let decoded = |part| BASE64_URL_SAFE_NO_PAD.decode(part).map(Zeroizing::new).ok();
+    let beginnings = std::iter::successors(Some(8 * JSON_BEGINNING), |count| Some(2 * count));
+    let mut beginnings = beginnings.map_while(|count| part.get(..count));
+    beginnings.all(|beginning| decoded(beginning).is_some_and(|text| may_be_json(&text)))
+        && decoded(part).is_some_and(|text| {
+            text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&text).is_ok()
+        })
 }
 
 fn is_in_base64(text: &[u8], span: &Range<usize>) -> bool {
@@ -139,6 +244,8 @@ pub fn ends_in_escape(before: &[u8]) -> bool {
 
 /// How much of a match its entropy is taken of, in bytes: more says nothing new.
 const ENTROPY_MAX: usize = 128;
+/// How much of base64 is looked at first where JSON is expected, in characters: whole bytes.
+const JSON_BEGINNING: usize = 16;
 /// How far into a match words that mark examples are looked for, in bytes.
 const EXAMPLE_MAX: usize = 512;
 /// Bytes of the longest of these words.
@@ -184,15 +291,19 @@ impl ExampleWords {
         let start = span.start;
         let end = span.end.min(start + EXAMPLE_MAX);
         let is_past = self.word.as_ref().is_some_and(|word| word.start < start);
+        let mut goes_on = true;
         if is_past || !(self.from..=self.to).contains(&start) {
             *self = Self { from: start, to: start, word: None };
+            goes_on = false;
         }
         if self.word.is_none() && self.to < end {
+            // Where matches overlap, the next one will ask for more.
+            let to = if goes_on { text.len().min(end + EXAMPLE_MAX) } else { end };
             let from = start.max(self.to.saturating_sub(WORD_MAX - 1));
-            let part = text.get(from..end).unwrap_or_default();
+            let part = text.get(from..to).unwrap_or_default();
             let word = EXAMPLES.as_ref().and_then(|words| words.find(part));
             let word = word.map(|word| from + word.start()..from + word.end());
-            *self = Self { from: start, to: end, word };
+            *self = Self { from: start, to, word };
         }
         self.word.as_ref().is_some_and(|word| word.end <= end)
     }
@@ -232,12 +343,35 @@ mod tests {
     }
 
     #[test]
+    fn needs_are_met_within_a_match() {
+        let mut needs = Needs::default();
+        let text = b"ab1-cd-EF2";
+        let mut met = |all: &[Need], span: Range<usize>| needs.are_met(all, text, &span);
+        assert!(met(&[Need::Digit], 0..3) && !met(&[Need::Digit], 0..2));
+        assert!(!met(&[Need::Digit], 3..9) && met(&[Need::Digit, Need::Upper], 3..10));
+        assert!(met(&[Need::Digit], 2..3) && !met(&[Need::Lower], 7..10) && met(&[], 7..7));
+        assert!(met(&[Need::Lower, Need::Upper, Need::Digit], 5..10));
+    }
+
+    #[test]
     fn parts_are_json_or_not() {
         let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let are_json = |text: &[u8], parts| are_json(text, parts, &mut begins_json);
         let token =
             |parts: &[&str]| parts.iter().map(|text| part(text)).collect::<Vec<_>>().join(".");
         let whole = token(&[r#"{"alg":"HS256"}"#, r#"{"sub":"a b"}"#, "no json"]);
         assert!(are_json(whole.as_bytes(), 2) && !are_json(whole.as_bytes(), 3));
+        let long = format!(
+            r#"{{"k{}é":[-1.5e3,true,null,"\u00e9\n"],"n":{{"a":{{}}}}}}"#,
+            "x".repeat(140)
+        );
+        for cut in 0..long.len() {
+            let text = [&long.as_bytes()[..cut], b"   ", &long.as_bytes()[cut..]].concat();
+            let is_one = cut > 0 && serde_json::from_slice::<IgnoredAny>(&text).is_ok();
+            assert_eq!(is_json(BASE64_URL_SAFE_NO_PAD.encode(&text).as_bytes()), is_one, "{cut}");
+            let cut_short = BASE64_URL_SAFE_NO_PAD.encode(&long.as_bytes()[..cut]);
+            assert!(!is_json(cut_short.as_bytes()), "{cut}");
+        }
         assert!(are_json(b"anything", 0) && !are_json(b"anything", 1));
         for wrong in [r#"{"alg":"HS256""#, r#"{"alg"}"#, "[1]", "\"{}\"", "{} {}"] {
             assert!(!are_json(token(&[wrong]).as_bytes(), 1), "{wrong}");

@@ -77,14 +77,25 @@ fn padded(crc: u32, alphabet: &[u8], width: usize) -> Vec<u8> {
 
 const BECH32: &[u8; 32] = b"QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L";
 
+/// By byte: where it stands there.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+static BECH32_VALUES: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut value = 0u8;
+    while (value as usize) < BECH32.len() {
+        table[BECH32[value as usize] as usize] = value;
+        value += 1;
+    }
+    table
+};
+
 /// The checksum of BIP-173: a remainder of polynomials over the bits of the characters.
 fn bech32(before: &[u8]) -> Vec<u8> {
     const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
     let one = before.iter().rposition(|&byte| byte == b'1').unwrap_or(before.len());
     let (human, data) = before.split_at(one);
     let human = human.to_ascii_lowercase();
-    let value =
-        |byte: &u8| (0u32..).zip(BECH32).find(|(_, c)| *c == byte).map_or(0, |(value, _)| value);
+    let value = |byte: &u8| BECH32_VALUES.get(usize::from(*byte)).copied().map_or(0, u32::from);
     let values = human
         .iter()
         .map(|byte| u32::from(byte >> 5))

@@ -8,7 +8,7 @@ use regex_syntax::hir::{Hir, HirKind};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::hir::{all_bytes, may_hold, nested, ways};
+use super::hir::{all_bytes, may_hold, parse as parse_pattern};
 
 /// Longest match of any rule, in bytes.
 pub const MATCH_MAX: usize = 3_000;
@@ -21,17 +21,11 @@ const LITERALS_MAX: usize = 32;
 pub(super) const ANNOUNCED_MIN: usize = 16;
 const ANNOUNCED_MAX: usize = 127;
 /// How far from its key a keyword may stand: within what is kept of a stream before and behind.
-const NEAR_MAX: usize = 1_000;
+pub(super) const NEAR_MAX: usize = 1_000;
 /// Shortest match for which wide runs are looked for: shorter ones are in every line of a log.
 pub const WIDE_MIN: usize = 32;
 /// Bytes that lines of logs and of source rarely hold.
 const RARE: &[u8] = b"@^|`";
-/// Most ways in which a pattern may count at once: a repetition in a repetition multiplies.
-const NESTED_MAX: u32 = 256;
-/// Most steps that searches may take for a byte of text: as many ways as one may follow at once, times
-/// the bytes of the longest match, once for every offset of every place at which a literal can stand.
-const STEPS_MAX: usize = 1 << 17;
-
 /// Faults whose lines are told: the file is read for each.
 pub(super) const TOLD_MAX: usize = 100;
 
@@ -227,8 +221,6 @@ pub struct Facts {
     pub match_min: usize,
     /// The longest.
     pub match_max: usize,
-    /// The steps that a regex may take for a byte of text, at most.
-    pub steps: usize,
     /// The ASCII characters of which matches are made, a bit each.
     pub alphabet: u128,
     /// A byte that every match holds behind its literal, and that other text rarely does: looked
@@ -423,33 +415,13 @@ impl Entry {
 
     /// Reads the pattern's syntax tree.
     fn facts(&self) -> Result<Facts, String> {
-        let parser = regex_syntax::ParserBuilder::new()
-            .unicode(false)
-            .utf8(false)
-            .build()
-            .parse(&self.pattern);
-        let hir = parser.map_err(|error| format!("pattern: {error}"))?;
+        let hir = parse_pattern(&self.pattern).map_err(|error| format!("pattern: {error}"))?;
         let bounds = (hir.properties().minimum_len(), hir.properties().maximum_len());
         let (Some(match_min), Some(match_max @ 0..=MATCH_MAX)) = bounds else {
             return Err(format!(
                 "pattern: its longest match must be at most {MATCH_MAX} bytes; bound each repetition"
             ));
         };
-        let ways = usize::try_from(ways(&hir)).unwrap_or(usize::MAX);
-        let steps = ways.saturating_mul(match_max).saturating_mul(self.offsets.len());
-        let steps = steps / self.period();
-        if steps > STEPS_MAX {
-            return Err(format!(
-                "pattern: repetitions of the same characters, one behind the other, make it too \
-                 costly: {ways} ways to count, times {match_max} bytes; bound them closer"
-            ));
-        }
-        if nested(&hir) > NESTED_MAX {
-            return Err(
-                "pattern: repetitions within repetitions make it too costly; write it flat"
-                    .to_owned(),
-            );
-        }
         let within = if all_bytes(&hir, is_run_byte) {
             Within::Runs
         } else if all_bytes(&hir, is_wide_byte) && match_min >= WIDE_MIN {
@@ -461,7 +433,7 @@ impl Entry {
             .filter(|byte| may_hold(&hir, *byte))
             .fold(0, |alphabet, byte| alphabet | 1 << byte);
         let required_byte = self.required_byte(&hir);
-        Ok(Facts { within, match_min, match_max, steps, alphabet, required_byte })
+        Ok(Facts { within, match_min, match_max, alphabet, required_byte })
     }
 
     fn required_byte(&self, hir: &Hir) -> Option<u8> {

@@ -7,8 +7,7 @@ mod ahead;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::assess::ExampleWords;
-use crate::text::Sliding;
+use super::assess::{Entropies, ExampleWords, Json, Needs};
 use ahead::is_clear;
 
 /// A set of bytes, a bit each.
@@ -23,6 +22,11 @@ const DEPTH_MAX: usize = 3;
 const SHORT: usize = 16;
 /// Stretches that are remembered at a time.
 const REMEMBERED: usize = 16;
+/// What steps take, in nanoseconds: one that looks at its bytes itself, one that asks what is
+/// remembered; and how many bytes are looked at in one.
+const SHORT_NS: usize = 3;
+const LONG_NS: usize = 10;
+const BYTES_IN_NS: usize = 2;
 
 /// A pattern, as sequences of which the first that matches counts.
 #[derive(Debug)]
@@ -62,11 +66,15 @@ struct Group {
 pub struct Memory {
     /// Up to where bytes of a class go on, as far as was looked.
     stretches: Vec<Stretch>,
+    /// Which of them was made last, once there are enough.
+    next: usize,
     pub(super) words: ExampleWords,
-    pub(super) entropy: Sliding,
+    pub(super) entropies: Entropies,
+    pub(super) needs: Needs,
+    pub(super) json: Json,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Stretch {
     bytes: Bytes,
     start: usize,
@@ -78,8 +86,7 @@ struct Stretch {
 impl Steps {
     /// `None`: it takes a regex.
     pub(super) fn of(pattern: &str) -> Option<Self> {
-        let mut parser = regex_syntax::ParserBuilder::new();
-        let hir = parser.unicode(false).utf8(false).build().parse(pattern).ok()?;
+        let hir = super::hir::parse(pattern).ok()?;
         let all: Vec<_> = sequences(&hir)?.iter().map(|parts| Sequence::of(parts)).collect();
         // Many begin in different ways and go on in the same.
         let mut distinct: Vec<&[Part]> = Vec::new();
@@ -92,15 +99,16 @@ impl Steps {
         distinct.into_iter().all(is_plain).then_some(Self(all))
     }
 
-    /// How many steps are tried at most, from one place of a text: those of all sequences whose literals
-    /// may stand there together.
-    pub(super) fn tries(&self) -> usize {
+    /// What it takes at most to try it at one place of a text, in nanoseconds: all sequences whose
+    /// literals may stand there together.
+    pub(super) fn cost(&self) -> usize {
         let alike = |one: &Sequence, other: &Sequence| {
             one.literal.starts_with(&other.literal) || other.literal.starts_with(&one.literal)
         };
         let all = self.0.iter().map(|one| {
             let together = self.0.iter().filter(|other| alike(one, other));
-            together.map(|other| tries(&other.parts)).fold(0, usize::saturating_add)
+            let together = together.map(|other| Cost::of(&other.parts));
+            together.fold(Cost::default(), Cost::and).nanoseconds()
         });
         all.max().unwrap_or_default()
     }
@@ -118,8 +126,48 @@ impl Steps {
     }
 }
 
-fn tries(parts: &[Part]) -> usize {
-    parts.iter().map(Part::tries).fold(0, usize::saturating_add)
+/// What steps take, if all are tried.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    /// Those that look at their bytes themselves: how many, and how many bytes.
+    short: usize,
+    bytes: usize,
+    /// Those that ask what is remembered: how many, and the bytes that they look at where it is not.
+    long: usize,
+    forgotten: usize,
+}
+
+impl Cost {
+    fn of(parts: &[Part]) -> Self {
+        parts.iter().map(Part::cost).fold(Self::default(), Self::and)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            short: self.short.saturating_add(other.short),
+            bytes: self.bytes.saturating_add(other.bytes),
+            long: self.long.saturating_add(other.long),
+            forgotten: self.forgotten.saturating_add(other.forgotten),
+        }
+    }
+
+    fn times(self, count: usize) -> Self {
+        Self {
+            short: self.short.saturating_mul(count),
+            bytes: self.bytes.saturating_mul(count),
+            long: self.long.saturating_mul(count),
+            forgotten: self.forgotten.saturating_mul(count),
+        }
+    }
+
+    fn nanoseconds(self) -> usize {
+        let looked = if self.long > REMEMBERED { self.forgotten } else { 0 };
+        let asked = self.long.saturating_mul(LONG_NS);
+        self.short
+            .saturating_mul(SHORT_NS)
+            .saturating_add(asked)
+            .saturating_add(self.bytes.saturating_add(looked) / BYTES_IN_NS)
+    }
 }
 
 /// How many groups stand within each other.
@@ -147,12 +195,16 @@ impl Sequence {
 }
 
 impl Part {
-    fn tries(&self) -> usize {
+    fn cost(&self) -> Cost {
         match self {
-            Self::Step(_) => 1,
+            Self::Step(Step { most: most @ ..=SHORT, .. }) => {
+                Cost { short: 1, bytes: *most, ..Cost::default() }
+            }
+            Self::Step(Step { most, .. }) => Cost { long: 1, forgotten: *most, ..Cost::default() },
             Self::Group(Group { choices, most, .. }) => {
-                let one = choices.iter().map(|parts| tries(parts)).fold(0, usize::saturating_add);
-                most.saturating_mul(one.max(1))
+                let one =
+                    choices.iter().map(|parts| Cost::of(parts)).fold(Cost::default(), Cost::and);
+                one.and(Cost { short: 1, ..Cost::default() }).times(*most)
             }
         }
     }
@@ -199,15 +251,22 @@ impl Group {
 impl Memory {
     /// One past the last byte, from `at` on, that a step takes.
     fn end(&mut self, text: &[u8], at: usize, step: &Step) -> usize {
-        // The latest are asked first. A pattern may ask for one class at several places.
+        if !text.get(at).is_some_and(|byte| step.has(*byte)) {
+            return at;
+        }
+        // A pattern may ask for one class at several places.
         let holds =
             |known: &Stretch| known.bytes == step.bytes && (known.start..=known.end).contains(&at);
-        let index = self.stretches.iter().rposition(holds).unwrap_or_else(|| {
-            if self.stretches.len() == REMEMBERED {
-                self.stretches.remove(0);
+        let index = self.stretches.iter().position(holds).unwrap_or_else(|| {
+            let new = Stretch { bytes: step.bytes, start: at, end: at, ended: false };
+            if self.stretches.len() < REMEMBERED {
+                self.stretches.push(new);
+                return self.stretches.len() - 1;
             }
-            self.stretches.push(Stretch { bytes: step.bytes, start: at, end: at, ended: false });
-            self.stretches.len() - 1
+            // Instead of the oldest.
+            self.next = (self.next + 1) % REMEMBERED;
+            self.stretches.get_mut(self.next).into_iter().for_each(|old| *old = new.clone());
+            self.next
         });
         let Some(known) = self.stretches.get_mut(index) else { return at };
         let limit = text.len().min(at + step.most);
