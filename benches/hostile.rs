@@ -1,9 +1,9 @@
 //! What text costs that was made to cost as much as it can. `cargo bench --bench hostile`.
 //!
 //! For each built-in rule, a mebibyte of each of some texts that are made from its pattern: its literal
-//! again and again, matches that begin within matches, matches that fail at their last byte. All rules
-//! are looked for at once. `-- FOLDER` adds the rules of a folder, `-- --random 100` so
-//! many made-up rules that leakwarden accepts, each with its own texts.
+//! again and again, matches that begin within matches, matches that fail at their last byte. Told is what
+//! the rule costs alone, and what all rules cost at once. `-- FOLDER` adds the rules of a folder,
+//! `-- --random 100` so many made-up rules that leakwarden accepts.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -38,16 +38,23 @@ fn main() {
             folder => rules = RuleSet::with_files(files(Path::new(folder))).unwrap(),
         }
     }
-    let mut costs = Costs::default();
-    costs.add(rules, 0);
-    costs.tell("of all rules");
+    let (mut alone, mut all) = (Costs::default(), Costs::default());
+    for rule in rules.rules() {
+        let mut few = rules.clone();
+        few.retain(|other| other.id == rule.id || rule.beside.contains(&other.id));
+        alone.add(few, rule);
+        all.add(rules.clone(), rule);
+    }
+    alone.tell("a rule alone");
+    all.tell("all rules at once");
     if random > 0 {
-        let (mut costs, mut seed) = (Costs::default(), Seed(1));
-        let builtin = RuleSet::builtin().rules().len();
-        let rules = std::iter::repeat_with(|| seed.rule_file());
-        let accepted = rules.filter_map(|text| RuleSet::with_files([("r.yaml".into(), text)]).ok());
-        accepted.take(random).for_each(|rules| costs.add(rules, builtin));
-        costs.tell("of made-up rules");
+        let (mut made_up, mut seed) = (Costs::default(), Seed(1));
+        let files = std::iter::repeat_with(|| seed.rule_file());
+        let accepted = files.filter_map(|text| RuleSet::with_files([("r.yaml".into(), text)]).ok());
+        for rules in accepted.take(random) {
+            made_up.add(rules.clone(), rules.rules().next_back().unwrap());
+        }
+        made_up.tell("made-up rules, with all others");
     }
 }
 
@@ -63,29 +70,26 @@ struct Costs {
 }
 
 impl Costs {
-    /// Takes the time of each rule from the `first` on.
-    fn add(&mut self, rules: RuleSet, first: usize) {
+    /// Takes the time of texts made for a rule, with some rules.
+    fn add(&mut self, rules: RuleSet, rule: &Rule) {
         let matcher = Matcher::new(Arc::new(rules), ShapeSet::default());
-        for rule in matcher.rules().rules().skip(first) {
-            for (name, unit) in units(matcher.rules(), rule) {
-                let text: Vec<u8> = unit.iter().copied().cycle().take(TEXT_BYTES).collect();
-                let time = || timed(|| scan(&matcher, &text));
-                self.texts += 1;
-                let dear = self.dearest.get(DEAREST - 1).is_none_or(|(cost, _)| time() > *cost);
-                if dear {
-                    let cost = std::iter::repeat_with(time).take(TIMES).min().unwrap();
-                    let found = scan(&matcher, &text);
-                    let what = format!("{}: {name}; {found} found by {}", rule.id, rule.pattern);
-                    self.dearest.push((cost, what.chars().take(150).collect()));
-                    self.dearest.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
-                    self.dearest.truncate(DEAREST);
-                }
+        for (name, unit) in units(matcher.rules(), rule) {
+            let text: Vec<u8> = unit.iter().copied().cycle().take(TEXT_BYTES).collect();
+            let time = || timed(|| scan(&matcher, &text));
+            self.texts += 1;
+            if self.dearest.get(DEAREST - 1).is_none_or(|(cost, _)| time() > *cost) {
+                let cost = std::iter::repeat_with(time).take(TIMES).min().unwrap();
+                let found = scan(&matcher, &text);
+                let what = format!("{}: {name}; {found} found by {}", rule.id, rule.pattern);
+                self.dearest.push((cost, what.chars().take(150).collect()));
+                self.dearest.sort_by_key(|(cost, _)| std::cmp::Reverse(*cost));
+                self.dearest.truncate(DEAREST);
             }
         }
     }
 
     fn tell(&self, of: &str) {
-        println!("the dearest of {} mebibytes made from patterns {of}:", self.texts);
+        println!("{of}: the dearest of {} mebibytes", self.texts);
         for (cost, what) in &self.dearest {
             println!("{:7.1} ms  {what}", cost.as_secs_f64() * 1e3);
         }

@@ -121,7 +121,8 @@ fn scan(matcher: &Matcher, text: &[u8]) -> usize {
 fn throughput(criterion: &mut Criterion) {
     let matcher = matcher();
     let mut few = RuleSet::builtin();
-    few.truncate(60);
+    let first: Vec<Box<str>> = few.rules().take(60).map(|rule| (&*rule.id).into()).collect();
+    few.retain(|rule| first.iter().any(|id| **id == *rule.id));
     let few = Matcher::new(Arc::new(few), shapes());
     for (name, text) in [("log", log()), ("source", source()), ("base64", base64())] {
         let mut group = criterion.benchmark_group(name);

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Deref, Range};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use regex::bytes::Regex;
 
@@ -140,10 +140,10 @@ pub struct RuleError {
 }
 
 /// A rule of a set.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Held {
     Builtin(&'static Rule),
-    Own(Box<Rule>),
+    Own(Arc<Rule>),
 }
 
 impl Held {
@@ -156,7 +156,7 @@ impl Held {
 }
 
 /// Rules that passed every check.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RuleSet {
     rules: Vec<Held>,
 }
@@ -233,7 +233,7 @@ impl RuleSet {
                 places.push(place);
                 let file = file.clone().into();
                 let rule = Rule { file, builtin: false, facts, entry, compiled: OnceLock::new() };
-                set.rules.push(Held::Own(Box::new(rule)));
+                set.rules.push(Held::Own(Arc::new(rule)));
             }
         }
         for (rule, place) in set.rules().skip(own).zip(places) {
@@ -280,9 +280,9 @@ impl RuleSet {
         })
     }
 
-    /// Keeps the first `count` rules, to measure what rules cost.
-    pub fn truncate(&mut self, count: usize) {
-        self.rules.truncate(count);
+    /// Keeps some of the rules, to measure what rules cost.
+    pub fn retain(&mut self, keep: impl Fn(&Rule) -> bool) {
+        self.rules.retain(|held| keep(held.rule()));
     }
 
     /// The rules, in the order of their files.

@@ -15,6 +15,8 @@ type Bytes = [u64; 4];
 
 /// Alternatives that a pattern may have when they are written out.
 const SEQUENCES_MAX: usize = 32;
+/// Bytes that are compared as a number.
+const HEAD: usize = 8;
 /// Alternatives that a group may have, and groups that may stand within each other.
 const CHOICES_MAX: usize = 64;
 const DEPTH_MAX: usize = 3;
@@ -36,6 +38,9 @@ pub(super) struct Steps(Vec<Sequence>);
 #[derive(Debug)]
 struct Sequence {
     literal: Vec<u8>,
+    /// Its first bytes, and which bits of them count.
+    head: u64,
+    mask: u64,
     parts: Vec<Part>,
 }
 
@@ -117,11 +122,13 @@ impl Steps {
     /// all it can.
     pub(super) fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
         let rest = text.get(start..)?;
-        // To compare nothing, at an address that is none, takes a processor with AVX-512 40 ns.
-        let begins =
-            |Sequence { literal, .. }: &&Sequence| literal.is_empty() || rest.starts_with(literal);
-        self.0.iter().filter(begins).find_map(|Sequence { literal, parts }| {
-            end_of(parts, text, start + literal.len(), memory)
+        let here = head(rest);
+        let begins = |Sequence { literal, head, mask, .. }: &&Sequence| {
+            (here ^ head) & mask == 0 && (literal.len() <= HEAD || rest.starts_with(literal))
+        };
+        self.0.iter().filter(begins).find_map(|Sequence { literal, parts, .. }| {
+            let end = end_of(parts, text, start + literal.len(), memory);
+            end.filter(|end| *end <= text.len())
         })
     }
 }
@@ -186,11 +193,22 @@ fn end_of(parts: &[Part], text: &[u8], start: usize, memory: &mut Memory) -> Opt
     })
 }
 
+/// The first bytes of a text as a number; zeros where it is shorter.
+fn head(bytes: &[u8]) -> u64 {
+    let first = bytes.first_chunk().copied().unwrap_or_else(|| {
+        let mut first = [0; HEAD];
+        first.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+        first
+    });
+    u64::from_le_bytes(first)
+}
+
 impl Sequence {
     fn of(parts: &[Part]) -> Self {
         let literal: Vec<u8> = parts.iter().map_while(Part::literal).collect();
         let parts = parts.get(literal.len()..).unwrap_or_default().to_vec();
-        Self { literal, parts }
+        let mask = head(&vec![u8::MAX; literal.len()]);
+        Self { head: head(&literal), mask, literal, parts }
     }
 }
 
