@@ -124,3 +124,44 @@ fn resolve<S>(
     group.sort_by_key(|candidate| (candidate.start, candidate.end));
     group.into_iter().for_each(emit);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidate(place: Range<u64>, confidence: Confidence, known: bool) -> Candidate<()> {
+        let Range { start, end } = place;
+        let (line, column, rule, secret) = (1, start + 1, Some(0), ());
+        Candidate { start, end, line, column, rule, confidence, known, secret }
+    }
+
+    fn kept(all: &[(Range<u64>, Confidence, bool)], push: bool) -> Vec<Range<u64>> {
+        let (mut groups, mut kept) = (Groups::default(), Vec::new());
+        let mut emit = |candidate: Candidate<()>| kept.push(candidate.start..candidate.end);
+        for (place, confidence, known) in all {
+            let candidate = candidate(place.clone(), *confidence, *known);
+            if push {
+                groups.push(candidate, &mut emit);
+            } else {
+                groups.waiting.push_back(candidate);
+            }
+        }
+        groups.flush(u64::MAX, &mut emit);
+        kept
+    }
+
+    #[test]
+    fn many_that_overlap_are_one() {
+        let mut all: Vec<_> =
+            (0..1_000).map(|start| (start..start + 1_500, Confidence::Medium, false)).collect();
+        assert_eq!(kept(&all, true), [0..1_500]);
+        // But for those that are better.
+        all[700] = (700..710, Confidence::High, false);
+        all[720] = (720..730, Confidence::Low, true);
+        all[721] = (721..2_000, Confidence::Low, false);
+        all.push((1_600..1_700, Confidence::Medium, false));
+        for push in [true, false] {
+            assert_eq!(kept(&all, push), [0..1_500, 700..710, 720..730, 1_600..1_700]);
+        }
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
 
-use leakwarden::matcher::{Candidate, Matcher, SPAN_MAX, Scanner};
+use leakwarden::matcher::{Candidate, Matcher, SPAN_MAX, Scanner, pieces};
 use leakwarden::rule::{RuleSet, example};
 use leakwarden::shape::ShapeSet;
 use proptest::collection::vec;
@@ -79,6 +79,23 @@ fn scan<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Vec<Finding> {
     feed.end()
 }
 
+/// The same by several threads.
+fn scan_in_pieces(text: &[u8], threads: usize) -> Vec<Finding> {
+    let keys: HashSet<Vec<u8>> = KEYS.iter().cloned().collect();
+    let known = |bytes: &[u8]| keys.contains(bytes);
+    let read = |offset: u64, to: &mut [u8]| {
+        let rest = &text[usize::try_from(offset).unwrap()..];
+        let count = to.len().min(rest.len());
+        to[..count].copy_from_slice(&rest[..count]);
+        Ok(count)
+    };
+    let mut found = Vec::new();
+    let size = (text.len() as u64, threads);
+    let mut emit = |candidate: Candidate| found.push(finding(&candidate));
+    assert_eq!(pieces::scan(&MATCHER, &known, size, &read, &mut emit).unwrap(), size.0);
+    found
+}
+
 /// The text between each two of the cuts.
 fn parts<'a>(text: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (text.len() + 1)).collect();
@@ -144,6 +161,7 @@ proptest! {
                 false => border * READ_BYTES + off,
             })
             .collect();
+        prop_assert_eq!(scan_in_pieces(&text, 2), whole.clone());
         prop_assert_eq!(scan(parts(&text, &cuts)), whole);
     }
 
@@ -179,6 +197,26 @@ fn large_streams() {
         for size in [1_000, SPAN_MAX, SPAN_MAX + 1, 65_537, READ_BYTES - 1, READ_BYTES + 1] {
             assert_eq!(scan(text.chunks(size)), whole, "in pieces of {size}");
         }
+        assert_eq!(scan_in_pieces(text, 3), whole);
+    }
+}
+
+/// More that overlap than are weighed against each other at once, over all borders.
+#[test]
+fn matches_within_matches() {
+    let nested = |unit: &str, count: usize| unit.repeat(count);
+    let web = [100, 450, 170].map(|count| format!("eyJ{}", nested("eyJ-", count))).join(".");
+    let tokens =
+        [web, format!("glpat-t0_{}.a1b2c3d4e-", nested("glpat-a", 40)), nested("npm_", 700)];
+    for token in tokens {
+        let all =
+            [b"\n".as_slice(), b" ", &KEYS[0], b"_"].map(|end| [token.as_bytes(), end].concat());
+        let text: Vec<u8> = all.concat().into_iter().cycle().take(1_300_000).collect();
+        let whole = scan([&*text]);
+        assert_right(&text, &whole);
+        assert!(!whole.is_empty());
+        assert_eq!(scan(text.chunks(8_191)), whole);
+        assert_eq!(scan_in_pieces(&text, 2), whole);
     }
 }
 

@@ -108,6 +108,20 @@ fn any_number_of_findings_takes_little_memory() {
     assert_eq!(limited(&world, "--as=536870912").expect(1).out.lines().count(), 600_000);
 }
 
+/// Each beginning of a token within a token is one as well: copies of all would be gigabytes.
+#[test]
+fn matches_within_matches_take_little_memory() {
+    let world = World::new();
+    let token =
+        [100, 450, 170].map(|count| format!("{}{}", "eyJ-", "eyJ-".repeat(count))).join(".");
+    let quiet = "a line of a log, of no interest whatsoever\n".repeat(800_000);
+    let text = [&*quiet, &format!("{token} ").repeat(700), &quiet].concat();
+    assert!(text.len() > 64 << 20, "read in parts, by several threads");
+    world.write("leaky/0.log", text);
+    let found = limited(&world, "--as=402653184").expect(1).out.lines().count();
+    assert!((700..2_000).contains(&found), "{found}");
+}
+
 #[test]
 fn a_limit_on_the_size_of_files_ends_no_scan() {
     let world = World::new();
