@@ -30,7 +30,8 @@ pub(super) struct Search<'a> {
     signs: Vec<Place>,
     /// By byte of [`Automata::before`]: up to where lines were searched before it.
     before: Vec<usize>,
-    memory: Memory,
+    /// By offset of a rule: of each, starts come one after the other.
+    memories: Vec<Memory>,
 }
 
 impl<'a> Search<'a> {
@@ -52,7 +53,7 @@ impl<'a> Search<'a> {
             windows: Vec::new(),
             signs: Vec::new(),
             before: Vec::new(),
-            memory: Memory::default(),
+            memories: vec![Memory::default()],
         }
     }
 
@@ -118,38 +119,41 @@ impl<'a> Search<'a> {
     /// must make no difference to the others.
     fn check(&mut self, literal: usize, index: usize) {
         let Some(rule) = self.matcher.rules.rule(index) else { return };
-        for &offset in rule.offsets.iter() {
-            let Some(start) = literal.checked_sub(offset) else { continue };
+        if self.memories.len() < rule.offsets.len() {
+            self.memories.resize_with(rule.offsets.len(), Memory::default);
+        }
+        for (offset, &bytes) in rule.offsets.iter().enumerate() {
+            let Some(start) = literal.checked_sub(bytes) else { continue };
+            let Some(memory) = self.memories.get_mut(offset) else { continue };
             if !self.starts.contains(&start) {
                 continue;
             }
-            let Some(span) = rule.next_match_at(self.text, start, &mut self.memory) else {
-                continue;
-            };
-            self.take(span, index, rule);
+            if let Some(span) = rule.next_match_at(self.text, start, memory) {
+                self.take(span, (index, rule), offset);
+            }
         }
     }
 
     /// Takes a match of a rule.
-    fn take(&mut self, span: Range<usize>, index: usize, rule: &Rule) {
+    fn take(&mut self, span: Range<usize>, (index, rule): (usize, &Rule), offset: usize) {
+        let Some(memory) = self.memories.get_mut(offset) else { return };
         // What no key is as long as need not be hashed.
         let known = self.matcher.shapes.has_length(span.len())
             && self.known.knows(self.text.get(span.clone()).unwrap_or_default());
-        let confidence = rule.assess(self.text, &span, &mut self.memory);
+        let confidence = rule.assess(self.text, &span, memory);
         self.out.push(Hit { span, rule: Some(index), confidence, known });
     }
 
     /// Checks a rule without a literal where one of its matches may begin.
     fn check_announced(&mut self, start: usize, member: &Member, signs: &[Place]) {
         let Some(rule) = self.matcher.rules.rule(member.rule) else { return };
-        let memory = &mut self.memory;
-        let Some(span) =
-            rule.next_match_at(self.text, start, memory).filter(|_| self.starts.contains(&start))
+        let Some(memory) = self.memories.first_mut().filter(|_| self.starts.contains(&start))
         else {
             return;
         };
+        let Some(span) = rule.next_match_at(self.text, start, memory) else { return };
         if member.is_near(rule.near(self.text, &span), signs) {
-            self.take(span, member.rule, rule);
+            self.take(span, (member.rule, rule), 0);
         }
     }
 
@@ -186,7 +190,7 @@ impl<'a> Search<'a> {
                     let Some(rule) = self.matcher.rules.rule(*index) else { continue };
                     for start in rule.offsets.iter().filter_map(|offset| start.checked_sub(*offset))
                     {
-                        let id = rule.next_match_at(self.text, start, &mut self.memory);
+                        let id = rule.match_at(self.text, start);
                         let place = |id: Range<usize>| Place { sign: *sign, start, end: id.end };
                         self.signs.extend(id.map(place));
                     }

@@ -36,7 +36,7 @@ impl Checksum {
     pub fn digits(self, before: &[u8]) -> Vec<u8> {
         match self {
             Self::Crc32Base62 | Self::Leakwarden => {
-                let body = before.iter().rposition(|&b| b == b'_').map_or(0, |at| at + 1);
+                let body = memchr::memrchr(b'_', before).map_or(0, |at| at + 1);
                 let crc = crc32fast::hash(before.get(body..).unwrap_or_default());
                 padded(crc, BASE62, 6)
             }
@@ -89,26 +89,39 @@ static BECH32_VALUES: [u8; 256] = {
     table
 };
 
+/// What the five bits that are taken away add to the remainder, by these bits.
+#[expect(clippy::indexing_slicing, reason = "run by the compiler")]
+static BECH32_TAKEN: [u32; 32] = {
+    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
+    let mut table = [0; 32];
+    let mut bits = 0;
+    while bits < table.len() {
+        let mut bit = 0;
+        while bit < GENERATOR.len() {
+            if bits >> bit & 1 == 1 {
+                table[bits] ^= GENERATOR[bit];
+            }
+            bit += 1;
+        }
+        bits += 1;
+    }
+    table
+};
+
 /// The checksum of BIP-173: a remainder of polynomials over the bits of the characters.
 fn bech32(before: &[u8]) -> Vec<u8> {
-    const GENERATOR: [u32; 5] = [0x3b6a_57b2, 0x2650_8e6d, 0x1ea1_19fa, 0x3d42_33dd, 0x2a14_62b3];
-    let one = before.iter().rposition(|&byte| byte == b'1').unwrap_or(before.len());
+    let one = memchr::memrchr(b'1', before).unwrap_or(before.len());
     let (human, data) = before.split_at(one);
-    let human = human.to_ascii_lowercase();
-    let value = |byte: &u8| BECH32_VALUES.get(usize::from(*byte)).copied().map_or(0, u32::from);
-    let values = human
-        .iter()
-        .map(|byte| u32::from(byte >> 5))
-        .chain([0])
-        .chain(human.iter().map(|byte| u32::from(byte & 31)))
-        .chain(data.iter().skip(1).map(value))
-        .chain([0; 6]);
-    let step = |sum: u32, value| {
-        let next = (sum & 0x1ff_ffff) << 5 ^ value;
-        let taken = (0..).zip(GENERATOR).filter(|(bit, _)| sum >> 25 >> bit & 1 == 1);
-        taken.fold(next, |next, (_, generator)| next ^ generator)
+    let step = |sum: u32, value: u32| {
+        let taken = usize::try_from(sum >> 25 & 31).ok().and_then(|bits| BECH32_TAKEN.get(bits));
+        (sum & 0x1ff_ffff) << 5 ^ value ^ taken.copied().unwrap_or_default()
     };
-    let sum = values.fold(1, step) ^ 1;
+    let lower = |byte: &u8| u32::from(byte.to_ascii_lowercase());
+    let value = |byte: &u8| BECH32_VALUES.get(usize::from(*byte)).copied().map_or(0, u32::from);
+    let sum = human.iter().fold(1, |sum, byte| step(sum, lower(byte) >> 5));
+    let sum = human.iter().fold(step(sum, 0), |sum, byte| step(sum, lower(byte) & 31));
+    let sum = data.iter().skip(1).fold(sum, |sum, byte| step(sum, value(byte)));
+    let sum = (0..6).fold(sum, |sum, _| step(sum, 0)) ^ 1;
     let digit = |at: u32| BECH32.get(usize::try_from(sum >> (5 * at) & 31).ok()?).copied();
     (0..6).rev().filter_map(digit).collect()
 }

@@ -12,8 +12,9 @@ use super::hir::{all_bytes, may_hold, parse as parse_pattern};
 
 /// Longest match of any rule, in bytes.
 pub const MATCH_MAX: usize = 3_000;
-/// Shortest literal.
+/// Shortest and longest literal.
 const LITERAL_MIN: usize = 2;
+pub(super) const LITERAL_MAX: usize = 256;
 /// Most literals of a rule whose matches may be short or of any characters: each is compared wherever
 /// one may stand.
 const LITERALS_MAX: usize = 32;
@@ -318,6 +319,29 @@ impl<'de> Visitor<'de> for Place {
     }
 }
 
+/// The first text that holds another one in a way, and that.
+fn twice(texts: &[Text], holds: fn(&str, &str) -> bool) -> Option<(&str, &str)> {
+    texts.iter().enumerate().find_map(|(index, text)| {
+        let others = texts.iter().enumerate().filter(|(other, _)| *other != index);
+        let mut held = others.filter(|(_, other)| holds(text, other));
+        held.next().map(|(_, other)| (&**text, &**other))
+    })
+}
+
+/// How many bytes apart texts can stand at least that may overlap each other.
+pub(super) fn period(texts: &[Text]) -> usize {
+    let fits = |rest: &[u8], next: &[u8]| rest.starts_with(next) || next.starts_with(rest);
+    let apart = |text: &Text| {
+        let bytes = text.as_bytes();
+        let next = |at: &usize| {
+            let rest = bytes.get(*at..).unwrap_or_default();
+            texts.iter().any(|next| fits(rest, next.as_bytes()))
+        };
+        (1..bytes.len()).find(next).unwrap_or(bytes.len())
+    };
+    texts.iter().map(apart).min().unwrap_or(1).max(1)
+}
+
 impl Entry {
     /// Whether matches are recognised by what stands near them.
     #[must_use]
@@ -337,16 +361,7 @@ impl Entry {
             // Something else stands between.
             return 1 + self.prefixes.iter().map(|literal| literal.len()).min().unwrap_or_default();
         }
-        let fits = |rest: &[u8], next: &[u8]| rest.starts_with(next) || next.starts_with(rest);
-        let apart = |literal: &Text| {
-            let bytes = literal.as_bytes();
-            let next = |at: &usize| {
-                let rest = bytes.get(*at..).unwrap_or_default();
-                self.prefixes.iter().any(|next| fits(rest, next.as_bytes()))
-            };
-            (1..bytes.len()).find(next).unwrap_or(bytes.len())
-        };
-        self.prefixes.iter().map(apart).min().unwrap_or(1).max(1)
+        period(&self.prefixes)
     }
 
     /// Every check that needs no matching.
@@ -366,11 +381,17 @@ impl Entry {
         if self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
             faults.push(format!("prefixes: each of {LITERAL_MIN} bytes or more"));
         }
-        for literal in self.prefixes.iter() {
-            let begins = |other: &&Text| *other != literal && literal.starts_with(&***other);
-            if let Some(other) = self.prefixes.iter().find(begins) {
-                faults.push(format!("prefixes: `{literal}` begins with `{other}`: leave it out"));
-            }
+        if self.prefixes.iter().any(|p| p.len() > LITERAL_MAX) {
+            faults.push(format!("prefixes: each of at most {LITERAL_MAX} bytes"));
+        }
+        if let Some((text, other)) = twice(&self.prefixes, |text, other| text.starts_with(other)) {
+            faults.push(format!("prefixes: `{text}` begins with `{other}`: leave it out"));
+        }
+        if let Some((word, other)) = twice(&self.keywords, |word, other| word.contains(other)) {
+            faults.push(format!("keywords: `{word}` holds `{other}`: leave it out"));
+        }
+        if self.json_parts > 0 && self.left != Left::Boundary {
+            faults.push("json_parts: with `left: boundary` only".to_owned());
         }
         if self.keywords.len() > LITERALS_MAX {
             faults.push(format!("keywords: at most {LITERALS_MAX}"));

@@ -1,20 +1,22 @@
 //! Patterns that need no regex: literals, repeated classes, and groups of such, one after the other,
-//! where the next bytes tell which of them they belong to. Nearly all keys are such. They are matched in
-//! one go without ever going back; and where the matches of a long class overlap, each byte is looked at
-//! once.
+//! where the next bytes tell which of them they belong to, but for one class before a literal that may
+//! have to give back bytes. Nearly all keys are such. They are matched in one go; and where the matches
+//! of a long class overlap, each byte is looked at once.
 
 mod ahead;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::assess::{Entropies, ExampleWords, Json, Needs};
-use ahead::is_clear;
+use ahead::unclear;
 
 /// A set of bytes, a bit each.
 type Bytes = [u64; 4];
 
 /// Alternatives that a pattern may have when they are written out.
 const SEQUENCES_MAX: usize = 32;
+/// Bytes of a literal by which it is seen how much a step has to give back.
+const GIVING_MIN: usize = 4;
 /// Bytes that are compared as a number.
 const HEAD: usize = 8;
 /// Alternatives that a group may have, and groups that may stand within each other.
@@ -42,6 +44,16 @@ struct Sequence {
     head: u64,
     mask: u64,
     parts: Vec<Part>,
+    giving: Option<Giving>,
+}
+
+/// A step that may have to give back bytes, and what stands behind it: a literal by which it is seen
+/// how many, and more.
+#[derive(Debug)]
+struct Giving {
+    step: Step,
+    literal: Vec<u8>,
+    rest: Vec<Part>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,16 +104,15 @@ impl Steps {
     /// `None`: it takes a regex.
     pub(super) fn of(pattern: &str) -> Option<Self> {
         let hir = super::hir::parse(pattern).ok()?;
-        let all: Vec<_> = sequences(&hir)?.iter().map(|parts| Sequence::of(parts)).collect();
-        // Many begin in different ways and go on in the same.
-        let mut distinct: Vec<&[Part]> = Vec::new();
-        for Sequence { parts, .. } in &all {
-            if !distinct.contains(&parts.as_slice()) {
-                distinct.push(parts);
-            }
-        }
-        let is_plain = |parts: &[Part]| depth(parts) <= DEPTH_MAX && is_clear(parts);
-        distinct.into_iter().all(is_plain).then_some(Self(all))
+        let all = sequences(&hir)?;
+        let made: Vec<Sequence> = all.iter().map(|one| Sequence::of(one)).collect::<Option<_>>()?;
+        // What two have in common must not give back for the first what the other could take.
+        let begins_alike = |(one, made): (&Vec<Part>, &Sequence)| {
+            let common = one.len() - made.giving.as_ref().map_or(0, Giving::parts_behind);
+            let alike = all.iter().filter(|other| other.get(..common) == one.get(..common));
+            made.giving.is_some() && alike.count() > 1
+        };
+        (!all.iter().zip(&made).any(begins_alike)).then_some(Self(made))
     }
 
     /// What it takes at most to try it at one place of a text, in nanoseconds: all sequences whose
@@ -112,7 +123,7 @@ impl Steps {
         };
         let all = self.0.iter().map(|one| {
             let together = self.0.iter().filter(|other| alike(one, other));
-            let together = together.map(|other| Cost::of(&other.parts));
+            let together = together.map(Sequence::cost);
             together.fold(Cost::default(), Cost::and).nanoseconds()
         });
         all.max().unwrap_or_default()
@@ -126,9 +137,14 @@ impl Steps {
         let begins = |Sequence { literal, head, mask, .. }: &&Sequence| {
             (here ^ head) & mask == 0 && (literal.len() <= HEAD || rest.starts_with(literal))
         };
-        self.0.iter().filter(begins).find_map(|Sequence { literal, parts, .. }| {
-            let end = end_of(parts, text, start + literal.len(), memory);
-            end.filter(|end| *end <= text.len())
+        let mut begun = self.0.iter().filter(begins);
+        begun.find_map(|sequence| {
+            let end = end_of(&sequence.parts, text, start + sequence.literal.len(), memory)?;
+            let end = match &sequence.giving {
+                Some(giving) => giving.end(text, end, memory)?,
+                None => end,
+            };
+            (end <= text.len()).then_some(end)
         })
     }
 }
@@ -204,11 +220,78 @@ fn head(bytes: &[u8]) -> u64 {
 }
 
 impl Sequence {
-    fn of(parts: &[Part]) -> Self {
-        let literal: Vec<u8> = parts.iter().map_while(Part::literal).collect();
-        let parts = parts.get(literal.len()..).unwrap_or_default().to_vec();
+    /// `None`: more than one part may have to give back bytes, or one that is a group.
+    fn of(parts: &[Part]) -> Option<Self> {
+        let mut unclear = unclear(parts);
+        let (first, more) = (unclear.next(), unclear.next());
+        if more.is_some() || depth(parts) > DEPTH_MAX {
+            return None;
+        }
+        let (before, giving) = match first {
+            None => (parts, None),
+            Some(index) => {
+                let (before, rest) = parts.split_at_checked(index)?;
+                let [Part::Step(step), rest @ ..] = rest else { return None };
+                let (literal, rest) = literal(rest);
+                if literal.len() < GIVING_MIN {
+                    return None;
+                }
+                (before, Some(Giving { step: *step, literal, rest: rest.to_vec() }))
+            }
+        };
+        let (literal, parts) = literal(before);
+        let parts = parts.to_vec();
         let mask = head(&vec![u8::MAX; literal.len()]);
-        Self { head: head(&literal), mask, literal, parts }
+        Some(Self { head: head(&literal), mask, literal, parts, giving })
+    }
+
+    fn cost(&self) -> Cost {
+        let giving = self.giving.as_ref().map(Giving::cost).unwrap_or_default();
+        let literal = Cost { bytes: self.literal.len() / 8, ..Cost::default() };
+        Cost::of(&self.parts).and(giving).and(literal)
+    }
+}
+
+/// The bytes with which parts begin that are always the same, and the others.
+fn literal(parts: &[Part]) -> (Vec<u8>, &[Part]) {
+    let literal: Vec<u8> = parts.iter().map_while(Part::literal).collect();
+    let rest = parts.get(literal.len()..).unwrap_or_default();
+    (literal, rest)
+}
+
+impl Giving {
+    fn parts_behind(&self) -> usize {
+        self.literal.len() + self.rest.len()
+    }
+
+    /// Where a match ends: the step takes as much as leaves one for what stands behind it.
+    fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
+        let first = *self.literal.first()?;
+        let least = start + self.step.least;
+        let mut last = self.step.end(text, start, memory)?;
+        loop {
+            let part = text.get(least..text.len().min(last + 1))?;
+            let at = least + memchr::memrchr(first, part)?;
+            let behind = text.get(at..)?.strip_prefix(&*self.literal);
+            let end =
+                behind.and_then(|_| end_of(&self.rest, text, at + self.literal.len(), memory));
+            if end.is_some() {
+                return end;
+            }
+            last = at.checked_sub(1)?;
+        }
+    }
+
+    /// What stands behind is tried as often as its literal can stand in what may be given back.
+    fn cost(&self) -> Cost {
+        let fits =
+            |at: &usize| self.literal.get(*at..).is_some_and(|r| self.literal.starts_with(r));
+        let apart = (1..self.literal.len()).find(fits).unwrap_or(self.literal.len()).max(1);
+        let spread = self.step.most - self.step.least;
+        let looked = Cost { bytes: BYTES_IN_NS * spread, ..Cost::default() };
+        let literal = Cost { short: 2, ..Cost::default() };
+        let rest = Cost::of(&self.rest).and(literal).times(spread / apart + 1);
+        Part::Step(self.step).cost().and(looked).and(rest)
     }
 }
 
@@ -281,8 +364,9 @@ impl Memory {
                 self.stretches.push(new);
                 return self.stretches.len() - 1;
             }
-            // Instead of the oldest.
-            self.next = (self.next + 1) % REMEMBERED;
+            // Instead of one that lies behind, or of the oldest.
+            let behind = self.stretches.iter().position(|known| known.end < at);
+            self.next = behind.unwrap_or((self.next + 1) % REMEMBERED);
             self.stretches.get_mut(self.next).into_iter().for_each(|old| *old = new.clone());
             self.next
         });
@@ -428,6 +512,8 @@ mod tests {
         for pattern in [
             "a{1,3}a",
             "[a-z]{1,9}b",
+            "[a-c]{2,30}abca(?:cb)?_",
+            "c{2,4}(?:cccc|b{0,3})",
             "a{0,2}b{0,2}a",
             r"\bab",
             "a{1,2}?",
@@ -443,7 +529,11 @@ mod tests {
         }
     }
 
-    const PATTERNS: [&str; 17] = [
+    const PATTERNS: [&str; 21] = [
+        "[a-c]{1,9}aaaa",
+        "a[a-c]{0,40}abca[ab]{1,50}",
+        "(?:b|ac)[abc]{1,20}abab(?:ab|c_?){0,4}",
+        "_?[a-c]{2,30}abcab{0,3}_",
         "ab{2,70}c",
         "ab{2,200}",
         "a[bc]{3}[bc]",

@@ -25,6 +25,11 @@ const SIGNATURE: usize = 4;
 /// In base64: four bytes, and bits of the one before them.
 const DIGITS: usize = 6;
 const CHECK_BYTES: usize = 4;
+/// Check digits in which all bits are zeros.
+const ZEROS: &[u8; DIGITS] = b"AAAAAA";
+/// Characters of the longest key, without `=`, and kinds of keys that a family has, or more.
+const TEXT_MAX: usize = 96;
+const KINDS: usize = 8;
 
 const COSMOS: &[&[u8; 8]] =
     &[b"MastRW00", b"MastRO00", b"SystRW00", b"SystRO00", b"SysAll00", b"Resour00", b"Encryp00"];
@@ -59,10 +64,19 @@ pub(super) fn verify(key: &[u8]) -> bool {
     let without = key.get(..key.len() - padding).unwrap_or_default();
     let Some((before, digits)) = without.split_last_chunk::<DIGITS>() else { return false };
     let Some(family) = Family::of(before) else { return false };
-    family
-        .seeds
-        .iter()
-        .any(|seed| family.digits(before, seed).is_some_and(|all| all.starts_with(digits)))
+    let (Some(key), Some(zeroed)) = (family.decode(before, digits), family.decode(before, ZEROS))
+    else {
+        return false;
+    };
+    let (Some((body, check)), Some((zeroed, _))) =
+        (key.split_last_chunk::<CHECK_BYTES>(), zeroed.split_last_chunk::<CHECK_BYTES>())
+    else {
+        return false;
+    };
+    // All kinds at once; there are fewer.
+    let mut seeds = [0; KINDS];
+    seeds.iter_mut().zip(family.seeds.iter().cycle()).for_each(|(to, seed)| *to = number(seed));
+    body == zeroed && marvin(body, seeds).into_iter().any(|word| folded(word) == *check)
 }
 
 /// Those of the first kind, `=` included, for the start of a key up to its signature; `None`: it is no
@@ -87,20 +101,35 @@ impl Family {
         }
     }
 
+    /// The bytes of a key: of those that its check digits hold as well, the bits are what these say.
+    fn decode(&self, before: &[u8], digits: &[u8; DIGITS]) -> Option<Zeroizing<Vec<u8>>> {
+        let [without, _] = self.engines();
+        let mut text = Zeroizing::new([0; TEXT_MAX]);
+        let length = before.len() + DIGITS;
+        let text = text.get_mut(..length)?;
+        text.iter_mut().zip(before.iter().chain(digits)).for_each(|(to, from)| *to = *from);
+        let key = without.decode(text).map(Zeroizing::new).ok()?;
+        (key.len() == self.bytes).then_some(key)
+    }
+
     fn digits(&self, before: &[u8], seed: &[u8; 8]) -> Option<Vec<u8>> {
-        let [without, with] = self.engines();
-        // Bits of the last byte before them that stand in the first digit are zeros.
-        let text = Zeroizing::new([before, &[b'A'; DIGITS]].concat());
-        let mut key = without.decode(&text).map(Zeroizing::new).ok()?;
+        let [_, with] = self.engines();
+        let mut key = self.decode(before, ZEROS)?;
         let (body, check) = key.split_last_chunk_mut::<CHECK_BYTES>()?;
-        if body.len() + CHECK_BYTES != self.bytes {
-            return None;
-        }
-        let [high, low] = halves(marvin(body, u64::from_be_bytes(*seed)));
-        *check = (high ^ low).to_le_bytes();
+        let [word] = marvin(body, [number(seed)]);
+        *check = folded(word);
         let encoded = Zeroizing::new(with.encode(key));
         encoded.as_bytes().get(before.len()..).map(<[u8]>::to_vec)
     }
+}
+
+fn number(seed: &[u8; 8]) -> u64 {
+    u64::from_be_bytes(*seed)
+}
+
+fn folded(word: u64) -> [u8; CHECK_BYTES] {
+    let [high, low] = halves(word);
+    (high ^ low).to_le_bytes()
 }
 
 /// Upper and lower.
@@ -109,15 +138,17 @@ fn halves(word: u64) -> [u32; 2] {
     [u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])]
 }
 
-/// Marvin32, before its halves are folded (microsoft/SymCrypt, lib/marvin32.c).
-fn marvin(bytes: &[u8], seed: u64) -> u64 {
-    let [mut b, mut a] = halves(seed);
+/// Marvin32 under several seeds, before its halves are folded (microsoft/SymCrypt, lib/marvin32.c).
+fn marvin<const SEEDS: usize>(bytes: &[u8], seeds: [u64; SEEDS]) -> [u64; SEEDS] {
+    let mut states = seeds.map(halves);
     let mut round = |word: u32| {
-        a = a.wrapping_add(word);
-        for [left, right] in [[20, 9], [27, 19]] {
-            b ^= a;
-            a = a.rotate_left(left).wrapping_add(b);
-            b = b.rotate_left(right);
+        for [b, a] in &mut states {
+            *a = a.wrapping_add(word);
+            for [left, right] in [[20, 9], [27, 19]] {
+                *b ^= *a;
+                *a = a.rotate_left(left).wrapping_add(*b);
+                *b = b.rotate_left(right);
+            }
         }
     };
     let (words, rest) = bytes.as_chunks::<4>();
@@ -125,7 +156,7 @@ fn marvin(bytes: &[u8], seed: u64) -> u64 {
     last.iter_mut().zip(rest.iter().chain([&0x80])).for_each(|(to, from)| *to = *from);
     words.iter().chain([&last]).for_each(|word| round(u32::from_le_bytes(*word)));
     round(0);
-    u64::from(b) << 32 | u64::from(a)
+    states.map(|[b, a]| u64::from(b) << 32 | u64::from(a))
 }
 
 #[cfg(test)]
@@ -135,9 +166,9 @@ mod tests {
     /// The two tests of SymCrypt's own.
     #[test]
     fn marvin_as_published() {
-        assert_eq!(marvin(b"abc", 0xd53c_d9ce_cd08_93b7), 0x22c7_4339_4927_69bf);
+        assert_eq!(marvin(b"abc", [0xd53c_d9ce_cd08_93b7]), [0x22c7_4339_4927_69bf]);
         let all: Vec<u8> = (b'a'..=b'z').collect();
-        assert_eq!(marvin(&all, 0x0ddd_deee_efff_f000), 0xa128_eb7e_7260_aca2);
+        assert_eq!(marvin(&all, [7, 0x0ddd_deee_efff_f000])[1], 0xa128_eb7e_7260_aca2);
     }
 
     /// Keys of one letter from the tests of microsoft/security-utilities: of each signature one, and

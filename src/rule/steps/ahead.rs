@@ -1,5 +1,5 @@
-//! Whether a sequence can be matched without going back: whether what may follow a part, or stand
-//! instead of it, begins with other bytes.
+//! Whether parts can be matched without going back: whether what may follow one, or stand instead of it,
+//! begins with other bytes.
 
 use super::{Bytes, Group, Part, Step};
 
@@ -125,14 +125,13 @@ fn ahead(parts: &[Part], rest: &Ahead) -> Ahead {
     parts.iter().rev().fold(rest.clone(), |rest, part| part.ahead(&rest))
 }
 
-/// Whether no part of a pattern ever has to give back what it took.
-pub(super) fn is_clear(parts: &[Part]) -> bool {
-    is_clear_before(parts, &Ahead::end())
+/// Which parts of a pattern may have to give back what they took, the last one first.
+pub(super) fn unclear(parts: &[Part]) -> impl Iterator<Item = usize> {
+    unclear_before(parts, Ahead::end())
 }
 
-fn is_clear_before(parts: &[Part], rest: &Ahead) -> bool {
-    let mut rest = rest.clone();
-    parts.iter().rev().all(|part| {
+fn unclear_before(parts: &[Part], mut rest: Ahead) -> impl Iterator<Item = usize> {
+    parts.iter().enumerate().rev().filter_map(move |(index, part)| {
         let is_clear = match part {
             Part::Step(Step { least, most, .. }) if least == most => true,
             Part::Step(step) => {
@@ -141,6 +140,10 @@ fn is_clear_before(parts: &[Part], rest: &Ahead) -> bool {
             Part::Group(group) => group.is_clear(&rest),
         };
         rest = part.ahead(&rest);
-        is_clear
+        (!is_clear).then_some(index)
     })
+}
+
+fn is_clear_before(parts: &[Part], rest: &Ahead) -> bool {
+    unclear_before(parts, rest.clone()).next().is_none()
 }
