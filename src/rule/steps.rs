@@ -4,6 +4,7 @@
 //! of a long class overlap, each byte is looked at once.
 
 mod ahead;
+mod cost;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
@@ -26,11 +27,6 @@ const DEPTH_MAX: usize = 3;
 const SHORT: usize = 16;
 /// Stretches that are remembered at a time.
 const REMEMBERED: usize = 16;
-/// What steps take, in nanoseconds: one that looks at its bytes itself, one that asks what is
-/// remembered; and how many bytes are looked at in one.
-const SHORT_NS: usize = 3;
-const LONG_NS: usize = 10;
-const BYTES_IN_NS: usize = 2;
 
 /// A pattern, as sequences of which the first that matches counts.
 #[derive(Debug)]
@@ -115,20 +111,6 @@ impl Steps {
         (!all.iter().zip(&made).any(begins_alike)).then_some(Self(made))
     }
 
-    /// What it takes at most to try it at one place of a text, in nanoseconds: all sequences whose
-    /// literals may stand there together.
-    pub(super) fn cost(&self) -> usize {
-        let alike = |one: &Sequence, other: &Sequence| {
-            one.literal.starts_with(&other.literal) || other.literal.starts_with(&one.literal)
-        };
-        let all = self.0.iter().map(|one| {
-            let together = self.0.iter().filter(|other| alike(one, other));
-            let together = together.map(Sequence::cost);
-            together.fold(Cost::default(), Cost::and).nanoseconds()
-        });
-        all.max().unwrap_or_default()
-    }
-
     /// The end of the match that begins at `start`. What a regex would answer: every part takes
     /// all it can.
     pub(super) fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
@@ -146,50 +128,6 @@ impl Steps {
             };
             (end <= text.len()).then_some(end)
         })
-    }
-}
-
-/// What steps take, if all are tried.
-#[derive(Clone, Copy, Default)]
-struct Cost {
-    /// Those that look at their bytes themselves: how many, and how many bytes.
-    short: usize,
-    bytes: usize,
-    /// Those that ask what is remembered: how many, and the bytes that they look at where it is not.
-    long: usize,
-    forgotten: usize,
-}
-
-impl Cost {
-    fn of(parts: &[Part]) -> Self {
-        parts.iter().map(Part::cost).fold(Self::default(), Self::and)
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            short: self.short.saturating_add(other.short),
-            bytes: self.bytes.saturating_add(other.bytes),
-            long: self.long.saturating_add(other.long),
-            forgotten: self.forgotten.saturating_add(other.forgotten),
-        }
-    }
-
-    fn times(self, count: usize) -> Self {
-        Self {
-            short: self.short.saturating_mul(count),
-            bytes: self.bytes.saturating_mul(count),
-            long: self.long.saturating_mul(count),
-            forgotten: self.forgotten.saturating_mul(count),
-        }
-    }
-
-    fn nanoseconds(self) -> usize {
-        let looked = if self.long > REMEMBERED { self.forgotten } else { 0 };
-        let asked = self.long.saturating_mul(LONG_NS);
-        self.short
-            .saturating_mul(SHORT_NS)
-            .saturating_add(asked)
-            .saturating_add(self.bytes.saturating_add(looked) / BYTES_IN_NS)
     }
 }
 
@@ -244,12 +182,6 @@ impl Sequence {
         let mask = head(&vec![u8::MAX; literal.len()]);
         Some(Self { head: head(&literal), mask, literal, parts, giving })
     }
-
-    fn cost(&self) -> Cost {
-        let giving = self.giving.as_ref().map(Giving::cost).unwrap_or_default();
-        let literal = Cost { bytes: self.literal.len() / 8, ..Cost::default() };
-        Cost::of(&self.parts).and(giving).and(literal)
-    }
 }
 
 /// The bytes with which parts begin that are always the same, and the others.
@@ -281,35 +213,9 @@ impl Giving {
             last = at.checked_sub(1)?;
         }
     }
-
-    /// What stands behind is tried as often as its literal can stand in what may be given back.
-    fn cost(&self) -> Cost {
-        let fits =
-            |at: &usize| self.literal.get(*at..).is_some_and(|r| self.literal.starts_with(r));
-        let apart = (1..self.literal.len()).find(fits).unwrap_or(self.literal.len()).max(1);
-        let spread = self.step.most - self.step.least;
-        let looked = Cost { bytes: BYTES_IN_NS * spread, ..Cost::default() };
-        let literal = Cost { short: 2, ..Cost::default() };
-        let rest = Cost::of(&self.rest).and(literal).times(spread / apart + 1);
-        Part::Step(self.step).cost().and(looked).and(rest)
-    }
 }
 
 impl Part {
-    fn cost(&self) -> Cost {
-        match self {
-            Self::Step(Step { most: most @ ..=SHORT, .. }) => {
-                Cost { short: 1, bytes: *most, ..Cost::default() }
-            }
-            Self::Step(Step { most, .. }) => Cost { long: 1, forgotten: *most, ..Cost::default() },
-            Self::Group(Group { choices, most, .. }) => {
-                let one =
-                    choices.iter().map(|parts| Cost::of(parts)).fold(Cost::default(), Cost::and);
-                one.and(Cost { short: 1, ..Cost::default() }).times(*most)
-            }
-        }
-    }
-
     /// Its byte, if it takes just one.
     fn literal(&self) -> Option<u8> {
         let Self::Step(Step { bytes, least: 1, most: 1 }) = self else { return None };

@@ -105,7 +105,7 @@ const OWN_RULES: &str = r#"
 rules:
   - {id: own-begun, provider: A, name: n, prefixes: ["own"], pattern: 'own[_-]?[0-9a-f]{32}', examples: ["own<hex:32>", "own_<hex:32>"], negative_examples: ["own"], confidence: high, source: s}
   - {id: own-longer, provider: A, name: n, prefixes: ["own_"], pattern: 'own_[0-9a-f]{32}', examples: ["own_<hex:32>"], negative_examples: ["own"], confidence: high, source: s}
-  - {id: own-behind, provider: A, name: n, prefixes: ["_AKEY-OF-USX"], offsets: [4, 5, 6], pattern: '[0-9]{4,6}_AKEY-OF-USX[0-9A-Za-z]{20,22}', examples: ["<digits:6>_AKEY-OF-USX<base62:21>"], negative_examples: ["_AKEY-OF-USX"], confidence: medium, source: s}
+  - {id: own-behind, provider: A, name: n, prefixes: ["_AKEY-OF-USXY"], offsets: [4, 5, 6], pattern: '[0-9]{4,6}_AKEY-OF-USXY[0-9A-Za-z]{20,22}', examples: ["<digits:6>_AKEY-OF-USXY<base62:21>"], negative_examples: ["_AKEY-OF-USXY"], confidence: medium, source: s}
   - {id: own-far, provider: A, name: n, prefixes: ["QzXyWvUtSrQp"], offsets: [40, 300], pattern: '(?:[a-z]{40}|[a-z]{300})QzXyWvUtSrQp[0-9a-z]{12}', examples: ["<lower:300>QzXyWvUtSrQp<base36:12>"], negative_examples: ["QzXyWvUtSrQp"], confidence: medium, source: s}
   - {id: own-after, provider: A, name: n, prefixes: ["Abcd"], offsets: [6], pattern: '[a-z]{5}:Abcd[0-9]{20}', examples: ["<lower:5>:Abcd<digits:20>"], negative_examples: ["Abcd"], confidence: high, source: s}
   - {id: own-url, provider: A, name: n, prefixes: ["own://", "ownssl://", "jdbc:own://"], pattern: '(?:jdbc:)?own(?:ssl)?://[a-z]{2,8}:[!-?A-~]{6,20}@[a-z]{2,20}', examples: ["ownssl://<lower:5>:<base62:9>@<lower:5>", "jdbc:own://<lower:5>:a:/<base62:9>@<lower:5>"], negative_examples: ["own://"], confidence: medium, source: s}

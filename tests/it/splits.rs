@@ -161,7 +161,7 @@ proptest! {
                 false => border * READ_BYTES + off,
             })
             .collect();
-        prop_assert_eq!(scan_in_pieces(&text, 2), whole.clone());
+        prop_assert_eq!(scan_in_pieces(&text, 2), whole.as_slice());
         prop_assert_eq!(scan(parts(&text, &cuts)), whole);
     }
 

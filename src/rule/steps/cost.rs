@@ -1,0 +1,107 @@
+//! What it may take to match a pattern, whatever the text.
+
+use super::{Giving, Group, Part, REMEMBERED, SHORT, Sequence, Step, Steps};
+
+/// What steps take, in nanoseconds: one that looks at its bytes itself, one that asks what is
+/// remembered; and how many bytes are looked at in one.
+const SHORT_NS: usize = 3;
+const LONG_NS: usize = 14;
+const BYTES_IN_NS: usize = 2;
+
+impl Steps {
+    /// What it takes at most to try it at one place of a text, in nanoseconds: all sequences whose
+    /// literals may stand there together.
+    pub(in crate::rule) fn cost(&self) -> usize {
+        let alike = |one: &Sequence, other: &Sequence| {
+            one.literal.starts_with(&other.literal) || other.literal.starts_with(&one.literal)
+        };
+        let all = self.0.iter().map(|one| {
+            let together = self.0.iter().filter(|other| alike(one, other));
+            let together = together.map(Sequence::cost);
+            together.fold(Cost::default(), Cost::and).nanoseconds()
+        });
+        all.max().unwrap_or_default()
+    }
+}
+
+/// What steps take, if all are tried.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    /// Those that look at their bytes themselves: how many, and how many bytes.
+    short: usize,
+    bytes: usize,
+    /// Those that ask what is remembered: how many, and the bytes that they look at where it is not.
+    long: usize,
+    forgotten: usize,
+}
+
+impl Cost {
+    fn of(parts: &[Part]) -> Self {
+        parts.iter().map(Part::cost).fold(Self::default(), Self::and)
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            short: self.short.saturating_add(other.short),
+            bytes: self.bytes.saturating_add(other.bytes),
+            long: self.long.saturating_add(other.long),
+            forgotten: self.forgotten.saturating_add(other.forgotten),
+        }
+    }
+
+    fn times(self, count: usize) -> Self {
+        Self {
+            short: self.short.saturating_mul(count),
+            bytes: self.bytes.saturating_mul(count),
+            long: self.long.saturating_mul(count),
+            forgotten: self.forgotten.saturating_mul(count),
+        }
+    }
+
+    fn nanoseconds(self) -> usize {
+        let looked = if self.long > REMEMBERED { self.forgotten } else { 0 };
+        let asked = self.long.saturating_mul(LONG_NS);
+        self.short
+            .saturating_mul(SHORT_NS)
+            .saturating_add(asked)
+            .saturating_add(self.bytes.saturating_add(looked) / BYTES_IN_NS)
+    }
+}
+
+impl Sequence {
+    fn cost(&self) -> Cost {
+        let giving = self.giving.as_ref().map(Giving::cost).unwrap_or_default();
+        let literal = Cost { bytes: self.literal.len() / 8, ..Cost::default() };
+        Cost::of(&self.parts).and(giving).and(literal)
+    }
+}
+
+impl Giving {
+    /// What stands behind is tried as often as its literal can stand in what may be given back.
+    fn cost(&self) -> Cost {
+        let fits =
+            |at: &usize| self.literal.get(*at..).is_some_and(|r| self.literal.starts_with(r));
+        let apart = (1..self.literal.len()).find(fits).unwrap_or(self.literal.len()).max(1);
+        let spread = self.step.most - self.step.least;
+        let looked = Cost { bytes: BYTES_IN_NS * spread, ..Cost::default() };
+        let literal = Cost { short: 2, ..Cost::default() };
+        let rest = Cost::of(&self.rest).and(literal).times(spread / apart + 1);
+        Part::Step(self.step).cost().and(looked).and(rest)
+    }
+}
+
+impl Part {
+    fn cost(&self) -> Cost {
+        match self {
+            Self::Step(Step { most: most @ ..=SHORT, .. }) => {
+                Cost { short: 1, bytes: *most, ..Cost::default() }
+            }
+            Self::Step(Step { most, .. }) => Cost { long: 1, forgotten: *most, ..Cost::default() },
+            Self::Group(Group { choices, most, .. }) => {
+                let one =
+                    choices.iter().map(|parts| Cost::of(parts)).fold(Cost::default(), Cost::and);
+                one.and(Cost { short: 1, ..Cost::default() }).times(*most)
+            }
+        }
+    }
+}
