@@ -33,6 +33,7 @@ const KINDS: usize = 8;
 
 const COSMOS: &[&[u8; 8]] =
     &[b"MastRW00", b"MastRO00", b"SystRW00", b"SystRO00", b"SysAll00", b"Resour00", b"Encryp00"];
+const _: () = assert!(COSMOS.len() <= KINDS);
 const MESSAGING: &[&[u8; 8]] = &[b"Send0000", b"Listen00", b"Manage00", b"System00", b"Unknown0"];
 
 const FAMILIES: [Family; 12] = [
