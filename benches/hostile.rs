@@ -21,6 +21,7 @@ use leakwarden::matcher::{Matcher, Scanner};
 use leakwarden::rule::{Rule, RuleSet};
 use leakwarden::shape::{NoKeys, ShapeSet};
 use regex_syntax::hir::{Class, Hir, HirKind};
+use rustix::time::{ClockId, clock_gettime};
 
 const TEXT_BYTES: usize = 1 << 20;
 /// So many texts are shown, each at its fastest of so many times.
@@ -98,10 +99,7 @@ impl Costs {
 
 /// The processor's time alone: others may be at work.
 fn timed<T>(work: impl FnOnce() -> T) -> Duration {
-    let spent = || {
-        let told = fs::read_to_string("/proc/thread-self/schedstat").unwrap();
-        Duration::from_nanos(told.split(' ').next().unwrap().parse().unwrap())
-    };
+    let spent = || Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap();
     let begun = spent();
     black_box(work());
     spent() - begun
