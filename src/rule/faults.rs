@@ -23,6 +23,8 @@ const PARTLY_NS: usize = 2;
 /// literal may stand at several offsets, matches do not follow each other in order.
 const MATCH_NS: usize = 45;
 const MATCH_OF_MANY_NS: usize = 90;
+/// Most offsets: what is remembered for matches that overlap is looked at anew for each.
+const OFFSETS_MAX: usize = 3;
 /// What a regex takes to start; and so many bytes it looks at in so many nanoseconds.
 const REGEX_NS: usize = 25;
 const LOOKS: usize = 2;
@@ -43,7 +45,10 @@ impl Rule {
     /// What is wrong with a rule that may cost too much, as all of its pattern may be tried from each
     /// place at which a literal stands.
     pub(super) fn cost_fault(&self) -> Option<String> {
-        let longest = self.facts.match_max;
+        let (longest, places) = (self.facts.match_max, self.offsets.len());
+        if places > OFFSETS_MAX {
+            return Some(format!("offsets: at most {OFFSETS_MAX}; divide the rule"));
+        }
         let steps = Steps::of(&self.pattern);
         if steps.is_none() && !has_few_states(&self.pattern) {
             return Some(
@@ -63,7 +68,6 @@ impl Rule {
             Some(steps) => steps.cost(),
             None => REGEX_NS + self.nested_max() * LOOKS_NS / LOOKS,
         };
-        let places = self.offsets.len();
         let own = if places > 1 { MATCH_OF_MANY_NS } else { MATCH_NS };
         let matches = (own + checked).saturating_add(each).saturating_mul(places);
         let (apart, found, missed) = match self.is_announced() {
@@ -196,9 +200,11 @@ mod tests {
         told("acme_", "zz", "could make it cost");
         told(
             "[\"acme_\"]\n    pattern",
-            "[\"acme_\"]\n    offsets: [0, 1, 2, 3, 4, 5, 6, 7, 8]\n    pattern",
-            "5 bytes, at 9 offsets)",
+            "[\"acme_\"]\n    offsets: [0, 1, 2]\n    pattern",
+            "5 bytes, at 3 offsets)",
         );
+        let many = "[\"acme_\"]\n    offsets: [0, 1, 2, 3]\n    pattern";
+        told("[\"acme_\"]\n    pattern", many, "acme-key: offsets: at most 3; divide the rule");
         let many: Vec<String> = (10..43).map(|n| format!("\"a{n}\"")).collect();
         let many = format!("prefixes: [\"acme_\", {}]", many.join(", "));
         let short = GOOD.replace("{32}", "{8}").replace("<hex:32>", "<hex:8>");
