@@ -17,11 +17,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use leakwarden::matcher::{Matcher, Scanner};
+use leakwarden::matcher::Matcher;
 use leakwarden::rule::{Rule, RuleSet};
-use leakwarden::shape::{NoKeys, ShapeSet};
+use leakwarden::shape::ShapeSet;
 use regex_syntax::hir::{Class, Hir, HirKind};
 use rustix::time::{ClockId, clock_gettime};
+use shared::scan;
+
+mod shared;
 
 const TEXT_BYTES: usize = 1 << 20;
 /// So many texts are shown, each at its fastest of so many times.
@@ -103,22 +106,6 @@ fn timed<T>(work: impl FnOnce() -> T) -> Duration {
     let begun = spent();
     black_box(work());
     spent() - begun
-}
-
-/// How many findings there are.
-fn scan(matcher: &Matcher, text: &[u8]) -> usize {
-    let mut found = 0;
-    let mut scanner = Scanner::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let space = scanner.space();
-        let (now, later) = rest.split_at(space.len().min(rest.len()));
-        space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-        scanner.filled(now.len(), matcher, &NoKeys, &mut |_| found += 1);
-        rest = later;
-    }
-    scanner.finish(matcher, &NoKeys, &mut |_| found += 1);
-    found
 }
 
 /// What hostile texts consist of, each with its name.

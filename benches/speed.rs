@@ -17,12 +17,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use leakwarden::matcher::{Matcher, Scanner};
+use leakwarden::matcher::Matcher;
 use leakwarden::registry::tags::Tags;
 use leakwarden::rule::RuleSet;
 use leakwarden::secret::Keyring;
-use leakwarden::shape::{Alphabet, NoKeys, Shape, ShapeSet, is_strong};
+use leakwarden::shape::{Alphabet, Shape, ShapeSet, is_strong};
 use rusqlite::{Connection, OpenFlags};
+use shared::scan;
+
+mod shared;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_leakwarden");
 const CORPUS_BYTES: usize = 64 << 20;
@@ -100,22 +103,6 @@ fn shapes() -> ShapeSet {
 
 fn matcher() -> Matcher {
     Matcher::new(Arc::new(RuleSet::builtin()), shapes())
-}
-
-fn scan(matcher: &Matcher, text: &[u8]) -> usize {
-    let mut found = 0;
-    let mut scanner = Scanner::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let space = scanner.space();
-        let count = space.len().min(rest.len());
-        let (now, later) = rest.split_at(count);
-        space[..count].copy_from_slice(now);
-        scanner.filled(count, matcher, &NoKeys, &mut |_| found += 1);
-        rest = later;
-    }
-    scanner.finish(matcher, &NoKeys, &mut |_| found += 1);
-    found
 }
 
 fn throughput(criterion: &mut Criterion) {
