@@ -15,6 +15,7 @@ mod buffer;
 mod divided;
 mod groups;
 mod made;
+mod memories;
 mod needles;
 pub mod pieces;
 mod prefixes;
@@ -142,6 +143,8 @@ struct Owner {
     offset: usize,
     /// First byte of that literal: most needles that are no literals end here.
     first: u8,
+    /// Which of the rule's literals it is.
+    prefix: usize,
 }
 
 impl Matcher {
@@ -246,12 +249,12 @@ impl Automaton {
         let shared = Text::from(SHARED_NEEDLE);
         let literals = rules
             .iter()
-            .flat_map(|(rule, data)| data.prefixes.iter().map(|prefix| (*rule, prefix)))
-            .filter_map(|(rule, prefix)| {
-                let first = *prefix.as_bytes().first()?;
-                Some(match prefix.find(SHARED_NEEDLE) {
-                    Some(offset) => (&shared, Owner { rule, offset, first }),
-                    None => (prefix, Owner { rule, offset: 0, first }),
+            .flat_map(|(rule, data)| data.prefixes.iter().enumerate().map(|own| (*rule, own)))
+            .filter_map(|(rule, (prefix, text))| {
+                let first = *text.as_bytes().first()?;
+                Some(match text.find(SHARED_NEEDLE) {
+                    Some(offset) => (&shared, Owner { rule, offset, first, prefix }),
+                    None => (text, Owner { rule, offset: 0, first, prefix }),
                 })
             });
         let mut wanted: Vec<(&Text, Owner)> = literals.collect();
@@ -291,14 +294,14 @@ impl Automaton {
         places.min().map(|(at, _, index)| (at, index))
     }
 
-    /// Calls with the place where a rule's literal should begin, and the rule.
-    fn each(&self, text: &[u8], range: Range<usize>, found: &mut dyn FnMut(usize, usize)) {
+    /// Calls with the place where a rule's literal should begin, the rule, and which literal.
+    fn each(&self, text: &[u8], range: Range<usize>, found: &mut dyn FnMut(usize, usize, usize)) {
         let mut from = range.start;
         while let Some((start, needle)) = self.next(text, from..range.end) {
             for owner in self.owners.get(needle) {
                 let literal = start.checked_sub(owner.offset);
                 if let Some(literal) = literal.filter(|&at| text.get(at) == Some(&owner.first)) {
-                    found(literal, owner.rule);
+                    found(literal, owner.rule, owner.prefix);
                 }
             }
             from = start + 1;

@@ -246,7 +246,7 @@ impl RuleSet {
                      the id {id}"
                 )
             });
-            let wrong = unfit.chain(rule.cost_fault()).chain(try_examples(rule, &set));
+            let wrong = unfit.chain(rule.cost_fault(&set)).chain(try_examples(rule, &set));
             for why in wrong {
                 faults.push(format!("{}: {why}", place(faults.len())));
             }

@@ -85,12 +85,59 @@ pub(super) enum Word {
     Ids(Vec<(usize, usize)>),
 }
 
-/// A sign, and where it stands. In order, those of one sign follow each other by their ends.
+/// A sign, and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place {
     pub(super) sign: usize,
     pub(super) end: usize,
     pub(super) start: usize,
+}
+
+/// Where signs stand: those of one sign follow each other both by their starts and by their ends, as one
+/// that holds another one of its kind says no more than that.
+#[derive(Debug, Default)]
+pub(super) struct Places {
+    all: Vec<Place>,
+    /// By sign: which these are.
+    of: Vec<Range<usize>>,
+}
+
+impl Places {
+    /// In any order.
+    pub(super) fn of(mut signs: Vec<Place>) -> Self {
+        signs.sort_unstable();
+        let mut all: Vec<Place> = Vec::with_capacity(signs.len());
+        for place in signs {
+            let last = || all.last().copied().filter(|last| last.sign == place.sign);
+            if last().is_some_and(|last| last.start >= place.start) {
+                continue;
+            }
+            if last().is_some_and(|last| last.end == place.end) {
+                all.pop();
+            }
+            all.push(place);
+        }
+        let mut of = Vec::new();
+        for (index, place) in all.iter().enumerate() {
+            of.resize(of.len().max(place.sign + 1), 0..0);
+            let Some(range) = of.get_mut(place.sign) else { continue };
+            *range = if range.end == 0 { index..index + 1 } else { range.start..index + 1 };
+        }
+        Self { all, of }
+    }
+
+    pub(super) fn all(&self) -> &[Place] {
+        &self.all
+    }
+
+    /// Whether one of these lies in a part of the text.
+    fn lie_in(&self, sign: usize, part: &Range<usize>) -> bool {
+        let own = self.of.get(sign).and_then(|range| self.all.get(range.clone()));
+        let own = own.unwrap_or_default();
+        let behind = own.partition_point(|place| place.end <= part.end);
+        let last = behind.checked_sub(1).and_then(|last| own.get(last));
+        last.is_some_and(|last| last.start >= part.start)
+    }
 }
 
 /// A run, and what was seen of it (`None`: it is too long).
@@ -194,7 +241,7 @@ impl Announced {
         &'a self,
         text: &[u8],
         (width, run): (Width, &Run),
-        places: &[Place],
+        places: &Places,
         stretches: &mut Stretches<'a>,
         found: &mut dyn FnMut(usize, &Member),
     ) {
@@ -215,16 +262,10 @@ impl Announced {
 }
 
 impl Member {
-    /// Whether one of the signs stands in one of two parts of the text. `places`: all, in order.
-    pub(super) fn is_near(&self, near: [Range<usize>; 2], places: &[Place]) -> bool {
-        near.into_iter().filter(|part| !part.is_empty()).any(|part| {
-            self.signs.iter().any(|&sign| {
-                let from = places.partition_point(|p| (p.sign, p.end) < (sign, part.start));
-                let rest = places.get(from..).unwrap_or_default().iter();
-                rest.take_while(|p| p.sign == sign && p.end <= part.end)
-                    .any(|place| place.start >= part.start)
-            })
-        })
+    /// Whether one of the signs stands in one of two parts of the text.
+    pub(super) fn is_near(&self, near: [Range<usize>; 2], places: &Places) -> bool {
+        let mut parts = near.into_iter().filter(|part| !part.is_empty());
+        parts.any(|part| self.signs.iter().any(|sign| places.lie_in(*sign, &part)))
     }
 }
 
@@ -427,4 +468,26 @@ fn is_glued(text: &[u8], stretch: Range<usize>) -> bool {
     after.is_ascii_alphanumeric()
         || !bytes.iter().any(u8::is_ascii_digit)
         || before.is_some_and(|before| base64(before) && (base64(after) || after == b'='))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn of_signs_within_each_other_none_is_missed(
+            signs in proptest::collection::vec((0usize..3, 0usize..30, 1usize..20), 0..30),
+            (sign, start, length) in (0usize..4, 0usize..40, 0usize..40),
+        ) {
+            let place = |(sign, start, length)| Place { sign, start, end: start + length };
+            let signs: Vec<Place> = signs.into_iter().map(place).collect();
+            let part = start..start + length;
+            let lies = |place: &Place| {
+                place.sign == sign && place.start >= part.start && place.end <= part.end
+            };
+            let lie = signs.iter().any(lies);
+            proptest::prop_assert_eq!(Places::of(signs).lie_in(sign, &part), lie);
+        }
+    }
 }

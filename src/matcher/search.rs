@@ -1,18 +1,20 @@
 //! One text: what the run finder tells of it, and what becomes of that.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use super::announced::{Member, Place, Run, STRETCH_MAX, Stretches, Word};
+use super::announced::{Member, Place, Places, Run, STRETCH_MAX, Stretches, Word};
+use super::memories::Memories;
 use super::runs::{self, Lengths, Marks, Tables, WINDOW_MAX, Width, Windows};
 use super::sought::Needle;
 use super::windows;
 use super::{Before, Hit, Matcher};
-use crate::rule::{Confidence, MATCH_MAX, Memory, Rule};
+use crate::rule::{Confidence, MATCH_MAX, Rule};
 use crate::shape::{Alphabet, Alphabets, Known, Stretch, is_uuid};
 
 /// So many windows are looked up together.
 const MANY_WINDOWS: usize = 64;
+/// Bytes between two parts of a text that are looked at as one.
+const CLOSE: usize = 256;
 
 /// One call of [`Matcher::find`].
 pub(super) struct Search<'a> {
@@ -28,10 +30,11 @@ pub(super) struct Search<'a> {
     windows: Vec<Range<usize>>,
     /// Where words and ids stand that announce keys.
     signs: Vec<Place>,
+    /// The same, when all are known.
+    places: Places,
     /// By byte of [`Automata::before`]: up to where lines were searched before it.
     before: Vec<usize>,
-    /// By offset of a rule: of each, starts come one after the other.
-    memories: Vec<Memory>,
+    memories: Memories,
 }
 
 impl<'a> Search<'a> {
@@ -52,8 +55,9 @@ impl<'a> Search<'a> {
             stretches: Vec::new(),
             windows: Vec::new(),
             signs: Vec::new(),
+            places: Places::default(),
             before: Vec::new(),
-            memories: vec![Memory::default()],
+            memories: Memories::default(),
         }
     }
 
@@ -105,29 +109,14 @@ impl<'a> Search<'a> {
         newlines - others.map(|part| newlines_in(text, part)).iter().sum::<u64>()
     }
 
-    /// Checks one rule where one of its literals may stand: of what was looked for by a shared needle,
-    /// no more than that is known to.
-    fn check_needle(&mut self, literal: usize, index: usize) {
-        let Some(rule) = self.matcher.rules.rule(index) else { return };
-        let rest = self.text.get(literal..).unwrap_or_default();
-        if rule.prefixes.iter().any(|prefix| rest.starts_with(prefix.as_bytes())) {
-            self.check(literal, index);
-        }
-    }
-
     /// Checks one rule at one literal, at each of its offsets: which of them lie within `starts`
     /// must make no difference to the others.
     fn check(&mut self, literal: usize, index: usize) {
         let Some(rule) = self.matcher.rules.rule(index) else { return };
-        if self.memories.len() < rule.offsets.len() {
-            self.memories.resize_with(rule.offsets.len(), Memory::default);
-        }
         for (offset, &bytes) in rule.offsets.iter().enumerate() {
-            let Some(start) = literal.checked_sub(bytes) else { continue };
-            let Some(memory) = self.memories.get_mut(offset) else { continue };
-            if !self.starts.contains(&start) {
-                continue;
-            }
+            let start = literal.checked_sub(bytes).filter(|start| self.starts.contains(start));
+            let Some(start) = start else { continue };
+            let Some(memory) = self.memories.of((index, rule), offset) else { continue };
             if let Some(span) = rule.next_match_at(self.text, start, memory) {
                 self.take(span, (index, rule), offset);
             }
@@ -136,7 +125,7 @@ impl<'a> Search<'a> {
 
     /// Takes a match of a rule.
     fn take(&mut self, span: Range<usize>, (index, rule): (usize, &Rule), offset: usize) {
-        let Some(memory) = self.memories.get_mut(offset) else { return };
+        let Some(memory) = self.memories.of((index, rule), offset) else { return };
         // What no key is as long as need not be hashed.
         let known = self.matcher.shapes.has_length(span.len())
             && self.known.knows(self.text.get(span.clone()).unwrap_or_default());
@@ -145,14 +134,14 @@ impl<'a> Search<'a> {
     }
 
     /// Checks a rule without a literal where one of its matches may begin.
-    fn check_announced(&mut self, start: usize, member: &Member, signs: &[Place]) {
+    fn check_announced(&mut self, start: usize, member: &Member, places: &Places) {
         let Some(rule) = self.matcher.rules.rule(member.rule) else { return };
-        let Some(memory) = self.memories.first_mut().filter(|_| self.starts.contains(&start))
-        else {
+        if !self.starts.contains(&start) {
             return;
-        };
+        }
+        let Some(memory) = self.memories.of((member.rule, rule), 0) else { return };
         let Some(span) = rule.next_match_at(self.text, start, memory) else { return };
-        if member.is_near(rule.near(self.text, &span), signs) {
+        if member.is_near(rule.near(self.text, &span), places) {
             self.take(span, (member.rule, rule), 0);
         }
     }
@@ -175,7 +164,15 @@ impl<'a> Search<'a> {
         }
         let line = text.get(from..at).and_then(|part| memchr::memrchr(b'\n', part));
         let from = line.map_or(from, |newline| from + newline + 1);
-        before.literals.each(text, from..at, &mut |at, rule| self.check_needle(at, rule));
+        before.literals.each(text, from..at, &mut |at, index, prefix| {
+            // Of what was looked for by a shared needle, no more than that is known to stand there.
+            let rule = self.matcher.rules.rule(index);
+            let prefix = rule.and_then(|rule| rule.prefixes.get(prefix));
+            let rest = text.get(at..).unwrap_or_default();
+            if prefix.is_some_and(|prefix| rest.starts_with(prefix.as_bytes())) {
+                self.check(at, index);
+            }
+        });
     }
 
     /// Remembers a word that announces keys; of the beginning of an id, whether it is one.
@@ -188,9 +185,12 @@ impl<'a> Search<'a> {
             Some(Word::Ids(ids)) => {
                 for (sign, index) in ids {
                     let Some(rule) = self.matcher.rules.rule(*index) else { continue };
-                    for start in rule.offsets.iter().filter_map(|offset| start.checked_sub(*offset))
-                    {
-                        let id = rule.match_at(self.text, start);
+                    for (offset, bytes) in rule.offsets.iter().enumerate() {
+                        let Some(start) = start.checked_sub(*bytes) else { continue };
+                        let Some(memory) = self.memories.of((*index, rule), offset) else {
+                            continue;
+                        };
+                        let id = rule.next_match_at(self.text, start, memory);
                         let place = |id: Range<usize>| Place { sign: *sign, start, end: id.end };
                         self.signs.extend(id.map(place));
                     }
@@ -204,21 +204,22 @@ impl<'a> Search<'a> {
         if self.signs.is_empty() {
             return;
         }
-        self.signs.sort_unstable();
         let announced = &self.matcher.automata.announced;
+        self.places = Places::of(std::mem::take(&mut self.signs));
         let clipped = |place: &Place| {
             let near = announced.starts(place);
             near.start.max(self.starts.start.saturating_sub(1))..near.end.min(self.starts.end)
         };
-        let mut near: Vec<Range<usize>> = self.signs.iter().map(clipped).collect();
+        let mut near: Vec<Range<usize>> = self.places.all().iter().map(clipped).collect();
         near.retain(|places| !places.is_empty());
         near.sort_unstable_by_key(|places| places.start);
         near.dedup_by(|next, before| {
-            let overlap = next.start <= before.end;
-            if overlap {
+            // Each part is begun with anew: what lies close together is one.
+            let close = next.start <= before.end + CLOSE;
+            if close {
                 before.end = before.end.max(next.end);
             }
-            overlap
+            close
         });
         let shortest = |width| announced.shortest(width).map(|least| least.min(runs::LENGTH_MAX));
         let lengths = [shortest(Width::Narrow), shortest(Width::Wide)];
@@ -280,13 +281,20 @@ impl<'a> Search<'a> {
         };
         let hits = self.out.get_mut(self.earlier..).unwrap_or_default();
         let wrong = hits.iter().filter(|hit| hit.confidence == Confidence::Low && has_digits(hit));
-        let mut ends: HashMap<usize, usize> = HashMap::new();
-        for Hit { span, .. } in wrong {
-            let end = ends.entry(span.start).or_default();
-            *end = span.end.max(*end);
+        let mut wrong: Vec<(usize, usize)> =
+            wrong.map(|hit| (hit.span.start, hit.span.end)).collect();
+        if wrong.is_empty() {
+            return;
         }
+        wrong.sort_unstable();
+        // The longest of those that begin there.
+        let end = |start: usize| {
+            let behind = wrong.partition_point(|(other, _)| *other <= start);
+            let (other, end) = *wrong.get(behind.checked_sub(1)?)?;
+            (other == start).then_some(end)
+        };
         for hit in hits.iter_mut().filter(|hit| hit.rule.is_some() && !has_digits(hit)) {
-            if ends.get(&hit.span.start).is_some_and(|end| *end > hit.span.end) {
+            if end(hit.span.start).is_some_and(|end| end > hit.span.end) {
                 hit.confidence = Confidence::Low;
             }
         }
@@ -316,7 +324,7 @@ impl runs::Found for Search<'_> {
             let place = at + rest.trailing_zeros() as usize;
             rest &= rest - 1;
             automata.needles.each(text, place, &mut |what, start| match what {
-                Needle::Literal(rule) => self.check_needle(start, rule),
+                Needle::Literal(rule) => self.check(start, rule),
                 Needle::Byte(byte) => self.before(byte, start),
                 Needle::Word(word) => self.word(word, start),
             });
@@ -366,11 +374,11 @@ impl runs::Found for Near<'_, '_> {
             return;
         }
         let mut stretches = std::mem::take(&mut self.0.stretches);
-        let signs = std::mem::take(&mut self.0.signs);
-        announced.each(text, (width, &run), &signs, &mut stretches, &mut |start, member| {
-            self.0.check_announced(start, member, &signs);
+        let places = std::mem::take(&mut self.0.places);
+        announced.each(text, (width, &run), &places, &mut stretches, &mut |start, member| {
+            self.0.check_announced(start, member, &places);
         });
-        (self.0.stretches, self.0.signs) = (stretches, signs);
+        (self.0.stretches, self.0.places) = (stretches, places);
     }
 
     fn window(&mut self, _alphabet: Alphabet, _window: Range<usize>) {}

@@ -81,13 +81,12 @@ impl Rule {
         if self.lone && is_in_base64(text, span) {
             return Some(Doubt::Base64);
         }
-        let mut begins = |beginning: &[u8]| memory.json.begins(beginning, span.start);
-        (!are_json(matched, self.json_parts, &mut begins)).then_some(Doubt::Json)
+        (!are_json(matched, self.json_parts)).then_some(Doubt::Json)
     }
 }
 
-/// Entropies of what begins one after the other. Several rules may see matches of different lengths at
-/// one place: those of about the same share what was counted.
+/// Entropies of what begins one after the other. A rule may see matches of different lengths at one
+/// place: those of about the same share what was counted.
 #[derive(Debug, Default)]
 pub(super) struct Entropies([Sliding; 4]);
 
@@ -95,21 +94,6 @@ impl Entropies {
     fn bits(&mut self, text: &[u8], part: Range<usize>) -> f32 {
         let of_length = part.len() * self.0.len() / (ENTROPY_MAX + 1);
         self.0.get_mut(of_length).map_or(0.0, |sliding| sliding.bits(text, part))
-    }
-}
-
-/// Whether what stands at the last place that was asked for begins JSON: several rules ask the same.
-#[derive(Debug, Default)]
-pub(super) struct Json {
-    known: Option<(usize, bool)>,
-}
-
-impl Json {
-    fn begins(&mut self, beginning: &[u8], place: usize) -> bool {
-        let known = self.known.filter(|(at, _)| *at == place);
-        let (_, begins) =
-            *self.known.insert(known.unwrap_or_else(|| (place, begins_json(beginning))));
-        begins
     }
 }
 
@@ -161,7 +145,12 @@ impl Met {
 
     fn is_met(&mut self, text: &[u8], span: &Range<usize>) -> bool {
         let is_past = self.at.is_some_and(|at| at < span.start);
-        if is_past || !(self.from..=self.to).contains(&span.start) {
+        let is_before = span.start < self.from && span.end >= self.from;
+        if is_before {
+            let part = text.get(span.start..self.from).unwrap_or_default();
+            let at = part.iter().position(self.wanted).map(|at| span.start + at);
+            (self.from, self.at) = (span.start, at.or(self.at));
+        } else if is_past || !(self.from..=self.to).contains(&span.start) {
             (self.from, self.to, self.at) = (span.start, span.start, None);
         }
         if self.at.is_none() && self.to < span.end {
@@ -175,10 +164,10 @@ impl Met {
 
 /// Whether so many of the first parts between dots are JSON objects in base64url (RFC 7515). What is
 /// none mostly shows by its beginning, and there may be many that overlap.
-fn are_json(matched: &[u8], parts: usize, begins: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+fn are_json(matched: &[u8], parts: usize) -> bool {
     if let Some(beginning) = matched.get(..JSON_BEGINNING).filter(|_| parts > 0)
         && !beginning.contains(&b'.')
-        && !begins(beginning)
+        && !begins_json(beginning)
     {
         return false;
     }
@@ -201,13 +190,18 @@ fn may_be_json(text: &[u8]) -> bool {
 }
 
 fn is_json(part: &[u8]) -> bool {
+    let is_whole =
+        |text: &[u8]| text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(text).is_ok();
+    if part.len() <= JSON_SHORT {
+        let mut text = Zeroizing::new([0; JSON_SHORT]);
+        let decoded = BASE64_URL_SAFE_NO_PAD.decode_slice(part, text.as_mut());
+        return decoded.ok().and_then(|count| text.get(..count)).is_some_and(is_whole);
+    }
     let decoded = |part| BASE64_URL_SAFE_NO_PAD.decode(part).map(Zeroizing::new).ok();
     let beginnings = std::iter::successors(Some(8 * JSON_BEGINNING), |count| Some(2 * count));
     let mut beginnings = beginnings.map_while(|count| part.get(..count));
     beginnings.all(|beginning| decoded(beginning).is_some_and(|text| may_be_json(&text)))
-        && decoded(part).is_some_and(|text| {
-            text.starts_with(b"{") && serde_json::from_slice::<IgnoredAny>(&text).is_ok()
-        })
+        && decoded(part).is_some_and(|text| is_whole(&text))
 }
 
 fn is_in_base64(text: &[u8], span: &Range<usize>) -> bool {
@@ -246,6 +240,8 @@ pub fn ends_in_escape(before: &[u8]) -> bool {
 const ENTROPY_MAX: usize = 128;
 /// How much of base64 is looked at first where JSON is expected, in characters: whole bytes.
 const JSON_BEGINNING: usize = 16;
+/// Up to how many it is decoded on the stack.
+const JSON_SHORT: usize = 64;
 /// How far into a match words that mark examples are looked for, in bytes.
 const EXAMPLE_MAX: usize = 512;
 /// Bytes of the longest of these words.
@@ -291,8 +287,16 @@ impl ExampleWords {
         let start = span.start;
         let end = span.end.min(start + EXAMPLE_MAX);
         let is_past = self.word.as_ref().is_some_and(|word| word.start < start);
+        let find = |part: Range<usize>| {
+            let words = EXAMPLES.as_ref()?;
+            let word = words.find(text.get(part.clone()).unwrap_or_default())?;
+            Some(part.start + word.start()..part.start + word.end())
+        };
         let mut goes_on = true;
-        if is_past || !(self.from..=self.to).contains(&start) {
+        if start < self.from && end >= self.from {
+            let word = find(start..text.len().min(self.from + WORD_MAX - 1));
+            *self = Self { from: start, to: self.to, word: word.or(self.word.take()) };
+        } else if is_past || !(self.from..=self.to).contains(&start) {
             *self = Self { from: start, to: start, word: None };
             goes_on = false;
         }
@@ -300,10 +304,7 @@ impl ExampleWords {
             // Where matches overlap, the next one will ask for more.
             let to = if goes_on { text.len().min(end + EXAMPLE_MAX) } else { end };
             let from = start.max(self.to.saturating_sub(WORD_MAX - 1));
-            let part = text.get(from..to).unwrap_or_default();
-            let word = EXAMPLES.as_ref().and_then(|words| words.find(part));
-            let word = word.map(|word| from + word.start()..from + word.end());
-            *self = Self { from: start, to, word };
+            *self = Self { from: start, to, word: find(from..to) };
         }
         self.word.as_ref().is_some_and(|word| word.end <= end)
     }
@@ -334,6 +335,10 @@ mod tests {
         assert!(!is_in(6..27) && is_in(6..28) && is_in(18..28) && !is_in(24..28));
         // Also in one that begins before what was looked at.
         assert!(is_in(0..28) && !is_in(0..11));
+        // Back and forth, as literals of different lengths make matches begin.
+        for (start, end) in [(14, 28), (6, 28), (18, 28), (10, 28), (24, 28), (6, 27), (6, 28)] {
+            assert_eq!(is_in(start..end), start <= 23 && end == 28, "{start} {end}");
+        }
         let long = [b'a'; EXAMPLE_MAX + 7];
         let text = [&long, b"example".as_slice()].concat();
         let mut words = ExampleWords::default();
@@ -350,13 +355,17 @@ mod tests {
         assert!(met(&[Need::Digit], 0..3) && !met(&[Need::Digit], 0..2));
         assert!(!met(&[Need::Digit], 3..9) && met(&[Need::Digit, Need::Upper], 3..10));
         assert!(met(&[Need::Digit], 2..3) && !met(&[Need::Lower], 7..10) && met(&[], 7..7));
+        let places = (0..9usize).flat_map(|start| [start + 1, start, start.saturating_sub(3)]);
+        for (start, end) in places.flat_map(|start| (start..=10).map(move |end| (start, end))) {
+            let has = text[start..end].iter().any(u8::is_ascii_digit);
+            assert_eq!(met(&[Need::Digit], start..end), has, "{start} {end}");
+        }
         assert!(met(&[Need::Lower, Need::Upper, Need::Digit], 5..10));
     }
 
     #[test]
     fn parts_are_json_or_not() {
         let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
-        let are_json = |text: &[u8], parts| are_json(text, parts, &mut begins_json);
         let token =
             |parts: &[&str]| parts.iter().map(|text| part(text)).collect::<Vec<_>>().join(".");
         let whole = token(&[r#"{"alg":"HS256"}"#, r#"{"sub":"a b"}"#, "no json"]);

@@ -26,6 +26,8 @@ const ALPHABETS: &[(&str, &[u8])] = &[
 
 /// Placeholders stand for fewer characters: more than any match has.
 const PLACEHOLDER_MAX: usize = 10_000;
+/// Longest example, in bytes: more than any match has.
+const EXAMPLE_MAX: usize = 6 << 10;
 
 /// Fills in the placeholders of an example. `literals` and their `offsets` are the rule's, to find
 /// where the key begins when check digits are computed.
@@ -55,6 +57,9 @@ pub fn expand(
         }
     }
     out.extend_from_slice(rest.as_bytes());
+    if out.len() > EXAMPLE_MAX {
+        return Err(format!("an example has {} bytes, {EXAMPLE_MAX} are allowed", out.len()));
+    }
     Ok(out)
 }
 

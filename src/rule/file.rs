@@ -15,6 +15,13 @@ pub const MATCH_MAX: usize = 3_000;
 /// Shortest and longest literal.
 const LITERAL_MIN: usize = 2;
 pub(super) const LITERAL_MAX: usize = 256;
+/// Most literals of a rule, and its longest keyword in bytes.
+const ALL_LITERALS_MAX: usize = 256;
+const KEYWORD_MAX: usize = 64;
+/// Most examples of a rule.
+const EXAMPLES_MAX: usize = 32;
+/// Parts of a match that may be JSON.
+const JSON_PARTS_MAX: usize = 3;
 /// Most literals of a rule whose matches may be short or of any characters: each is compared wherever
 /// one may stand.
 const LITERALS_MAX: usize = 32;
@@ -328,18 +335,41 @@ fn twice(texts: &[Text], holds: fn(&str, &str) -> bool) -> Option<(&str, &str)> 
     })
 }
 
+/// Whether one of some texts may begin with this.
+fn begins(rest: &[u8], texts: &[Text]) -> bool {
+    texts
+        .iter()
+        .map(|next| next.as_bytes())
+        .any(|next| rest.starts_with(next) || next.starts_with(rest))
+}
+
 /// How many bytes apart texts can stand at least that may overlap each other.
 pub(super) fn period(texts: &[Text]) -> usize {
-    let fits = |rest: &[u8], next: &[u8]| rest.starts_with(next) || next.starts_with(rest);
     let apart = |text: &Text| {
         let bytes = text.as_bytes();
-        let next = |at: &usize| {
-            let rest = bytes.get(*at..).unwrap_or_default();
-            texts.iter().any(|next| fits(rest, next.as_bytes()))
-        };
+        let next = |at: &usize| begins(bytes.get(*at..).unwrap_or_default(), texts);
         (1..bytes.len()).find(next).unwrap_or(bytes.len())
     };
     texts.iter().map(apart).min().unwrap_or(1).max(1)
+}
+
+/// How many letters and digits a text has from the end of an escape that it may begin with: of `\n`, of
+/// `%3D`, `\x3d` and `\u003d`, of `ESC[32m`.
+fn escape_ends(text: &[u8]) -> impl Iterator<Item = usize> {
+    let hex = |from: usize, to: usize| {
+        text.iter().take(to).skip(from).all(|byte| byte.is_ascii_hexdigit())
+    };
+    let first = text.first().copied().unwrap_or_default();
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let code = text.get(digits).is_none_or(|byte| *byte == b'm').then_some(digits + 1);
+    let ends = [
+        matches!(first, b'n' | b'r' | b't' | b'b' | b'f' | b'v' | b'0').then_some(1),
+        hex(0, 2).then_some(2),
+        (first == b'x' && hex(1, 3)).then_some(3),
+        (first == b'u' && hex(1, 5)).then_some(5),
+        code.filter(|_| digits > 0),
+    ];
+    ends.into_iter().flatten()
 }
 
 impl Entry {
@@ -358,8 +388,18 @@ impl Entry {
             && self.offsets.iter().all(|offset| *offset == 0)
             && self.prefixes.iter().all(is_word)
         {
-            // Something else stands between.
-            return 1 + self.prefixes.iter().map(|literal| literal.len()).min().unwrap_or_default();
+            // Something else stands between, or an escape whose end one begins with.
+            let shortest = self.prefixes.iter().map(|literal| literal.len()).min();
+            let apart = 1 + shortest.unwrap_or_default();
+            let escapes = self.prefixes.iter().flat_map(|one| {
+                let one = one.as_bytes();
+                let begins =
+                    |end: &usize| begins(one.get(*end..).unwrap_or_default(), &self.prefixes);
+                escape_ends(one).filter(begins)
+            });
+            let halves = escapes.map(|end| (apart + end) / 2);
+            let closest = halves.min().unwrap_or(apart).min(apart);
+            return closest.max(period(&self.prefixes));
         }
         period(&self.prefixes)
     }
@@ -375,33 +415,21 @@ impl Entry {
         if self.prefixes.is_empty() != self.is_announced() {
             faults.push("give either prefixes, or keywords or beside".to_owned());
         }
+        faults.extend(self.text_faults());
         if self.before > NEAR_MAX || self.after > NEAR_MAX {
             faults.push(format!("before, after: at most {NEAR_MAX}"));
         }
-        if self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
-            faults.push(format!("prefixes: each of {LITERAL_MIN} bytes or more"));
-        }
-        if self.prefixes.iter().any(|p| p.len() > LITERAL_MAX) {
-            faults.push(format!("prefixes: each of at most {LITERAL_MAX} bytes"));
-        }
-        if let Some((text, other)) = twice(&self.prefixes, |text, other| text.starts_with(other)) {
-            faults.push(format!("prefixes: `{text}` begins with `{other}`: leave it out"));
-        }
-        if let Some((word, other)) = twice(&self.keywords, |word, other| word.contains(other)) {
-            faults.push(format!("keywords: `{word}` holds `{other}`: leave it out"));
+        if self.json_parts > JSON_PARTS_MAX {
+            faults.push(format!("json_parts: at most {JSON_PARTS_MAX}"));
         }
         if self.json_parts > 0 && self.left != Left::Boundary {
             faults.push("json_parts: with `left: boundary` only".to_owned());
         }
-        if self.keywords.len() > LITERALS_MAX {
-            faults.push(format!("keywords: at most {LITERALS_MAX}"));
-        }
-        let is_word = |word: &Text| word.len() > LITERAL_MIN && word.to_lowercase() == **word;
-        if !self.keywords.iter().all(is_word) {
-            faults.push("keywords: in lower case, of 3 bytes or more".to_owned());
-        }
         if self.offsets.is_empty() || self.offsets.iter().any(|&o| o > MATCH_MAX) {
             faults.push(format!("offsets: at least one, none over {MATCH_MAX}"));
+        }
+        if self.examples.len().max(self.negative_examples.len()) > EXAMPLES_MAX {
+            faults.push(format!("examples and negative_examples: at most {EXAMPLES_MAX} each"));
         }
         if self.examples.is_empty() || self.negative_examples.is_empty() {
             faults.push("examples and negative_examples: at least one each".to_owned());
@@ -432,6 +460,37 @@ impl Entry {
             Some(facts) => Ok(facts),
             None => Err(faults),
         }
+    }
+
+    /// What is wrong with the literals and the keywords.
+    fn text_faults(&self) -> Vec<String> {
+        if self.prefixes.len() > ALL_LITERALS_MAX {
+            // What there is to say of each would take long.
+            return vec![format!("prefixes: at most {ALL_LITERALS_MAX}; divide the rule")];
+        }
+        let mut faults = Vec::new();
+        if self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
+            faults.push(format!("prefixes: each of {LITERAL_MIN} bytes or more"));
+        }
+        if self.prefixes.iter().any(|p| p.len() > LITERAL_MAX) {
+            faults.push(format!("prefixes: each of at most {LITERAL_MAX} bytes"));
+        }
+        if let Some((text, other)) = twice(&self.prefixes, |text, other| text.starts_with(other)) {
+            faults.push(format!("prefixes: `{text}` begins with `{other}`: leave it out"));
+        }
+        if let Some((word, other)) = twice(&self.keywords, |word, other| word.contains(other)) {
+            faults.push(format!("keywords: `{word}` holds `{other}`: leave it out"));
+        }
+        if self.keywords.len() > LITERALS_MAX {
+            faults.push(format!("keywords: at most {LITERALS_MAX}"));
+        }
+        let is_word = |word: &Text| {
+            (LITERAL_MIN + 1..=KEYWORD_MAX).contains(&word.len()) && word.to_lowercase() == **word
+        };
+        if !self.keywords.iter().all(is_word) {
+            faults.push(format!("keywords: in lower case, of 3 to {KEYWORD_MAX} bytes"));
+        }
+        faults
     }
 
     /// Reads the pattern's syntax tree.

@@ -8,7 +8,7 @@ mod cost;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
-use super::assess::{Entropies, ExampleWords, Json, Needs};
+use super::assess::{Entropies, ExampleWords, Needs};
 use ahead::unclear;
 
 /// A set of bytes, a bit each.
@@ -35,12 +35,18 @@ pub(super) struct Steps(Vec<Sequence>);
 /// What it begins with, which is seen at one look; and the rest.
 #[derive(Debug)]
 struct Sequence {
-    literal: Vec<u8>,
-    /// Its first bytes, and which bits of them count.
-    head: u64,
-    mask: u64,
+    literal: Literal,
     parts: Vec<Part>,
     giving: Option<Giving>,
+}
+
+/// Bytes that are always the same.
+#[derive(Debug)]
+struct Literal {
+    bytes: Vec<u8>,
+    /// The first of them, and which bits of these count.
+    head: u64,
+    mask: u64,
 }
 
 /// A step that may have to give back bytes, and what stands behind it: a literal by which it is seen
@@ -48,7 +54,9 @@ struct Sequence {
 #[derive(Debug)]
 struct Giving {
     step: Step,
-    literal: Vec<u8>,
+    literal: Literal,
+    /// How many bytes it gives back at most.
+    most: usize,
     rest: Vec<Part>,
 }
 
@@ -84,7 +92,6 @@ pub struct Memory {
     pub(super) words: ExampleWords,
     pub(super) entropies: Entropies,
     pub(super) needs: Needs,
-    pub(super) json: Json,
 }
 
 #[derive(Clone, Debug)]
@@ -116,18 +123,31 @@ impl Steps {
     pub(super) fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
         let rest = text.get(start..)?;
         let here = head(rest);
-        let begins = |Sequence { literal, head, mask, .. }: &&Sequence| {
-            (here ^ head) & mask == 0 && (literal.len() <= HEAD || rest.starts_with(literal))
-        };
-        let mut begun = self.0.iter().filter(begins);
+        let mut begun = self.0.iter().filter(|sequence| sequence.literal.begins(rest, here));
         begun.find_map(|sequence| {
-            let end = end_of(&sequence.parts, text, start + sequence.literal.len(), memory)?;
+            let end = end_of(&sequence.parts, text, start + sequence.literal.bytes.len(), memory)?;
             let end = match &sequence.giving {
                 Some(giving) => giving.end(text, end, memory)?,
                 None => end,
             };
             (end <= text.len()).then_some(end)
         })
+    }
+}
+
+impl Literal {
+    /// Of parts, those with which they begin that are always the same byte; and the others.
+    fn of(parts: &[Part]) -> (Self, &[Part]) {
+        let bytes: Vec<u8> = parts.iter().map_while(Part::literal).collect();
+        let rest = parts.get(bytes.len()..).unwrap_or_default();
+        let mask = head(&vec![u8::MAX; bytes.len()]);
+        (Self { head: head(&bytes), mask, bytes }, rest)
+    }
+
+    /// Whether a text, of which the first bytes are these, begins with it.
+    fn begins(&self, text: &[u8], here: u64) -> bool {
+        (here ^ self.head) & self.mask == 0
+            && (self.bytes.len() <= HEAD || text.starts_with(&self.bytes))
     }
 }
 
@@ -170,48 +190,42 @@ impl Sequence {
             Some(index) => {
                 let (before, rest) = parts.split_at_checked(index)?;
                 let [Part::Step(step), rest @ ..] = rest else { return None };
-                let (literal, rest) = literal(rest);
-                if literal.len() < GIVING_MIN {
-                    return None;
-                }
-                (before, Some(Giving { step: *step, literal, rest: rest.to_vec() }))
+                (before, Some(Giving::of(step, rest)?))
             }
         };
-        let (literal, parts) = literal(before);
-        let parts = parts.to_vec();
-        let mask = head(&vec![u8::MAX; literal.len()]);
-        Some(Self { head: head(&literal), mask, literal, parts, giving })
+        let (literal, parts) = Literal::of(before);
+        Some(Self { literal, parts: parts.to_vec(), giving })
     }
 }
 
-/// The bytes with which parts begin that are always the same, and the others.
-fn literal(parts: &[Part]) -> (Vec<u8>, &[Part]) {
-    let literal: Vec<u8> = parts.iter().map_while(Part::literal).collect();
-    let rest = parts.get(literal.len()..).unwrap_or_default();
-    (literal, rest)
-}
-
 impl Giving {
+    fn of(step: &Step, behind: &[Part]) -> Option<Self> {
+        let (literal, rest) = Literal::of(behind);
+        if literal.bytes.len() < GIVING_MIN {
+            return None;
+        }
+        // Of its bytes, the first that the step does not take stands where the step ends, or behind that.
+        let taken = literal.bytes.iter().take_while(|byte| step.has(**byte)).count();
+        let spread = step.most - step.least;
+        let most = if taken < literal.bytes.len() { spread.min(taken) } else { spread };
+        Some(Self { step: *step, literal, most, rest: rest.to_vec() })
+    }
+
     fn parts_behind(&self) -> usize {
-        self.literal.len() + self.rest.len()
+        self.literal.bytes.len() + self.rest.len()
     }
 
     /// Where a match ends: the step takes as much as leaves one for what stands behind it.
     fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
-        let first = *self.literal.first()?;
-        let least = start + self.step.least;
-        let mut last = self.step.end(text, start, memory)?;
-        loop {
-            let part = text.get(least..text.len().min(last + 1))?;
-            let at = least + memchr::memrchr(first, part)?;
-            let behind = text.get(at..)?.strip_prefix(&*self.literal);
-            let end =
-                behind.and_then(|_| end_of(&self.rest, text, at + self.literal.len(), memory));
-            if end.is_some() {
-                return end;
+        let last = self.step.end(text, start, memory)?;
+        let least = last.saturating_sub(self.most).max(start + self.step.least);
+        (least..=last).rev().find_map(|at| {
+            let rest = text.get(at..)?;
+            if !self.literal.begins(rest, head(rest)) {
+                return None;
             }
-            last = at.checked_sub(1)?;
-        }
+            end_of(&self.rest, text, at + self.literal.bytes.len(), memory)
+        })
     }
 }
 

@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 
 /// Counts of one byte for which a table says what one more of it adds.
 const STEPS: usize = 128;
+/// Bytes that are taken away in less time than all counts are set to zero.
+const SHORT: usize = 16;
 /// Parts of a bit in which that is told: whole numbers, so that what was added can be taken away.
 const BIT: f32 = (1u32 << 24) as f32;
 
@@ -98,20 +100,20 @@ impl Sliding {
         let steps = &*TABLE;
         let last = std::mem::replace(&mut self.part, part.clone());
         let near = part.start.abs_diff(last.start) + part.end.abs_diff(last.end);
-        match &mut self.counts {
-            Some(counts) if near < part.len() => {
-                counts.add(of(part.start..last.start), steps);
-                counts.add(of(last.end..part.end), steps);
-                counts.take(of(last.start..part.start), steps);
-                counts.take(of(part.end..last.end), steps);
-                counts.bits(part.len())
-            }
-            counts => {
-                let counts = counts.insert(Box::new(Counts::new()));
-                counts.add(of(part.clone()), steps);
-                counts.bits(part.len())
-            }
+        let counts = self.counts.get_or_insert_with(|| Box::new(Counts::new()));
+        if near < part.len() {
+            counts.add(of(part.start..last.start), steps);
+            counts.add(of(last.end..part.end), steps);
+            counts.take(of(last.start..part.start), steps);
+            counts.take(of(part.end..last.end), steps);
+        } else if last.len() <= SHORT {
+            counts.take(of(last), steps);
+            counts.add(of(part.clone()), steps);
+        } else {
+            **counts = Counts::new();
+            counts.add(of(part.clone()), steps);
         }
+        counts.bits(part.len())
     }
 }
 

@@ -89,3 +89,15 @@ fn azure_keys_are_known_by_their_check_digits() {
         }
     }
 }
+
+#[test]
+fn the_rules_in_the_documentation_are_accepted() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/rules.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let blocks = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let files: Vec<&str> = blocks.filter(|block| block.starts_with("rules:")).collect();
+    assert!(files.len() >= 3, "{files:?}");
+    for file in files {
+        RuleSet::with_files([("docs/rules.md".to_owned(), file.to_owned())]).unwrap();
+    }
+}

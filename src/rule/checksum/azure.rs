@@ -65,10 +65,8 @@ pub(super) fn verify(key: &[u8]) -> bool {
     let without = key.get(..key.len() - padding).unwrap_or_default();
     let Some((before, digits)) = without.split_last_chunk::<DIGITS>() else { return false };
     let Some(family) = Family::of(before) else { return false };
-    let (Some(key), Some(zeroed)) = (family.decode(before, digits), family.decode(before, ZEROS))
-    else {
-        return false;
-    };
+    let Some(key) = family.decode(before, digits) else { return false };
+    let Some(zeroed) = family.decode(before, ZEROS) else { return false };
     let (Some((body, check)), Some((zeroed, _))) =
         (key.split_last_chunk::<CHECK_BYTES>(), zeroed.split_last_chunk::<CHECK_BYTES>())
     else {

@@ -7,20 +7,25 @@ use super::{Giving, Group, Part, REMEMBERED, SHORT, Sequence, Step, Steps};
 const SHORT_NS: usize = 3;
 const LONG_NS: usize = 14;
 const BYTES_IN_NS: usize = 2;
+/// What it takes to see whether a literal stands at a place, as so many bytes.
+const LOOKED: usize = 4;
+/// What it takes to see whether one of several alternatives begins.
+const SEQUENCE_NS: usize = 2;
 
 impl Steps {
     /// What it takes at most to try it at one place of a text, in nanoseconds: all sequences whose
-    /// literals may stand there together.
+    /// literals begin alike. What is remembered is so for all of them.
     pub(in crate::rule) fn cost(&self) -> usize {
         let alike = |one: &Sequence, other: &Sequence| {
-            one.literal.starts_with(&other.literal) || other.literal.starts_with(&one.literal)
+            (one.literal.head ^ other.literal.head) & one.literal.mask & other.literal.mask == 0
         };
-        let all = self.0.iter().map(|one| {
+        let all = self.0.iter().map(Sequence::cost).fold(Cost::default(), Cost::and);
+        let nanoseconds = self.0.iter().map(|one| {
             let together = self.0.iter().filter(|other| alike(one, other));
             let together = together.map(Sequence::cost);
-            together.fold(Cost::default(), Cost::and).nanoseconds()
+            together.fold(Cost::default(), Cost::and).nanoseconds(all.long > REMEMBERED)
         });
-        all.max().unwrap_or_default()
+        nanoseconds.max().unwrap_or_default().saturating_add(self.0.len() * SEQUENCE_NS)
     }
 }
 
@@ -58,8 +63,9 @@ impl Cost {
         }
     }
 
-    fn nanoseconds(self) -> usize {
-        let looked = if self.long > REMEMBERED { self.forgotten } else { 0 };
+    /// `forgets`: whether there is more than is remembered.
+    fn nanoseconds(self, forgets: bool) -> usize {
+        let looked = if forgets { self.forgotten } else { 0 };
         let asked = self.long.saturating_mul(LONG_NS);
         self.short
             .saturating_mul(SHORT_NS)
@@ -71,7 +77,7 @@ impl Cost {
 impl Sequence {
     fn cost(&self) -> Cost {
         let giving = self.giving.as_ref().map(Giving::cost).unwrap_or_default();
-        let literal = Cost { bytes: self.literal.len() / 8, ..Cost::default() };
+        let literal = Cost { bytes: self.literal.bytes.len() / 2, ..Cost::default() };
         Cost::of(&self.parts).and(giving).and(literal)
     }
 }
@@ -79,13 +85,14 @@ impl Sequence {
 impl Giving {
     /// What stands behind is tried as often as its literal can stand in what may be given back.
     fn cost(&self) -> Cost {
-        let fits =
-            |at: &usize| self.literal.get(*at..).is_some_and(|r| self.literal.starts_with(r));
-        let apart = (1..self.literal.len()).find(fits).unwrap_or(self.literal.len()).max(1);
-        let spread = self.step.most - self.step.least;
-        let looked = Cost { bytes: BYTES_IN_NS * spread, ..Cost::default() };
-        let literal = Cost { short: 2, ..Cost::default() };
-        let rest = Cost::of(&self.rest).and(literal).times(spread / apart + 1);
+        let literal = &self.literal.bytes;
+        let fits = |at: &usize| literal.get(*at..).is_some_and(|rest| literal.starts_with(rest));
+        let apart = (1..literal.len()).find(fits).unwrap_or(literal.len()).max(1);
+        // All of one that repeats is compared at each place.
+        let compared = if apart < literal.len() { literal.len() / 2 } else { 0 };
+        let looked = Cost { bytes: (LOOKED + compared) * (self.most + 1), ..Cost::default() };
+        let step = Cost { short: 2, bytes: literal.len() / 2, ..Cost::default() };
+        let rest = Cost::of(&self.rest).and(step).times(self.most / apart + 1);
         Part::Step(self.step).cost().and(looked).and(rest)
     }
 }
