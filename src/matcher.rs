@@ -31,7 +31,9 @@ use std::sync::{Arc, OnceLock};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 
-use crate::rule::{Confidence, MATCH_MAX, Rule, RuleSet, Text, is_run_byte, is_wide_byte};
+use crate::rule::{
+    Confidence, MATCH_MAX, Rule, RuleSet, SHARED_NEEDLE, Text, is_run_byte, is_wide_byte,
+};
 use crate::shape::{Known, ShapeSet};
 use crate::source::CONTEXT_MAX;
 use announced::Announced;
@@ -240,9 +242,6 @@ impl Matcher {
         crate::text::clean(&out)
     }
 }
-
-/// Found instead of the longer literals that hold it: one short needle is faster to look for.
-const SHARED_NEEDLE: &str = "://";
 
 impl Automaton {
     fn new(rules: &[(usize, &Rule)]) -> Self {

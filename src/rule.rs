@@ -11,6 +11,7 @@ mod faults;
 
 mod file;
 mod hir;
+mod literals;
 mod steps;
 
 use std::borrow::Cow;
@@ -28,6 +29,7 @@ pub use file::{
     Confidence, Entry, Facts, Kind, Left, List, MATCH_MAX, Need, Right, Text, WIDE_MIN, Within,
     is_run_byte, is_wide_byte,
 };
+pub use literals::SHARED_NEEDLE;
 pub use steps::Memory;
 use steps::Steps;
 

@@ -6,8 +6,9 @@ use regex_automata::nfa::thompson;
 use regex_automata::util::syntax;
 use regex_syntax::hir::{Hir, HirKind};
 
-use super::file::{self, LITERAL_MAX, period};
+use super::file::{Text, WIDE_MIN, Within};
 use super::hir::{may_hold, parse};
+use super::literals::{begins, compared, period, walked};
 use super::steps::{Memory, Steps};
 use super::{Checksum, Rule, RuleSet, example};
 
@@ -23,8 +24,6 @@ const PARTLY_NS: usize = 3;
 /// literal may stand at several offsets, matches do not follow each other in order.
 const MATCH_NS: usize = 60;
 const MATCH_OF_MANY_NS: usize = 130;
-/// The same where check digits decide, and nothing else is looked at.
-const CHECKED_NS: usize = 45;
 /// Most offsets: what is remembered for matches that overlap is looked at anew for each.
 const OFFSETS_MAX: usize = 2;
 /// What a regex takes to start, and for each byte it looks at.
@@ -38,10 +37,10 @@ const JSON_NS: usize = 40;
 /// What a keyword takes where it stands; where it is looked for near a key, on one side; and each line
 /// break between.
 const WORD_NS: usize = 80;
+/// What it takes to look for keys near them, for each byte.
+const ANNOUNCED_NS: usize = 8;
 const NEAR_NS: usize = 20;
 const LINE_NS: usize = 5;
-/// First bytes of a literal, which are seen at one look.
-const GRAM: usize = 4;
 /// Bytes that the states of a regex may take, were all of them made: only so many that they stay in a
 /// cache of the processor, and in the regex's own, without which each byte would be looked at
 /// once for each way to match it.
@@ -57,8 +56,7 @@ impl Rule {
         if places > OFFSETS_MAX {
             return Some(format!("offsets: at most {OFFSETS_MAX}; divide the rule"));
         }
-        let steps = Steps::of(&self.pattern);
-        if steps.is_none() && !has_few_states(&self.pattern) {
+        if Steps::of(&self.pattern).is_none() && !has_few_states(&self.pattern) {
             return Some(
                 "pattern: repetitions of the same characters, one behind or within the other, make it too \
                  costly: bound them closer, or let other characters follow each"
@@ -72,34 +70,37 @@ impl Rule {
             // CRC32, for which processors have instructions.
             Some(_) => CHECK_NS + longest / 4,
         };
-        let each = match steps {
-            Some(steps) => steps.cost(),
-            None => REGEX_NS + self.nested_max() * LOOK_NS,
-        };
-        let own = match (places, self.checksum) {
-            (2.., _) => MATCH_OF_MANY_NS,
-            (_, Some(_)) => CHECKED_NS,
-            (_, None) => MATCH_NS,
-        };
+        let own = if places > 1 { MATCH_OF_MANY_NS } else { MATCH_NS };
         let entropy = if self.min_entropy > 0.0 { ENTROPY_NS } else { 0 };
         let own = own + checked + entropy + self.json_parts * JSON_NS;
-        let matches = own.saturating_add(each).saturating_mul(places);
+        let matches = own.saturating_add(self.pattern_cost()).saturating_mul(places);
         let (apart, found, missed) = match self.is_announced() {
-            true => (file::ANNOUNCED_MIN, self.near_cost(), self.signs_cost(set)),
+            true => (self.announced_period(), self.near_cost(), self.signs_cost(set)),
             false => {
                 let found = PLACE_NS + self.prefixes.len() * LITERAL_NS;
-                (self.period(), found, partly(&self.prefixes) * PARTLY_NS)
+                (self.period(), found, self.partly() * PARTLY_NS)
             }
         };
         let cost = (matches.saturating_add(found) / apart).saturating_add(missed);
         (cost > COST_MAX).then(|| {
+            let how = match self.is_announced() {
+                true => "take longer or fewer keywords, other or fewer rules `beside`, or fewer `lines`".to_owned(),
+                false => format!(
+                    "bound repetitions closer, or take longer literals that do not repeat themselves, or \
+                     `left: boundary` (now one may begin every {apart} bytes{})",
+                    if places > 1 { format!(", at {places} offsets") } else { String::new() }
+                ),
+            };
             format!(
-                "pattern: hostile text could make it cost {cost} ns for a byte, {COST_MAX} are allowed: \
-                 bound repetitions closer, or take longer literals that do not repeat themselves, or \
-                 `left: boundary` (now one may begin every {apart} bytes{})",
-                if places > 1 { format!(", at {places} offsets") } else { String::new() }
+                "pattern: hostile text could make it cost {cost} ns for a byte, {COST_MAX} are allowed: {how}"
             )
         })
+    }
+
+    /// What it takes to try the pattern at one place, in nanoseconds.
+    fn pattern_cost(&self) -> usize {
+        let regex = || REGEX_NS + self.nested_max() * LOOK_NS;
+        Steps::of(&self.pattern).map_or_else(regex, |steps| steps.cost())
     }
 
     /// What it takes to see whether a match is announced, in nanoseconds.
@@ -109,19 +110,51 @@ impl Rule {
         sides * (signs * NEAR_NS + self.lines.saturating_mul(LINE_NS))
     }
 
+    /// How many bytes of its literals a text can make be compared in vain, for each of its bytes.
+    fn partly(&self) -> usize {
+        let run =
+            self.facts.match_min.saturating_sub(self.offsets.iter().copied().max().unwrap_or(0));
+        match self.facts.within {
+            Within::Anything => compared(&self.prefixes),
+            Within::Runs | Within::WideRuns if run >= WIDE_MIN => walked(&self.prefixes),
+            Within::Runs | Within::WideRuns => compared(&self.prefixes).max(walked(&self.prefixes)),
+        }
+    }
+
+    /// How many bytes apart matches begin at least that are announced. Of what stands behind an escape,
+    /// one may begin within it as well.
+    fn announced_period(&self) -> usize {
+        let (least, most) = (self.facts.match_min.saturating_sub(1), self.facts.match_max);
+        if least + 1 < most { (least / 2).max(1) } else { least.max(1) }
+    }
+
     /// What that takes which announces matches, in nanoseconds for a byte of text.
     fn signs_cost(&self, set: &RuleSet) -> usize {
         let words = match self.keywords.is_empty() {
             true => 0,
-            false => WORD_NS / period(&self.keywords) + partly(&self.keywords) * PARTLY_NS,
+            false => WORD_NS / period(&self.keywords),
+        };
+        // Of ids that begin alike, all are tried.
+        let alike = |one: &Rule, other: &Rule| {
+            let begins = |text: &Text| begins(text.as_bytes(), &other.prefixes);
+            one.prefixes.iter().any(begins)
         };
         let ids = set.rules().filter(|rule| self.beside.contains(&rule.id));
-        let ids = ids.map(|rule| {
-            let each = Steps::of(&rule.pattern)
-                .map_or_else(|| REGEX_NS + rule.nested_max() * LOOK_NS, |steps| steps.cost());
-            (WORD_NS + each.saturating_mul(rule.offsets.len())) / rule.period()
+        let together = ids.clone().map(|one| {
+            let all = ids.clone().filter(|other| alike(one, other));
+            all.map(Self::id_cost).fold(0, usize::saturating_add)
         });
-        ids.fold(words, usize::saturating_add)
+        let ids_cost = together.max().unwrap_or_default();
+        let texts = ids.flat_map(|rule| rule.prefixes.iter()).chain(self.keywords.iter());
+        let texts: Vec<Text> = texts.map(|text| text.to_ascii_lowercase().into()).collect();
+        let partly = compared(&texts).max(walked(&self.keywords)) * PARTLY_NS;
+        ids_cost.saturating_add(words + partly + ANNOUNCED_NS)
+    }
+
+    /// What it takes where matches announce others, in nanoseconds for a byte of text.
+    fn id_cost(&self) -> usize {
+        let each = self.pattern_cost().saturating_mul(self.offsets.len());
+        (WORD_NS + self.prefixes.len() * LITERAL_NS).saturating_add(each) / self.period()
     }
 
     /// How far into a match another one may begin at most: for so many bytes a text can make several
@@ -176,36 +209,6 @@ impl Rule {
     }
 }
 
-/// How many bytes of texts a text can make be compared in vain, for each of its bytes: more than none if
-/// one begins with what repeats, or if the end of one is the beginning of another.
-fn partly(texts: &[file::Text]) -> usize {
-    let shared =
-        |one: &[u8], other: &[u8]| one.iter().zip(other).take_while(|(a, b)| a == b).count();
-    let within = |text: &file::Text, other: &file::Text| {
-        let (text, other) = (text.as_bytes(), other.as_bytes());
-        let rests = (1..text.len()).filter_map(|at| text.get(at..));
-        rests.map(|rest| shared(rest, other)).max().unwrap_or_default()
-    };
-    let others = texts.iter().enumerate().flat_map(|(index, text)| {
-        let others = texts.iter().enumerate().filter(move |(other, _)| *other != index);
-        others.map(move |(_, other)| within(text, other))
-    });
-    let others = others.max().unwrap_or_default().saturating_sub(GRAM);
-    texts.iter().map(|text| repeated(text.as_bytes())).fold(others, usize::saturating_add)
-}
-
-/// The same of one, by how often it may begin within its own beginnings.
-fn repeated(literal: &[u8]) -> usize {
-    let repeats = |length: &usize| {
-        let beginning = literal.get(..*length).unwrap_or_default();
-        let fits = |at: &usize| beginning.get(*at..).is_some_and(|r| beginning.starts_with(r));
-        length / (1..*length).find(fits).unwrap_or(*length)
-    };
-    // What is longer repeats no more often than what is refused.
-    let lengths = 1..=literal.len().min(LITERAL_MAX);
-    lengths.map(|length| repeats(&length) - 1).max().unwrap_or_default()
-}
-
 /// Whether a regex has so few states that all of them could be made beforehand.
 fn has_few_states(pattern: &str) -> bool {
     let config = dense::Config::new()
@@ -223,8 +226,8 @@ fn has_few_states(pattern: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::RuleSet;
     use super::super::tests::{GOOD, read};
-    use super::super::{Entry, Left, RuleSet};
 
     #[test]
     fn what_could_cost_too_much_is_refused() {
@@ -334,25 +337,5 @@ mod tests {
         let costly: Vec<&str> = costly.map(|rule| &*rule.id).collect();
         // Those are measured instead: `cargo bench --bench hostile`.
         assert!(costly.len() * 3 < rules.rules().len(), "{} {costly:?}", costly.len());
-    }
-
-    #[test]
-    fn literals_that_overlap_themselves_stand_close() {
-        let period = |literals: &[&str], left| {
-            let literals = literals.iter().map(|literal| literal.to_string().into()).collect();
-            let rules = RuleSet::builtin();
-            let rule = rules.rules().find(|rule| rule.id == "github-pat-classic").unwrap();
-            Entry { prefixes: literals, left, ..rule.entry.clone() }.period()
-        };
-        let one = |literal| period(&[literal], Left::Any);
-        assert_eq!(["acme_", "zzzz", "zyz_zyz", "zy"].map(one), [5, 1, 4, 2]);
-        // The end of one is the beginning of the other.
-        assert_eq!(period(&["acme_", "me_a"], Left::Any), 2);
-        assert_eq!(period(&["zzzz"], Left::Boundary), 5);
-        // Behind an escape, whose end one may be: `%12`, `\\n`, `ESC[1m`.
-        let escaped = |literals: &[&str]| period(literals, Left::Boundary);
-        assert_eq!([&["1212"], &["abcd"], &["acme"]].map(|one| escaped(one)), [3, 5, 5]);
-        assert_eq!(escaped(&["nacme", "acme"]), 3);
-        assert_eq!(escaped(&["1macme", "acme"]), 3);
     }
 }

@@ -15,8 +15,9 @@ pub const MATCH_MAX: usize = 3_000;
 /// Shortest and longest literal.
 const LITERAL_MIN: usize = 2;
 pub(super) const LITERAL_MAX: usize = 256;
-/// Most literals of a rule, and its longest keyword in bytes.
+/// Most literals of a rule, and bytes of all; and its longest keyword in bytes.
 const ALL_LITERALS_MAX: usize = 256;
+const LITERAL_BYTES_MAX: usize = 4 << 10;
 const KEYWORD_MAX: usize = 64;
 /// Most examples of a rule.
 const EXAMPLES_MAX: usize = 32;
@@ -26,7 +27,7 @@ const JSON_PARTS_MAX: usize = 3;
 /// one may stand.
 const LITERALS_MAX: usize = 32;
 /// Shortest and longest key that a keyword may announce.
-pub(super) const ANNOUNCED_MIN: usize = 16;
+const ANNOUNCED_MIN: usize = 16;
 const ANNOUNCED_MAX: usize = 127;
 /// How far from its key a keyword may stand: within what is kept of a stream before and behind.
 pub(super) const NEAR_MAX: usize = 1_000;
@@ -335,73 +336,11 @@ fn twice(texts: &[Text], holds: fn(&str, &str) -> bool) -> Option<(&str, &str)> 
     })
 }
 
-/// Whether one of some texts may begin with this.
-fn begins(rest: &[u8], texts: &[Text]) -> bool {
-    texts
-        .iter()
-        .map(|next| next.as_bytes())
-        .any(|next| rest.starts_with(next) || next.starts_with(rest))
-}
-
-/// How many bytes apart texts can stand at least that may overlap each other.
-pub(super) fn period(texts: &[Text]) -> usize {
-    let apart = |text: &Text| {
-        let bytes = text.as_bytes();
-        let next = |at: &usize| begins(bytes.get(*at..).unwrap_or_default(), texts);
-        (1..bytes.len()).find(next).unwrap_or(bytes.len())
-    };
-    texts.iter().map(apart).min().unwrap_or(1).max(1)
-}
-
-/// How many letters and digits a text has from the end of an escape that it may begin with: of `\n`, of
-/// `%3D`, `\x3d` and `\u003d`, of `ESC[32m`.
-fn escape_ends(text: &[u8]) -> impl Iterator<Item = usize> {
-    let hex = |from: usize, to: usize| {
-        text.iter().take(to).skip(from).all(|byte| byte.is_ascii_hexdigit())
-    };
-    let first = text.first().copied().unwrap_or_default();
-    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let code = text.get(digits).is_none_or(|byte| *byte == b'm').then_some(digits + 1);
-    let ends = [
-        matches!(first, b'n' | b'r' | b't' | b'b' | b'f' | b'v' | b'0').then_some(1),
-        hex(0, 2).then_some(2),
-        (first == b'x' && hex(1, 3)).then_some(3),
-        (first == b'u' && hex(1, 5)).then_some(5),
-        code.filter(|_| digits > 0),
-    ];
-    ends.into_iter().flatten()
-}
-
 impl Entry {
     /// Whether matches are recognised by what stands near them.
     #[must_use]
     pub fn is_announced(&self) -> bool {
         !self.keywords.is_empty() || !self.beside.is_empty()
-    }
-
-    /// How many bytes apart literals that count can stand at least: less than the length of one whose
-    /// end is the beginning of itself or of another.
-    #[must_use]
-    pub fn period(&self) -> usize {
-        let is_word = |literal: &Text| literal.bytes().all(|byte| byte.is_ascii_alphanumeric());
-        if self.left == Left::Boundary
-            && self.offsets.iter().all(|offset| *offset == 0)
-            && self.prefixes.iter().all(is_word)
-        {
-            // Something else stands between, or an escape whose end one begins with.
-            let shortest = self.prefixes.iter().map(|literal| literal.len()).min();
-            let apart = 1 + shortest.unwrap_or_default();
-            let escapes = self.prefixes.iter().flat_map(|one| {
-                let one = one.as_bytes();
-                let begins =
-                    |end: &usize| begins(one.get(*end..).unwrap_or_default(), &self.prefixes);
-                escape_ends(one).filter(begins)
-            });
-            let halves = escapes.map(|end| (apart + end) / 2);
-            let closest = halves.min().unwrap_or(apart).min(apart);
-            return closest.max(period(&self.prefixes));
-        }
-        period(&self.prefixes)
     }
 
     /// Every check that needs no matching.
@@ -464,9 +403,15 @@ impl Entry {
 
     /// What is wrong with the literals and the keywords.
     fn text_faults(&self) -> Vec<String> {
-        if self.prefixes.len() > ALL_LITERALS_MAX {
+        let bytes: usize = self.prefixes.iter().map(|prefix| prefix.len()).sum();
+        if self.prefixes.len() > ALL_LITERALS_MAX || bytes > LITERAL_BYTES_MAX {
             // What there is to say of each would take long.
-            return vec![format!("prefixes: at most {ALL_LITERALS_MAX}; divide the rule")];
+            return vec![format!(
+                "prefixes: at most {ALL_LITERALS_MAX}, and {LITERAL_BYTES_MAX} bytes together; divide the rule"
+            )];
+        }
+        if self.keywords.len() > LITERALS_MAX {
+            return vec![format!("keywords: at most {LITERALS_MAX}")];
         }
         let mut faults = Vec::new();
         if self.prefixes.iter().any(|p| p.len() < LITERAL_MIN) {
@@ -480,9 +425,6 @@ impl Entry {
         }
         if let Some((word, other)) = twice(&self.keywords, |word, other| word.contains(other)) {
             faults.push(format!("keywords: `{word}` holds `{other}`: leave it out"));
-        }
-        if self.keywords.len() > LITERALS_MAX {
-            faults.push(format!("keywords: at most {LITERALS_MAX}"));
         }
         let is_word = |word: &Text| {
             (LITERAL_MIN + 1..=KEYWORD_MAX).contains(&word.len()) && word.to_lowercase() == **word

@@ -224,7 +224,8 @@ impl Giving {
             if !self.literal.begins(rest, head(rest)) {
                 return None;
             }
-            end_of(&self.rest, text, at + self.literal.bytes.len(), memory)
+            let end = end_of(&self.rest, text, at + self.literal.bytes.len(), memory)?;
+            (end <= text.len()).then_some(end)
         })
     }
 }
