@@ -121,11 +121,13 @@ impl Rule {
         }
     }
 
-    /// How many bytes apart matches begin at least that are announced. Of what stands behind an escape,
-    /// one may begin within it as well.
+    /// How many bytes apart matches begin at least that are announced: something else stands between. Of
+    /// what stands behind an escape, one may begin within it as well. A `=` at the end may be left out.
     fn announced_period(&self) -> usize {
-        let (least, most) = (self.facts.match_min.saturating_sub(1), self.facts.match_max);
-        if least + 1 < most { (least / 2).max(1) } else { least.max(1) }
+        let (least, most) = (self.facts.match_min, self.facts.match_max);
+        let least =
+            if self.facts.alphabet >> b'=' & 1 == 1 { least.saturating_sub(2) } else { least };
+        if least < most { (least + 2) / 2 } else { least + 1 }
     }
 
     /// What that takes which announces matches, in nanoseconds for a byte of text.
