@@ -73,26 +73,35 @@ impl Point {
         database.query_row(sql, [], |row| row.get(0)).unwrap_or(-1)
     }
 
-    /// Both files read, so many leaks found, nothing due.
-    fn settled(&self, leaks: i64) -> bool {
+    /// What there is of: files read, leaks found, actions due, notices due.
+    fn state(&self) -> [i64; 4] {
         let database = self.database();
-        Self::count(&database, "SELECT count(*) FROM streams") == 2
-            && Self::count(&database, "SELECT count(*) FROM incidents") == leaks
-            && Self::count(&database, "SELECT count(*) FROM actions WHERE state = 'due'") == 0
-            && Self::count(&database, "SELECT count(*) FROM notices WHERE state = 'due'") == 0
+        [
+            "SELECT count(*) FROM streams",
+            "SELECT count(*) FROM incidents",
+            "SELECT count(*) FROM actions WHERE state = 'due'",
+            "SELECT count(*) FROM notices WHERE state = 'due'",
+        ]
+        .map(|sql| Self::count(&database, sql))
     }
 
-    /// Waits until the daemon is dead (`true`) or has nothing left to do (`false`).
+    /// Waits until the daemon is dead (`true`) or has read both files, found so many leaks, and has
+    /// nothing left to do (`false`).
     fn wait(&self, daemon: &mut Child, leaks: i64) -> bool {
         let end = Instant::now() + PATIENCE;
         loop {
             if daemon.try_wait().unwrap().is_some() {
                 return true;
             }
-            if self.settled(leaks) {
+            let (state, settled) = (self.state(), [2, leaks, 0, 0]);
+            if state == settled {
                 return false;
             }
-            assert!(Instant::now() < end, "neither dead nor done");
+            let place = self.folder.display();
+            assert!(
+                Instant::now() < end,
+                "{place}: neither dead nor done: {state:?}, not {settled:?}"
+            );
             std::thread::sleep(Duration::from_millis(4));
         }
     }
