@@ -155,6 +155,7 @@ pub enum Only {
 
 /// Options of scans and hooks.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Report")]
 pub struct Report {
     /// How to print the report
     #[arg(long, value_enum, default_value_t)]
@@ -200,9 +201,6 @@ pub struct Scan {
     /// Read a unified diff from standard input: added lines only
     #[arg(long, conflicts_with = "paths")]
     pub diff: bool,
-    /// What to read of git
-    #[command(flatten)]
-    pub history: History,
     /// Leave out files and folders that match a glob
     #[arg(long, value_name = "GLOB")]
     pub exclude: Vec<String>,
@@ -215,9 +213,27 @@ pub struct Scan {
     /// Files, or parts of a long file, that are read at once (default: one per core)
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// What to read of git
+    #[command(flatten)]
+    pub history: History,
+    /// What to do about what is found
+    #[command(flatten)]
+    pub respond: Respond,
     /// How to report
     #[command(flatten)]
     pub report: Report,
+}
+
+/// What a scan does about registered keys.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Responding")]
+pub struct Respond {
+    /// Record leaks of registered keys, carry out their leak actions, and tell people
+    #[arg(long, conflicts_with = "no_registry")]
+    pub respond: bool,
+    /// By which configuration (default: config.yaml in the registry's folder)
+    #[arg(long, value_name = "FILE", requires = "respond")]
+    pub config: Option<PathBuf>,
 }
 
 /// Which repository is scanned, and what of it.

@@ -13,6 +13,7 @@ mod key;
 mod leak;
 mod output;
 mod registry;
+mod respond;
 mod rule;
 mod scan;
 mod status;
@@ -86,7 +87,7 @@ fn dispatch(arguments: &[OsString]) -> anyhow::Result<Exit> {
         }
     };
     match cli.command {
-        Command::Scan(scan) => scan::run(&scan),
+        Command::Scan(scan) => scan::run(scan),
         Command::Hook(Late(hook)) => hook::run(&hook),
         Command::Watch(watch) => watch::run(&watch),
         Command::Status { registry, format } => status::run(&registry, format.format),

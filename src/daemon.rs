@@ -12,6 +12,7 @@ mod again;
 mod front;
 mod listen;
 pub mod log;
+pub mod once;
 mod restart;
 mod socket;
 mod status;
@@ -133,8 +134,11 @@ pub enum DaemonError {
     /// The operating system.
     #[error("cannot {0}: {1}")]
     System(&'static str, #[source] std::io::Error),
-    /// Another one runs.
-    #[error("another `leakwarden watch` runs on the registry in {0}; two would act twice")]
+    /// Another one acts.
+    #[error(
+        "another `leakwarden watch`, or a scan that responds, acts on the registry in {0}; two \
+        would act twice"
+    )]
     Running(PathBuf),
     /// A thread ended that should not have.
     #[error("{0} ended unexpectedly; the log says why")]
@@ -163,9 +167,7 @@ pub fn run(
     let socket = Socket::bind(dir)?;
     ledger::keep_policy(&mut registry, &options.ledger.policy)?;
     response::tell_head(&mut registry)?;
-    if options.ledger.policy.mode == Mode::Observe {
-        registry.write(|tx| tx.hold_unapproved())?;
-    }
+    hold(&mut registry, options.ledger.policy.mode)?;
     let (ending, ended) = watch::channel(false);
     let (mail, settings) = watch::channel(Arc::new(options.mail));
     let (wake, acted) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -218,6 +220,14 @@ pub fn run(
     outcome
 }
 
+/// Who observes does not carry out what was due before.
+fn hold(registry: &mut Registry, mode: Mode) -> Result<(), RegistryError> {
+    match mode {
+        Mode::Observe => registry.write(|tx| tx.hold_unapproved()).map(|_| ()),
+        Mode::Act => Ok(()),
+    }
+}
+
 fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -225,7 +235,7 @@ fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
         .map_err(|error| DaemonError::System("start the async runtime", error))
 }
 
-/// One daemon per registry: held as long as the file is open.
+/// One who acts per registry: held as long as the file is open.
 fn lock(dir: &Path) -> Result<std::fs::File, DaemonError> {
     let file = OpenOptions::new()
         .write(true)

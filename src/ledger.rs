@@ -11,7 +11,7 @@ mod review;
 mod totals;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -43,6 +43,8 @@ pub struct Sighting {
     pub stream: String,
     /// Where, for the machine: matched with homes.
     pub place: PathBuf,
+    /// The same where links lead, if that is another name; a home by either name is a home.
+    pub real: Option<PathBuf>,
     /// Where, for people: cleaned and redacted.
     pub path: String,
     /// In git: the commit that brought it.
@@ -467,19 +469,27 @@ impl Sighting {
     fn is_file(&self) -> bool {
         self.source == crate::source::Kind::File.as_str()
     }
+
+    /// Whether a pattern matches one of its names.
+    fn is_at(&self, matches: impl Fn(&Path) -> bool) -> bool {
+        self.is_file() && (matches(&self.place) || self.real.as_deref().is_some_and(matches))
+    }
 }
 
 fn is_home(homes: &globset::GlobSet, sighting: &Sighting) -> bool {
-    sighting.is_file() && homes.is_match(&sighting.place)
+    sighting.is_at(|place| homes.is_match(place))
 }
 
 fn place_of(key: &Key, sighting: &Sighting, at_home: bool) -> Place {
     let own = |home: &Home| {
         let glob = globset::GlobBuilder::new(&home.glob).literal_separator(true).build();
         (home.host.is_empty() || home.host == sighting.host)
-            && glob.is_ok_and(|glob| glob.compile_matcher().is_match(&sighting.place))
+            && glob.is_ok_and(|glob| {
+                let glob = glob.compile_matcher();
+                sighting.is_at(|place| glob.is_match(place))
+            })
     };
-    let home = at_home || (sighting.is_file() && key.homes.iter().any(own));
+    let home = at_home || key.homes.iter().any(own);
     match (home, sighting.world_readable) {
         (false, _) => Place::Leak,
         (true, false) => Place::Home,

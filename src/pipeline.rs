@@ -3,6 +3,7 @@
 
 mod meter;
 mod placed;
+mod seen;
 mod watch;
 
 use std::ops::ControlFlow;
@@ -12,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use meter::{Meter, OfWatch};
+pub use seen::Whereabouts;
 pub use watch::{Batch, QUEUE_BATCHES, Signs, Turn, WatchReader, record};
 
 use crate::finding::{Finding, FoundKey, KnownKeys, Report, Skipped};
@@ -23,6 +25,7 @@ use crate::rule::Confidence;
 use crate::secret::fingerprint;
 use crate::shape::{self, ShapeSet};
 use crate::source::{End, Item, Kind, Made, Mark, Position, Sink};
+use seen::Seen;
 
 /// What a scan reports.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +64,8 @@ pub struct Scan {
     now: Timestamp,
     report: Mutex<Report>,
     error: Mutex<Option<RegistryError>>,
+    /// Where registered keys were seen, if somebody responds to that.
+    seen: Option<Seen>,
 }
 
 impl Scan {
@@ -104,6 +109,7 @@ impl Scan {
             now,
             report: Mutex::new(report),
             error: Mutex::new(None),
+            seen: None,
         })
     }
 
@@ -238,6 +244,9 @@ fn collect(
     }
     let path = shown.get_or_insert_with(|| scan.shown(&item.path));
     let Some(finding) = scan.finding(candidate, item, path.clone()) else { return };
+    if let Some(key) = &finding.key {
+        scan.remember(candidate, item, key);
+    }
     if finding.key.is_none()
         && !finding.probable
         && finding.confidence < scan.options.min_confidence

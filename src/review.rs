@@ -37,6 +37,19 @@ fn summary(incident: &Incident) -> Summary<'_> {
     Summary { kind, result, why: &action.why, at: action.finished_at }
 }
 
+/// Whether some of its actions wait for an approval.
+#[must_use]
+pub fn is_held(incident: &Incident) -> bool {
+    incident.actions.iter().any(|action| action.state == ActionState::Held)
+}
+
+/// Whether something of it is still to be done or told.
+#[must_use]
+pub fn is_due(incident: &Incident) -> bool {
+    incident.actions.iter().any(|action| action.state == ActionState::Due)
+        || incident.notices.iter().any(|notice| notice.state == "due")
+}
+
 fn key_json(key: &Key, now: Timestamp) -> Value {
     json!({
         "id": key.id,
@@ -147,7 +160,7 @@ pub fn show_text(incident: &Incident, now: Timestamp) -> String {
         let why = if action.why.is_empty() { String::new() } else { format!(": {}", action.why) };
         line(format!("action    {} {}{why}", action.kind, action.state));
     }
-    if incident.actions.iter().any(|action| action.state == ActionState::Held) {
+    if is_held(incident) {
         line(format!("          release it with `leakwarden leak approve leak-{}`", incident.id));
     }
     for notice in &incident.notices {

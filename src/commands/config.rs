@@ -1,5 +1,7 @@
 //! `leakwarden config check`.
 
+use std::path::Path;
+
 use super::{Exit, output};
 use crate::cli::Config;
 use crate::config;
@@ -31,4 +33,18 @@ pub(super) fn run(command: &Config) -> anyhow::Result<Exit> {
         output::note("note: nothing is watched; add a `watch` entry");
     }
     Ok(Exit::Clean)
+}
+
+/// A configuration that is acted by: nothing is left for the service manager to hand over.
+pub(super) fn read_to_act(file: &Path) -> anyhow::Result<config::Config> {
+    let config = config::read(file)?;
+    if config.lacks_password {
+        anyhow::bail!(
+            "{}: mail.smtp: `username` needs a `password_file`, or the credential {} of the \
+             service manager",
+            file.display(),
+            config::PASSWORD_CREDENTIAL
+        );
+    }
+    Ok(config)
 }

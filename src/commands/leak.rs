@@ -141,7 +141,7 @@ fn approve(
         return Ok(Exit::Found);
     }
     output::print(&format!(
-        "released {}; a running `watch` carries it out\n",
+        "released {}; a running `watch`, or the next `scan --respond`, carries it out\n",
         released.join(", ")
     ))?;
     Ok(Exit::Clean)

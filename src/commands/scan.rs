@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
+use super::respond::{self, Response};
 use super::{Exit, output};
 use crate::cli::{self, MinConfidence, ReportFormat};
 use crate::finding::{self, Report};
@@ -25,12 +26,20 @@ use crate::source::{End, Item, Kind, Sink, Stop, diff, files, git};
 /// Findings that each thread holds in memory: some MB.
 const AT_HAND: usize = 4096;
 
-pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
+pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     let started = Instant::now();
+    let response = arguments.respond.respond.then(|| Response::of(&arguments)).transpose()?;
+    if let Some(response) = &response {
+        arguments.report.registry.registry = Some(response.registry.clone());
+    }
+    let arguments = &arguments;
     let matcher = super::matcher(&arguments.report.rules)?.with_deep(arguments.deep);
     // What git has is placed at the end, and so stays at hand.
     let at_hand = if arguments.history.git.is_some() { usize::MAX } else { AT_HAND };
-    let scan = start(&arguments.report, &matcher, at_hand)?;
+    let mut scan = start(&arguments.report, &matcher, at_hand)?;
+    if response.is_some() {
+        scan = scan.remembering(respond::whereabouts(arguments)?);
+    }
     let mut read = Read::default();
     if let Some(repository) = &arguments.history.git {
         read = history(repository, arguments, &scan)?;
@@ -41,12 +50,20 @@ pub(super) fn run(arguments: &cli::Scan) -> anyhow::Result<Exit> {
     } else {
         read.ignored = walk(arguments, &scan)?;
     }
-    let (mut report, registry) = scan.finish()?;
+    let sightings = scan.sightings();
+    let (mut report, mut registry) = scan.finish()?;
+    let outcome = response.zip(registry.as_mut()).map(|(response, registry)| {
+        // Keys first: people can read when they are harmless.
+        response.carry_out(registry, &sightings)
+    });
     report.ignored = read.ignored;
     report.commits = read.commits;
     report.empty = read.empty;
     report.history = read.history;
     let exit = finish(report, &arguments.report, started)?;
+    if let Some(outcome) = outcome {
+        respond::tell(&outcome?, sightings.len(), arguments.report.quiet);
+    }
     leave(registry);
     Ok(exit)
 }

@@ -10,10 +10,10 @@ use rustix::process::{
 use super::{Exit, init};
 use crate::cli::{ListFormat, Watch};
 use crate::config::Config;
+use crate::daemon;
 use crate::daemon::log;
 use crate::registry::{Registry, folder};
 use crate::shape::NoKeys;
-use crate::{config, daemon};
 
 pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
     log::start(match arguments.log_format {
@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Watch) -> anyhow::Result<Exit> {
 
 /// A configuration that watches something.
 fn read(arguments: &Watch) -> anyhow::Result<Config> {
-    let mut config = config::read(&arguments.config)?;
+    let mut config = super::config::read_to_act(&arguments.config)?;
     let file = arguments.config.display();
     let watches = &mut config.daemon.watches;
     let stdin = daemon::Watch::stdin();
@@ -56,13 +56,6 @@ fn read(arguments: &Watch) -> anyhow::Result<Config> {
         anyhow::bail!(
             "{file}: nothing is watched; add an entry with `files`, `logs`, `git`, `journald`, \
              `pipe` or `stdin` to `watch`"
-        );
-    }
-    if config.lacks_password {
-        anyhow::bail!(
-            "{file}: mail.smtp: `username` needs a `password_file`, or the credential {} of the \
-             service manager",
-            config::PASSWORD_CREDENTIAL
         );
     }
     for watch in watches {

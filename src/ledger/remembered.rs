@@ -232,6 +232,7 @@ fn sighting_from(row: &Row<'_>, digest: Digest) -> rusqlite::Result<Sighting> {
         stream: row.get(2)?,
         // A path that holds a key is stored redacted, and matches no home: it leaked all the same.
         place: PathBuf::from(&path),
+        real: None,
         path,
         commit: row.get(10)?,
         line: from_stored(row.get(4)?),

@@ -1,5 +1,7 @@
 //! Incidents with everything that belongs to them, for those who read.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use rusqlite::Row;
 
@@ -9,6 +11,7 @@ use crate::incident::{ActionKind, ActionState, NoticeKind, Role};
 use crate::registry::access::{Act, Caller};
 use crate::registry::key::Key;
 use crate::registry::{RegistryError, Result, Tx};
+use crate::secret::Digest;
 
 /// An incident.
 #[derive(Clone, Debug)]
@@ -173,6 +176,17 @@ impl Tx<'_> {
         incident.sightings = self.sighting_rows(id)?;
         incident.timeline = self.timeline_rows(id)?;
         Ok(incident)
+    }
+
+    /// Open incidents of keys, by their digests: each once, oldest first.
+    pub fn incidents_of(&self, digests: &[Digest]) -> Result<Vec<Incident>> {
+        let mut ids = BTreeSet::new();
+        for digest in digests {
+            if let Some(key) = self.key_by_digest(digest)? {
+                ids.extend(self.open_incident(&key)?);
+            }
+        }
+        ids.into_iter().map(|id| self.incident(id)).collect()
     }
 
     /// The incident a user means: `7` or `leak-7`. Those of keys that they may not see are not

@@ -86,6 +86,7 @@ impl Scan {
     /// Gives findings the paths and commits of their objects. Of versions of a file that hold the
     /// same key only the oldest is kept, and counted.
     pub fn place(&self, places: &Places) {
+        self.place_seen(places);
         let mut report = self.held();
         let mut oldest: HashMap<(String, String, String), (usize, Finding)> = HashMap::new();
         let mut kept = Vec::new();

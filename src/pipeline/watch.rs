@@ -293,6 +293,7 @@ impl Found {
             source: item.kind.as_str().to_owned(),
             stream,
             place: item.path.clone(),
+            real: None,
             path: shown(&item.path),
             commit: None,
             line: candidate.line,

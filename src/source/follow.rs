@@ -34,6 +34,7 @@ use crate::source::{
 use adrift::Adrift;
 pub use again::{Reread, read_again};
 use content::context_before;
+pub use files::stream_of;
 pub use glob::PathGlob;
 use hints::Hints;
 use logs::Kept;

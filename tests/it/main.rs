@@ -44,6 +44,7 @@ mod pipes;
 mod remembered;
 mod repositories;
 mod reread;
+mod respond;
 mod rights;
 mod rotation;
 mod rule;

@@ -84,6 +84,7 @@ impl Follow {
 }
 
 /// What stands for a file that is read as a whole.
-pub(super) fn stream_of(path: &Path) -> String {
+#[must_use]
+pub fn stream_of(path: &Path) -> String {
     format!("file:{}", crate::secret::to_hex(&path_id(path)))
 }

@@ -336,7 +336,8 @@ fn tell<'a, S: Sink>(
 }
 
 /// What stands for a repository in what is remembered.
-fn stream_of(path: &Path) -> String {
+#[must_use]
+pub fn stream_of(path: &Path) -> String {
     format!("git:{}", crate::secret::to_hex(&path_id(path)))
 }
 

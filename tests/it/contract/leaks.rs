@@ -31,6 +31,7 @@ fn seen(fresh: &Fresh, number: u32, offset: u64) -> Sighting {
         source: "log".into(),
         stream: "log:1".into(),
         place: "/var/log/app.log".into(),
+        real: None,
         path: "/var/log/app.log".into(),
         commit: None,
         line: 1,
@@ -278,6 +279,9 @@ pub fn home_is_no_leak(make: Make) {
     };
     let home = in_file(&fresh, "/etc/app.env", 1);
     assert_eq!(record(&mut fresh, &[home], &[]), Recorded::default());
+    let linked =
+        Sighting { real: Some("/etc/app.env".into()), ..in_file(&fresh, "/run/app.env", 2) };
+    assert_eq!(record(&mut fresh, &[linked], &[]), Recorded::default());
     let away = in_file(&fresh, "/tmp/app.env", 1);
     assert_eq!(record(&mut fresh, &[away], &[]).opened, 1);
     let suggested = fresh.registry.read(|tx| tx.home_suggestions(None, &operator())).unwrap();
