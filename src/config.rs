@@ -100,8 +100,25 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     /// The mail server wants a password, which the service manager has not handed over here.
     pub lacks_password: bool,
+    /// Where keys are meant to be, as patterns of absolute paths.
+    homes: Vec<String>,
     /// Everything else.
     pub daemon: daemon::Options,
+}
+
+impl Config {
+    /// Where keys are meant to be, by all names: also where links lead now.
+    #[must_use]
+    pub fn homes_by_all_names(&self) -> GlobSet {
+        let real = self.homes.iter().filter_map(|home| follow::where_links_lead(home));
+        let all = self.homes.iter().cloned().chain(real);
+        let mut builder = GlobSetBuilder::new();
+        for glob in all.flat_map(|home| GlobBuilder::new(&home).literal_separator(true).build()) {
+            builder.add(glob);
+        }
+        // Each was read before; where links lead is escaped.
+        builder.build().unwrap_or_else(|_| self.daemon.ledger.homes.clone())
+    }
 }
 
 /// Reads and checks a configuration file. Relative paths are relative to its folder.
@@ -155,7 +172,9 @@ impl Builder {
             registry: self.resolve(&settings.registry.dir),
             create_if_missing: settings.registry.create_if_missing,
             rules: settings.rules.iter().map(|folder| self.resolve(folder)).collect(),
+            homes: settings.homes.iter().map(|home| self.pattern(home)).collect(),
             daemon: daemon::Options {
+                config: self.base.join(self.path.file_name().unwrap_or_default()),
                 watches,
                 ledger: ledger::Options { policy, homes },
                 mail,

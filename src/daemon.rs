@@ -36,7 +36,7 @@ use crate::incident::Mode;
 use crate::ledger;
 use crate::mail::{self, Templates};
 use crate::matcher::Matcher;
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryError, folder};
 use crate::response::{self, local::LocalExecutor};
 use crate::source::follow;
 use crate::source::git::poll;
@@ -54,7 +54,7 @@ pub use status::{State, Status, Took, WatchStatus};
 
 /// What the second signal ends with: not all that was read is written.
 const EXIT_AT_ONCE: i32 = 3;
-/// Between looks whether everything is done that the end of all input leaves to do.
+/// Between looks whether others are done.
 const FINISH_LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One entry of the configuration's `watch`.
@@ -107,6 +107,8 @@ pub enum Followed {
 /// What the daemon does.
 #[derive(Debug)]
 pub struct Options {
+    /// The file that says so, by its absolute path.
+    pub config: PathBuf,
     /// What is followed.
     pub watches: Vec<Watch>,
     /// How leaks are recorded and decided.
@@ -134,11 +136,8 @@ pub enum DaemonError {
     /// The operating system.
     #[error("cannot {0}: {1}")]
     System(&'static str, #[source] std::io::Error),
-    /// Another one acts.
-    #[error(
-        "another `leakwarden watch`, or a scan that responds, acts on the registry in {0}; two \
-        would act twice"
-    )]
+    /// Another one runs, or acts.
+    #[error("another `leakwarden watch` runs on the registry in {0}; two would act twice")]
     Running(PathBuf),
     /// A thread ended that should not have.
     #[error("{0} ended unexpectedly; the log says why")]
@@ -160,12 +159,14 @@ pub fn run(
     options: Options,
     reread: &mut dyn FnMut() -> Result<Fresh, String>,
 ) -> Result<(), DaemonError> {
-    let _lock = lock(dir)?;
+    let _lock = lock(dir, Lock::Daemon)?;
+    let _acting = lock_when_free(dir)?;
     let runtime = runtime()?;
     let signals = runtime.block_on(async { Signals::new() })?;
     let listener = listen::bind(options.listen)?;
     let socket = Socket::bind(dir)?;
     ledger::keep_policy(&mut registry, &options.ledger.policy)?;
+    ledger::keep_config(&mut registry, &options.config)?;
     response::tell_head(&mut registry)?;
     hold(&mut registry, options.ledger.policy.mode)?;
     let (ending, ended) = watch::channel(false);
@@ -235,18 +236,47 @@ fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
         .map_err(|error| DaemonError::System("start the async runtime", error))
 }
 
-/// One who acts per registry: held as long as the file is open.
-fn lock(dir: &Path) -> Result<std::fs::File, DaemonError> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(dir.join("daemon.lock"))
-        .map_err(|error| DaemonError::System("open daemon.lock in the registry folder", error))?;
+/// What only one process at a time may be for a registry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lock {
+    /// The daemon.
+    Daemon,
+    /// Who carries out what is due: the daemon, or a scan that responds.
+    Acting,
+}
+
+/// Held as long as the file is open.
+fn lock(dir: &Path, lock: Lock) -> Result<std::fs::File, DaemonError> {
+    let (name, doing) = match lock {
+        Lock::Daemon => ("daemon.lock", "open daemon.lock in the registry folder"),
+        Lock::Acting => ("acting.lock", "open acting.lock in the registry folder"),
+    };
+    let path = dir.join(name);
+    let failed = |error| DaemonError::System(doing, error);
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&path).map_err(failed)?;
+    folder::give_to_owner(&path).map_err(failed)?;
     flock(&file, FlockOperation::NonBlockingLockExclusive)
         .map_err(|_| DaemonError::Running(dir.to_owned()))?;
     Ok(file)
+}
+
+/// Waits for a scan that responds, which takes no longer than it may.
+fn lock_when_free(dir: &Path) -> Result<std::fs::File, DaemonError> {
+    let end = Instant::now() + once::PATIENCE + front::GRACE;
+    let mut is_told = false;
+    loop {
+        match lock(dir, Lock::Acting) {
+            Err(DaemonError::Running(_)) if Instant::now() < end => {
+                if !std::mem::replace(&mut is_told, true) {
+                    info!("waiting for a scan that responds");
+                }
+                std::thread::sleep(FINISH_LOOK_EVERY);
+            }
+            other => return other,
+        }
+    }
 }
 
 /// What the mail thread works with.

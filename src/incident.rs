@@ -71,7 +71,7 @@ pub enum LockedPolicy {
 }
 
 /// The limits that stop a wave of actions.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Brake {
     /// Incidents with actions per installation and window.
     pub max: u32,
@@ -90,7 +90,7 @@ impl Default for Brake {
 }
 
 /// How an installation responds.
-#[derive(Clone, Copy, Debug, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Policy {
     /// Whether it acts at all.
     pub mode: Mode,

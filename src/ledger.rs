@@ -22,11 +22,11 @@ use crate::incident::{self, Decision, NoticeKind, Place, Policy, Role, Usage};
 use crate::registry::key::{Home, Key, Status};
 use crate::registry::{Registry, Result, Tx};
 use crate::secret::{Digest, identity_hash};
-use crate::source::follow::Followed;
+use crate::source::follow::{Followed, where_links_lead};
 use crate::source::{Head, PathId, Position, Stat};
 
 pub use outbox::{DueAction, DueNotice, NoticeOutcome};
-pub use remembered::{Memory, SeenAt, Suggestion, keep_policy};
+pub use remembered::{Memory, SeenAt, Suggestion, keep_config, keep_policy, kept};
 pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
 pub use totals::{Total, totals};
 
@@ -43,8 +43,10 @@ pub struct Sighting {
     pub stream: String,
     /// Where, for the machine: matched with homes.
     pub place: PathBuf,
-    /// The same where links lead, if that is another name; a home by either name is a home.
+    /// The same where links lead, if that was asked for; a home by either name is a home.
     pub real: Option<PathBuf>,
+    /// What identifies the stream too, where it has another name.
+    pub other_stream: Option<String>,
     /// Where, for people: cleaned and redacted.
     pub path: String,
     /// In git: the commit that brought it.
@@ -179,9 +181,11 @@ impl Tx<'_> {
         now: Timestamp,
     ) -> Result<(u64, u64)> {
         // By the key's id: its digest changes with the pepper. Older rows have that one.
-        let identity = sighting.identity(key.id.as_bytes());
-        let older = sighting.identity(sighting.digest.as_bytes());
-        if self.seen_before(&identity, &older)? {
+        let identity = sighting.identity(&sighting.stream, key.id.as_bytes());
+        let older = sighting.identity(&sighting.stream, sighting.digest.as_bytes());
+        let other = sighting.other_stream.as_deref();
+        let other = other.map(|stream| sighting.identity(stream, key.id.as_bytes()));
+        if self.seen_before((&identity, &older, other.as_ref()))? {
             return Ok((0, 0));
         }
         let place = place_of(key, sighting, at_home);
@@ -210,10 +214,10 @@ impl Tx<'_> {
         Ok((1, 0))
     }
 
-    fn seen_before(&self, identity: &[u8; 32], older: &[u8; 32]) -> Result<bool> {
-        let sql = "SELECT 1 FROM sightings WHERE identity IN (?1, ?2)";
+    fn seen_before(&self, identities: (&[u8; 32], &[u8; 32], Option<&[u8; 32]>)) -> Result<bool> {
+        let sql = "SELECT 1 FROM sightings WHERE identity IN (?1, ?2, ?3)";
         let mut statement = self.sql().prepare_cached(sql)?;
-        Ok(statement.query_row((identity, older), |_| Ok(())).optional()?.is_some())
+        Ok(statement.query_row(identities, |_| Ok(())).optional()?.is_some())
     }
 
     fn open_incident(&self, key: &Key) -> Result<Option<i64>> {
@@ -380,10 +384,15 @@ impl Tx<'_> {
                 Status::Active => count(
                     // Keys that were valid when they were seen: there was something to do about
                     // them, or their owners want nothing done.
-                    "SELECT count(DISTINCT n.key_id) FROM sightings s
-                     JOIN incidents n ON n.id = s.incident_id JOIN keys k ON k.id = n.key_id
-                     WHERE s.stream = ?1 AND s.seen_at > ?2 AND (k.leak_action = 'none'
-                       OR EXISTS (SELECT 1 FROM actions a WHERE a.incident_id = n.id))",
+                    // More than holds the source need not be counted.
+                    &format!(
+                        "SELECT count(*) FROM (SELECT DISTINCT n.key_id FROM sightings s
+                         JOIN incidents n ON n.id = s.incident_id JOIN keys k ON k.id = n.key_id
+                         WHERE s.stream = ?1 AND s.seen_at > ?2 AND (k.leak_action = 'none'
+                           OR EXISTS (SELECT 1 FROM actions a WHERE a.incident_id = n.id))
+                         LIMIT {})",
+                        policy.brake.per_source
+                    ),
                     &sighting.stream,
                 )?,
                 _ => 0,
@@ -460,9 +469,9 @@ pub const OUTCOME_WAIT: Duration = Duration::from_secs(30);
 
 impl Sighting {
     /// What tells one sighting from another: the place, and what was seen there.
-    fn identity(&self, what: &[u8]) -> [u8; 32] {
-        let (host, stream) = (self.host.as_bytes(), self.stream.as_bytes());
-        identity_hash(&[host, stream, &self.offset.to_le_bytes(), what])
+    fn identity(&self, stream: &str, what: &[u8]) -> [u8; 32] {
+        let host = self.host.as_bytes();
+        identity_hash(&[host, stream.as_bytes(), &self.offset.to_le_bytes(), what])
     }
 
     /// Homes are files: never logs, diffs or stdin.
@@ -474,6 +483,20 @@ impl Sighting {
     fn is_at(&self, matches: impl Fn(&Path) -> bool) -> bool {
         self.is_file() && (matches(&self.place) || self.real.as_deref().is_some_and(matches))
     }
+
+    /// Whether it is at one of a key's homes, by any of the names of both.
+    fn is_at_own(&self, home: &Home) -> bool {
+        let is_at = |glob: &str| {
+            let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
+            glob.is_ok_and(|glob| {
+                let glob = glob.compile_matcher();
+                self.is_at(|place| glob.is_match(place))
+            })
+        };
+        let real = || self.real.as_ref().and_then(|_| where_links_lead(&home.glob));
+        (home.host.is_empty() || home.host == self.host)
+            && (is_at(&home.glob) || real().is_some_and(|glob| is_at(&glob)))
+    }
 }
 
 fn is_home(homes: &globset::GlobSet, sighting: &Sighting) -> bool {
@@ -481,15 +504,7 @@ fn is_home(homes: &globset::GlobSet, sighting: &Sighting) -> bool {
 }
 
 fn place_of(key: &Key, sighting: &Sighting, at_home: bool) -> Place {
-    let own = |home: &Home| {
-        let glob = globset::GlobBuilder::new(&home.glob).literal_separator(true).build();
-        (home.host.is_empty() || home.host == sighting.host)
-            && glob.is_ok_and(|glob| {
-                let glob = glob.compile_matcher();
-                sighting.is_at(|place| glob.is_match(place))
-            })
-    };
-    let home = at_home || key.homes.iter().any(own);
+    let home = at_home || key.homes.iter().any(|home| sighting.is_at_own(home));
     match (home, sighting.world_readable) {
         (false, _) => Place::Leak,
         (true, false) => Place::Home,

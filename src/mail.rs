@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::clock;
 use crate::ledger::{DueNotice, NoticeOutcome};
-use crate::registry::{Registry, RegistryError};
+use crate::registry::{Registry, RegistryError, folder};
 
 pub use smtp::{Smtp, SmtpError, Tls};
 pub use template::{Mail, Templates};
@@ -152,7 +152,7 @@ async fn step(
                         attempt = smtp.send(&message, doubt) => attempt,
                         // Stopping: the server may take long, the outbox keeps the notice.
                         _ = stop.wait_for(|stop| *stop) => {
-                            Attempt::Unknown("interrupted by the end of the daemon".to_owned())
+                            Attempt::Unknown("interrupted".to_owned())
                         }
                     }
                 }
@@ -248,8 +248,10 @@ fn write_eml(folder: &Path, notice: &DueNotice, message: &[u8]) -> Attempt {
     let write = || -> std::io::Result<()> {
         if !folder.exists() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            folder::give_to_owner(folder)?;
         }
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        folder::give_to_owner(file.path())?;
         file.write_all(message)?;
         file.as_file().sync_all()?;
         file.persist(folder.join(name)).map_err(|error| error.error)?;

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use meter::{Meter, OfWatch};
-pub use seen::Whereabouts;
+pub use seen::{Recorded, Recording};
 pub use watch::{Batch, QUEUE_BATCHES, Signs, Turn, WatchReader, record};
 
 use crate::finding::{Finding, FoundKey, KnownKeys, Report, Skipped};
@@ -64,7 +64,7 @@ pub struct Scan {
     now: Timestamp,
     report: Mutex<Report>,
     error: Mutex<Option<RegistryError>>,
-    /// Where registered keys were seen, if somebody responds to that.
+    /// Where registered keys are seen, if that is recorded.
     seen: Option<Seen>,
 }
 
@@ -245,7 +245,7 @@ fn collect(
     let path = shown.get_or_insert_with(|| scan.shown(&item.path));
     let Some(finding) = scan.finding(candidate, item, path.clone()) else { return };
     if let Some(key) = &finding.key {
-        scan.remember(candidate, item, key);
+        scan.saw(candidate, item, key);
     }
     if finding.key.is_none()
         && !finding.probable

@@ -32,7 +32,7 @@ pub mod reader;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -196,11 +196,19 @@ impl Head {
     }
 }
 
-/// A path below a folder, without the `.` that would stand in the way of globs.
+/// A path below a folder, without the `.` and `..` that would stand in the way of globs. Where `..` leads,
+/// behind a link, only the file system says: one that it does not know stays.
 #[must_use]
 pub fn absolute(folder: &Path, path: &Path) -> PathBuf {
     let joined = folder.join(path);
-    joined.components().filter(|part| *part != std::path::Component::CurDir).collect()
+    let parts: Vec<Component<'_>> =
+        joined.components().filter(|part| *part != Component::CurDir).collect();
+    let last = parts.iter().rposition(|part| *part == Component::ParentDir);
+    let (known, rest) = parts.split_at(last.map_or(0, |last| last + 1));
+    match std::fs::canonicalize(known.iter().collect::<PathBuf>()) {
+        Ok(real) if !known.is_empty() => rest.iter().fold(real, |path, part| path.join(part)),
+        _ => parts.iter().collect(),
+    }
 }
 
 /// What a path is remembered by: a file name may hold a key, and what is remembered is stored.

@@ -2,41 +2,42 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 
 use super::output;
-use crate::daemon::once::{self, Options, Outcome};
-use crate::ledger::Sighting;
-use crate::pipeline::Whereabouts;
+use crate::daemon::once::{self, Outcome};
+use crate::incident::Mode;
+use crate::pipeline::{Recorded, Recording};
 use crate::registry::Registry;
 use crate::text::plural;
-use crate::{cli, clock, daemon, review};
+use crate::{cli, clock, daemon, ledger, mail, review};
 
 /// Where `init` puts the configuration, in the registry's folder.
 const CONFIG: &str = "config.yaml";
 
-/// How a scan responds, and to which registry's keys.
+/// Leaks that are told of; more are counted.
+const SHOWN: usize = 20;
+
+/// How a scan responds.
 pub(super) struct Response {
-    pub(super) registry: PathBuf,
-    options: Options,
+    folder: PathBuf,
+    mode: Mode,
+    mail: mail::Settings,
 }
 
 impl Response {
-    /// By the options of a scan that asks for it.
-    pub(super) fn of(arguments: &cli::Scan) -> anyhow::Result<Self> {
-        let asked = arguments.report.registry.registry.as_ref();
-        let beside = || asked.map(|folder| folder.join(CONFIG)).filter(|file| file.exists());
-        let file = arguments.respond.config.clone().or_else(beside).context(
-            "nothing says how to respond: give --config FILE, the configuration that `leakwarden \
-             watch` has",
-        )?;
+    /// By the options of a scan that asks for it, which are completed by what the configuration says;
+    /// and what the scan is to record.
+    pub(super) fn of(arguments: &mut cli::Scan) -> anyhow::Result<(Self, Recording)> {
+        let file = configuration(arguments)?;
         let config = super::config::read_to_act(&file)?;
-        if let Some(asked) = asked {
+        let report = &mut arguments.report;
+        if let Some(asked) = &report.registry.registry {
             let real = |folder: &PathBuf| {
                 std::fs::canonicalize(folder)
                     .with_context(|| format!("cannot open the registry in {}", folder.display()))
             };
-            anyhow::ensure!(
+            ensure!(
                 real(asked)? == real(&config.registry)?,
                 "{} is about the registry in {}, but the scan asks the one in {}; leave --registry \
                  and LEAKWARDEN_REGISTRY out, or give that registry's configuration",
@@ -45,31 +46,56 @@ impl Response {
                 asked.display(),
             );
         }
-        let options = Options { ledger: config.daemon.ledger, mail: config.daemon.mail };
-        Ok(Self { registry: config.registry, options })
+        report.registry.registry = Some(config.registry.clone());
+        // A filter stands in for a registry that cannot be read; nothing could be recorded in that.
+        report.filter = None;
+        report.rules.extend(config.rules.iter().cloned());
+        let (policy, _) = ledger::kept(&mut super::open(&report.registry)?)?;
+        ensure!(
+            policy.is_none_or(|policy| policy == config.daemon.ledger.policy),
+            "{}: `response` is not what the daemon had when it last read its configuration; give the \
+             daemon's configuration, or have the daemon take this one in first",
+            file.display(),
+        );
+        let homes = config.homes_by_all_names();
+        let daemon::Options { ledger: ledger::Options { policy, .. }, mail, .. } = config.daemon;
+        let recording = Recording {
+            host: daemon::host(),
+            // Where there is none any more, no path can be completed, nor read.
+            folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            options: ledger::Options { policy, homes },
+        };
+        Ok((Self { folder: config.registry, mode: policy.mode, mail }, recording))
     }
 
-    /// Records what was seen, and does what follows.
+    /// Does what follows from what was recorded.
     pub(super) fn carry_out(
         self,
         registry: &mut Registry,
-        sightings: &[Sighting],
+        recorded: &Recorded,
     ) -> anyhow::Result<Outcome> {
-        Ok(once::respond(registry, &self.registry, sightings, self.options)?)
+        let how = (self.mode, self.mail);
+        Ok(once::respond(registry, &self.folder, how, &recorded.keys)?)
     }
 }
 
-/// Where a scan with these options reads.
-pub(super) fn whereabouts(arguments: &cli::Scan) -> anyhow::Result<Whereabouts> {
-    Ok(Whereabouts {
-        host: daemon::host(),
-        folder: std::env::current_dir().context("cannot find the current folder")?,
-        repository: arguments.history.git.clone(),
-    })
+/// The configuration that counts: the one that was given, the one that the daemon had last, or the one in
+/// the registry's folder.
+fn configuration(arguments: &cli::Scan) -> anyhow::Result<PathBuf> {
+    if let Some(file) = &arguments.respond.config {
+        return Ok(file.clone());
+    }
+    let nothing = "nothing says how to respond: give --config FILE, the configuration that \
+         `leakwarden watch` has";
+    let folder = arguments.report.registry.registry.as_ref().context(nothing)?;
+    let (_, kept) = ledger::kept(&mut super::open(&arguments.report.registry)?)?;
+    let file = kept.unwrap_or_else(|| folder.join(CONFIG));
+    ensure!(file.exists(), "{nothing} ({} is not there)", file.display());
+    Ok(file)
 }
 
-/// Tells people what was done. `seen`: at how many places; `quiet`: only what is not done.
-pub(super) fn tell(outcome: &Outcome, seen: usize, quiet: bool) {
+/// Tells people what was done. `quiet`: only what is not done.
+pub(super) fn tell(outcome: &Outcome, recorded: &Recorded, quiet: bool) {
     let Outcome { incidents, left_to_others, unfinished } = outcome;
     if *unfinished || incidents.iter().any(review::is_due) {
         output::note("not all is done or told yet: `leakwarden watch` goes on with it");
@@ -82,7 +108,7 @@ pub(super) fn tell(outcome: &Outcome, seen: usize, quiet: bool) {
             "what was due was left to the daemon, or another scan, that acts on this registry",
         );
     }
-    let text = match (incidents.len() as u64, seen) {
+    let text = match (incidents.len() as u64, recorded.keys.len()) {
         (0, 0) => "no registered key was found: nothing to respond to".to_owned(),
         (0, _) => {
             "registered keys were seen at their homes, or where they were seen before: nothing \
@@ -90,8 +116,15 @@ pub(super) fn tell(outcome: &Outcome, seen: usize, quiet: bool) {
                 .to_owned()
         }
         (count, _) => {
-            let leaks = review::list_text(incidents, clock::now());
-            format!("open: {} of these keys\n{}", plural(count, "leak"), leaks.trim_end())
+            let (shown, others) = incidents.split_at(incidents.len().min(SHOWN));
+            let leaks = review::list_text(shown, clock::now());
+            let more = match others.len() as u64 {
+                0 => String::new(),
+                others => {
+                    format!("\nand {}: see `leakwarden leak list`", plural(others, "more leak"))
+                }
+            };
+            format!("open: {} of these keys\n{}{more}", plural(count, "leak"), leaks.trim_end())
         }
     };
     output::note(&text);

@@ -28,17 +28,18 @@ const AT_HAND: usize = 4096;
 
 pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    let response = arguments.respond.respond.then(|| Response::of(&arguments)).transpose()?;
-    if let Some(response) = &response {
-        arguments.report.registry.registry = Some(response.registry.clone());
+    let (mut response, mut recording) = (None, None);
+    if arguments.respond.respond {
+        let (how, what) = Response::of(&mut arguments)?;
+        (response, recording) = (Some(how), Some(what));
     }
     let arguments = &arguments;
     let matcher = super::matcher(&arguments.report.rules)?.with_deep(arguments.deep);
     // What git has is placed at the end, and so stays at hand.
     let at_hand = if arguments.history.git.is_some() { usize::MAX } else { AT_HAND };
     let mut scan = start(&arguments.report, &matcher, at_hand)?;
-    if response.is_some() {
-        scan = scan.remembering(respond::whereabouts(arguments)?);
+    if let Some(recording) = recording {
+        scan = scan.recording(recording);
     }
     let mut read = Read::default();
     if let Some(repository) = &arguments.history.git {
@@ -50,22 +51,23 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     } else {
         read.ignored = walk(arguments, &scan)?;
     }
-    let sightings = scan.sightings();
+    let recorded = scan.recorded()?;
     let (mut report, mut registry) = scan.finish()?;
+    report.seconds = started.elapsed().as_secs_f64();
     let outcome = response.zip(registry.as_mut()).map(|(response, registry)| {
         // Keys first: people can read when they are harmless.
-        response.carry_out(registry, &sightings)
+        response.carry_out(registry, &recorded)
     });
     report.ignored = read.ignored;
     report.commits = read.commits;
     report.empty = read.empty;
     report.history = read.history;
-    let exit = finish(report, &arguments.report, started)?;
+    let exit = finish(&report, &arguments.report);
     if let Some(outcome) = outcome {
-        respond::tell(&outcome?, sightings.len(), arguments.report.quiet);
+        respond::tell(&outcome?, &recorded, arguments.report.quiet);
     }
     leave(registry);
-    Ok(exit)
+    exit
 }
 
 /// What a scan did with its registry is over; it has changed nothing there.
@@ -112,22 +114,20 @@ fn known(arguments: &cli::Report) -> anyhow::Result<Known> {
 }
 
 /// Prints the report and draws the conclusion.
-fn finish(report: Report, arguments: &cli::Report, started: Instant) -> anyhow::Result<Exit> {
+fn finish(report: &Report, arguments: &cli::Report) -> anyhow::Result<Exit> {
     if !arguments.quiet && (arguments.format != ReportFormat::Text || arguments.output.is_some()) {
-        output::note(&report::known_line(&report));
+        output::note(&report::known_line(report));
     }
-    let report = write(report, arguments, started, arguments.quiet)?;
-    Ok(conclusion(&report))
+    write(report, arguments, arguments.quiet)?;
+    Ok(conclusion(report))
 }
 
 /// Prints the report; `findings_only` concerns people alone.
 pub(super) fn write(
-    mut report: Report,
+    report: &Report,
     arguments: &cli::Report,
-    started: Instant,
     findings_only: bool,
-) -> anyhow::Result<Report> {
-    report.seconds = started.elapsed().as_secs_f64();
+) -> anyhow::Result<()> {
     let format = match arguments.format {
         ReportFormat::Text => Format::Text,
         ReportFormat::Json => Format::Json,
@@ -135,11 +135,10 @@ pub(super) fn write(
     };
     match &arguments.output {
         Some(path) => {
-            output::to_file(path, |out| report::write(&report, format, findings_only, out))?;
+            output::to_file(path, |out| report::write(report, format, findings_only, out))
         }
-        None => output::to_stdout(|out| report::write(&report, format, findings_only, out))?,
+        None => output::to_stdout(|out| report::write(report, format, findings_only, out)),
     }
-    Ok(report)
 }
 
 /// How the command ends.
@@ -191,6 +190,7 @@ fn history(repository: &Path, arguments: &cli::Scan, scan: &Scan) -> anyhow::Res
         unpacked: asked.max_unpacked.map(|megabytes| megabytes << 20),
     };
     let history = History::open(repository, limits, asked.allow_shallow)?;
+    scan.reads_repository(history.folder());
     let outcome =
         history.read(&selection(asked)?, (0..limits.threads).map(|_| scan.reader()).collect())?;
     let found = scan.objects();

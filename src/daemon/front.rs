@@ -13,7 +13,6 @@ use super::again::{Again, Reading, Readings};
 use super::restart::Restarts;
 use super::status::{Board, State};
 use super::{DaemonError, Followed, Mail, Watch, host, runtime};
-use crate::incident::Mode;
 use crate::ledger;
 use crate::mail;
 use crate::matcher::Matcher;
@@ -233,9 +232,7 @@ impl Front {
     fn take_policy(&mut self, options: ledger::Options) -> Result<(), RegistryError> {
         let mut current = self.options.write().unwrap_or_else(PoisonError::into_inner);
         ledger::keep_policy(&mut self.registry, &options.policy)?;
-        if options.policy.mode == Mode::Observe {
-            self.registry.write(|tx| tx.hold_unapproved())?;
-        }
+        super::hold(&mut self.registry, options.policy.mode)?;
         *current = options;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What a scan responds: what it saw is recorded, what is due is carried out and told, and that is all.
+//! What a scan responds: what is due is carried out and told, and that is all.
 //!
 //! Two that act at once would act twice: where the daemon, or another scan, acts on the registry, what is
 //! due is left to it, as the outbox is the same. What cannot be done now stays there.
@@ -9,22 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
-use super::{DaemonError, hold, lock, runtime};
+use super::{DaemonError, Lock, hold, lock, runtime};
 use crate::clock;
-use crate::ledger::{self, Batch, Incident, Sighting};
+use crate::incident::Mode;
+use crate::ledger::Incident;
 use crate::mail::{self, Templates};
 use crate::registry::{Registry, RegistryError};
 use crate::response::{self, local::LocalExecutor};
 use crate::secret::Digest;
-
-/// How a scan responds.
-#[derive(Debug)]
-pub struct Options {
-    /// How leaks are recorded and decided.
-    pub ledger: ledger::Options,
-    /// Where mails go, and how.
-    pub mail: mail::Settings,
-}
 
 /// What became of it.
 #[derive(Debug)]
@@ -38,26 +30,24 @@ pub struct Outcome {
 }
 
 /// So long is waited for what is due: a mail server may take its time.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// Between looks whether something is due.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Records sightings, in one transaction, and does what follows from them.
+/// Does what is due, now that these keys were seen and recorded.
 pub fn respond(
     registry: &mut Registry,
     dir: &Path,
-    sightings: &[Sighting],
-    options: Options,
+    (mode, mail): (Mode, mail::Settings),
+    keys: &[Digest],
 ) -> Result<Outcome, DaemonError> {
-    let batch = Batch { sightings, offsets: &[], ready: &[], forgotten: 0 };
-    ledger::record(registry, &batch, &options.ledger, clock::now())?;
-    let mail = Arc::new(options.mail);
+    let mail = Arc::new(mail);
     let mut left_to_others = false;
     let end = Instant::now() + PATIENCE;
     while !is_idle(registry)? && Instant::now() < end {
-        match lock(dir) {
+        match lock(dir, Lock::Acting) {
             Ok(_lock) => {
-                hold(registry, options.ledger.policy.mode)?;
+                hold(registry, mode)?;
                 carry_out(registry, &mail, end)?;
             }
             Err(DaemonError::Running(_)) => {
@@ -67,8 +57,7 @@ pub fn respond(
             Err(error) => return Err(error),
         }
     }
-    let digests: Vec<Digest> = sightings.iter().map(|sighting| sighting.digest).collect();
-    let incidents = registry.read(|tx| tx.incidents_of(&digests))?;
+    let incidents = registry.read(|tx| tx.incidents_of(keys))?;
     Ok(Outcome { incidents, left_to_others, unfinished: !is_idle(registry)? })
 }
 

@@ -3,7 +3,9 @@
 //!
 //! Bounded: of too many the oldest are forgotten, and counted; those with right check digits go last.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rusqlite::Row;
@@ -20,8 +22,9 @@ use crate::secret::Digest;
 const REMEMBERED_MAX: i64 = 100_000;
 /// Places that are shown or raised of one candidate.
 const PLACES_MAX: u32 = 100;
-/// Under this name the policy of the last daemon is kept.
+/// Under these names the policy of the last daemon is kept, and where its configuration stands.
 const POLICY: &str = "policy";
+const CONFIG: &str = "config";
 
 /// One place where something was seen.
 #[derive(Clone, Debug)]
@@ -60,19 +63,37 @@ pub struct Suggestion {
 
 /// Keeps the policy of the daemon: what is found out beside it follows the same one.
 pub fn keep_policy(registry: &mut Registry, policy: &Policy) -> Result<()> {
-    let text = serde_json::to_vec(policy).unwrap_or_default();
-    registry.write(|tx| match tx.setting(POLICY)? {
+    keep(registry, POLICY, &serde_json::to_vec(policy).unwrap_or_default())
+}
+
+/// Keeps which configuration the daemon has, for a scan that responds.
+pub fn keep_config(registry: &mut Registry, file: &Path) -> Result<()> {
+    keep(registry, CONFIG, file.as_os_str().as_bytes())
+}
+
+fn keep(registry: &mut Registry, name: &str, text: &[u8]) -> Result<()> {
+    registry.write(|tx| match tx.setting(name)? {
         Some(kept) if kept == text => Ok(()),
-        _ => tx.set_setting(POLICY, &text),
+        _ => tx.set_setting(name, text),
+    })
+}
+
+/// The policy and the configuration file of the last daemon, if there was one.
+pub fn kept(registry: &mut Registry) -> Result<(Option<Policy>, Option<PathBuf>)> {
+    registry.read(|tx| {
+        let file = tx.setting(CONFIG)?.map(|path| PathBuf::from(OsString::from_vec(path)));
+        Ok((tx.policy()?, file))
     })
 }
 
 impl Tx<'_> {
+    fn policy(&self) -> Result<Option<Policy>> {
+        Ok(self.setting(POLICY)?.and_then(|text| serde_json::from_slice(&text).ok()))
+    }
+
     /// The policy of the last daemon; before there was one, nothing is acted upon.
     fn kept_policy(&self) -> Result<Policy> {
-        let kept = self.setting(POLICY)?;
-        let kept = kept.and_then(|text| serde_json::from_slice(&text).ok());
-        Ok(kept.unwrap_or(Policy {
+        Ok(self.policy()?.unwrap_or(Policy {
             mode: Mode::Observe,
             brake: Brake::default(),
             delete_grace: std::time::Duration::ZERO,
@@ -92,7 +113,7 @@ impl Tx<'_> {
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
             )?
             .execute(rusqlite::params![
-                sighting.identity(sighting.digest.as_bytes()),
+                sighting.identity(&sighting.stream, sighting.digest.as_bytes()),
                 sighting.digest.as_bytes(),
                 sighting.checked,
                 sighting.source,
@@ -233,6 +254,7 @@ fn sighting_from(row: &Row<'_>, digest: Digest) -> rusqlite::Result<Sighting> {
         // A path that holds a key is stored redacted, and matches no home: it leaked all the same.
         place: PathBuf::from(&path),
         real: None,
+        other_stream: None,
         path,
         commit: row.get(10)?,
         line: from_stored(row.get(4)?),

@@ -1,35 +1,47 @@
-//! Where a scan sees registered keys, for those who respond to it.
+//! Where a scan sees registered keys, for those who respond to it: written to the ledger in small
+//! transactions, so that memory is bounded and nobody waits long for the database.
 
 use std::collections::HashMap;
-use std::path::{Component, Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::{Asked, Scan, placed};
 use crate::clock;
 use crate::finding::FoundKey;
-use crate::ledger::Sighting;
+use crate::ledger::{self, Batch, Sighting};
 use crate::matcher::Candidate;
+use crate::registry::RegistryError;
+use crate::secret::{Digest, to_hex};
 use crate::source::git::history::Places;
 use crate::source::git::poll;
 use crate::source::{Item, Kind, absolute, follow, path_id};
 
-/// Places of one key that are remembered; the ledger keeps no more of an incident either.
-const PLACES_MAX: u32 = 1_000;
+/// Sightings that are written in one transaction.
+const TOGETHER: usize = 256;
 
-/// Where a scan reads.
+/// How a scan records.
 #[derive(Debug)]
-pub struct Whereabouts {
+pub struct Recording {
     /// Name of the host.
     pub host: String,
     /// The current folder, by which paths are completed.
     pub folder: PathBuf,
-    /// The repository that is read, if one is.
-    pub repository: Option<PathBuf>,
+    /// How leaks are decided.
+    pub options: ledger::Options,
+}
+
+/// What a scan has recorded.
+#[derive(Debug, Default)]
+pub struct Recorded {
+    /// The keys that were seen.
+    pub keys: Vec<Digest>,
 }
 
 /// Sightings of one scan.
 pub(super) struct Seen {
-    at: Whereabouts,
+    recording: Recording,
+    /// The folder of the repository that is read, if one is.
+    repository: OnceLock<PathBuf>,
     /// What stands for this run, where what is read has no name that lasts.
     run: uuid::Uuid,
     found: Mutex<Found>,
@@ -37,103 +49,123 @@ pub(super) struct Seen {
 
 #[derive(Default)]
 struct Found {
+    /// Not written yet.
     sightings: Vec<Sighting>,
-    /// By key.
-    count: HashMap<String, u32>,
+    /// By id.
+    keys: HashMap<String, Digest>,
 }
 
 impl Seen {
-    /// What makes a place the same place again. Files and what git keeps are named as the daemon names
-    /// them: what it has seen there is not new.
-    fn stream_of(&self, item: &Item) -> String {
-        match (item.kind, &self.at.repository) {
-            (Kind::File | Kind::Reflog, _) => follow::stream_of(&self.named(&item.path)),
-            (kind, Some(repository)) if kind.is_in_git() => {
-                let repository = poll::stream_of(&self.named(repository));
-                format!("{repository}:{}", item.path.display())
-            }
-            _ => format!("scan:{}:{}", self.run, crate::secret::to_hex(&path_id(&item.path))),
-        }
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn named(&self, path: &Path) -> PathBuf {
-        let path = absolute(&self.at.folder, path);
-        // Where `..` leads, behind a link, the path alone does not say.
-        match path.components().any(|part| part == Component::ParentDir) {
-            true => std::fs::canonicalize(&path).unwrap_or(path),
-            false => path,
-        }
-    }
-
-    fn sighting(&self, candidate: &Candidate, item: &Item, scan: &Scan) -> Option<Sighting> {
-        let Asked::Registry(filter, _) = &scan.asked else { return None };
-        let is_path = matches!(item.kind, Kind::File | Kind::Reflog);
-        let place = match (item.kind, &self.at.repository) {
-            (Kind::File | Kind::Reflog, _) => self.named(&item.path),
-            (Kind::Ref, Some(repository)) => self.named(repository).join(&item.path),
+    fn sighting(
+        &self,
+        digest: Digest,
+        candidate: &Candidate,
+        item: &Item,
+        scan: &Scan,
+    ) -> Sighting {
+        let repository = self.repository.get();
+        let place = match (item.kind, repository) {
+            (Kind::File | Kind::Reflog, _) => absolute(&self.recording.folder, &item.path),
+            (Kind::Ref, Some(repository)) => repository.join(&item.path),
             // Of what is in an object, the place is told by the object.
             _ => item.path.clone(),
         };
-        let real = std::fs::canonicalize(&place).ok().filter(|real| is_path && *real != place);
-        Some(Sighting {
-            digest: filter.digest(candidate.secret.expose()),
+        let is_file = matches!(item.kind, Kind::File | Kind::Reflog);
+        let real = is_file.then(|| std::fs::canonicalize(&place).unwrap_or_else(|_| place.clone()));
+        // Files and what git keeps are named as the daemon names them: what it has seen is not new.
+        let stream = match (&real, item.kind, repository) {
+            (Some(real), _, _) => follow::stream_of(real),
+            (None, Kind::Ref, Some(folder)) => poll::stream_of_name(folder, &item.path),
+            (None, kind, Some(folder)) if kind.is_in_git() => {
+                format!("{}:{}", poll::stream_of(folder), item.path.display())
+            }
+            _ => format!("scan:{}:{}", self.run, to_hex(&path_id(&item.path))),
+        };
+        Sighting {
+            digest,
             checked: false,
             source: item.kind.as_str().to_owned(),
-            stream: self.stream_of(item),
+            stream,
             path: scan.shown(&place),
+            other_stream: real.as_ref().map(|_| follow::stream_of(&place)),
             place,
             real,
             commit: None,
             line: candidate.line,
             column: candidate.column,
             offset: candidate.start,
-            host: self.at.host.clone(),
+            host: self.recording.host.clone(),
             seen_at: clock::now(),
             world_readable: item.stat.world_readable,
             again: false,
-        })
+        }
     }
 }
 
 impl Scan {
-    /// Has the scan remember where it sees registered keys.
+    /// Has the scan record where it sees registered keys.
     #[must_use]
-    pub fn remembering(mut self, at: Whereabouts) -> Self {
-        self.seen = Some(Seen { at, run: uuid::Uuid::new_v4(), found: Mutex::default() });
+    pub fn recording(mut self, recording: Recording) -> Self {
+        let (run, repository) = (uuid::Uuid::new_v4(), OnceLock::new());
+        self.seen = Some(Seen { recording, repository, run, found: Mutex::default() });
         self
     }
 
-    /// Remembers one place of a registered key, if the scan does so.
-    pub(super) fn remember(&self, candidate: &Candidate, item: &Item, key: &FoundKey) {
-        let Some(seen) = &self.seen else { return };
-        let mut found = seen.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = found.count.entry(key.id.clone()).or_default();
-        *count = count.saturating_add(1);
-        if *count <= PLACES_MAX {
-            found.sightings.extend(seen.sighting(candidate, item, self));
+    /// Says which repository is read: its [folder](crate::source::git::history::History::folder).
+    pub fn reads_repository(&self, folder: PathBuf) {
+        if let Some(seen) = &self.seen {
+            seen.repository.get_or_init(|| folder);
         }
+    }
+
+    /// Takes one place of a registered key, if the scan records.
+    pub(super) fn saw(&self, candidate: &Candidate, item: &Item, key: &FoundKey) {
+        let (Some(seen), Asked::Registry(filter, _)) = (&self.seen, &self.asked) else { return };
+        let digest = filter.digest(candidate.secret.expose());
+        let sighting = seen.sighting(digest, candidate, item, self);
+        let mut found = seen.found();
+        found.keys.entry(key.id.clone()).or_insert(digest);
+        found.sightings.push(sighting);
+        // What is in git waits for its places.
+        if found.sightings.len() >= TOGETHER && seen.repository.get().is_none() {
+            let sightings = std::mem::take(&mut found.sightings);
+            drop(found);
+            if let Err(error) = self.record(seen, sightings) {
+                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        }
+    }
+
+    fn record(&self, seen: &Seen, mut sightings: Vec<Sighting>) -> Result<(), RegistryError> {
+        let Asked::Registry(_, registry) = &self.asked else { return Ok(()) };
+        // The brake counts in this order, whichever thread was first.
+        sightings.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
+        for sightings in sightings.chunks(TOGETHER) {
+            let batch = Batch { sightings, offsets: &[], ready: &[], forgotten: 0 };
+            let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
+            ledger::record(&mut registry, &batch, &seen.recording.options, clock::now())?;
+        }
+        Ok(())
     }
 
     /// Says of what was seen in git where it is.
     pub(super) fn place_seen(&self, places: &Places) {
         let Some(seen) = &self.seen else { return };
-        let Some(repository) = &seen.at.repository else { return };
-        let repository = seen.named(repository);
-        let mut found = seen.found.lock().unwrap_or_else(PoisonError::into_inner);
-        for sighting in &mut found.sightings {
-            placed::tell(sighting, &repository, places, &|path| self.shown(path));
+        let Some(repository) = seen.repository.get() else { return };
+        for sighting in &mut seen.found().sightings {
+            placed::tell(sighting, repository, places, &|path: &Path| self.shown(path));
         }
     }
 
-    /// Where registered keys were seen, if the scan [remembers](Self::remembering) that, in the order of
-    /// their places. Asked once.
-    #[must_use]
-    pub fn sightings(&self) -> Vec<Sighting> {
-        let Some(seen) = &self.seen else { return Vec::new() };
-        let mut found = seen.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut sightings = std::mem::take(&mut found.sightings);
-        // The brake counts in this order, whichever thread was first.
-        sightings.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
-        sightings
+    /// Writes what is not written yet. Answers what the whole scan has recorded.
+    pub fn recorded(&self) -> Result<Recorded, RegistryError> {
+        let Some(seen) = &self.seen else { return Ok(Recorded::default()) };
+        let found = std::mem::take(&mut *seen.found());
+        self.record(seen, found.sightings)?;
+        Ok(Recorded { keys: found.keys.into_values().collect() })
     }
 }

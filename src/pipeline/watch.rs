@@ -294,6 +294,7 @@ impl Found {
             stream,
             place: item.path.clone(),
             real: None,
+            other_stream: None,
             path: shown(&item.path),
             commit: None,
             line: candidate.line,

@@ -32,6 +32,19 @@ pub(super) fn is_own(dir: &Path) -> bool {
     fs::metadata(database(dir)).is_ok_and(|meta| meta.uid() == user)
 }
 
+/// What root makes in somebody's folder is to be theirs: who runs the daemon must get at it.
+pub fn give_to_owner(path: &Path) -> std::io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    let folder = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
+    let made = fs::symlink_metadata(path)?;
+    if (made.uid(), made.gid()) == (folder.uid(), folder.gid()) {
+        return Ok(());
+    }
+    std::os::unix::fs::lchown(path, Some(folder.uid()), Some(folder.gid()))
+}
+
 /// The pepper file of a registry folder.
 #[must_use]
 pub fn pepper(dir: &Path) -> PathBuf {

@@ -71,6 +71,7 @@ fn steps() -> Vec<M<'static>> {
         M::up(include_str!("schema/3.sql")),
         M::up(include_str!("schema/4.sql")),
         M::up(include_str!("schema/5.sql")),
+        M::up(include_str!("schema/6.sql")),
     ]
 }
 

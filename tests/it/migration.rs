@@ -11,13 +11,14 @@ use rusqlite::Connection;
 use super::world::{World, answer};
 
 /// The steps that older schemas are the sums of.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("../../src/registry/schema/1.sql"),
     include_str!("../../src/registry/schema/2.sql"),
     include_str!("../../src/registry/schema/3.sql"),
     include_str!("../../src/registry/schema/4.sql"),
+    include_str!("../../src/registry/schema/5.sql"),
 ];
-const NOW: i64 = 5;
+const NOW: i64 = 6;
 
 fn database(world: &World) -> Connection {
     Connection::open(world.path("registry/registry.db")).unwrap()

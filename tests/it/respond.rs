@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::history::Git;
 use super::mail::Server;
-use super::world::{Answer, World};
+use super::world::{Answer, World, answer, wait};
 
 /// Scans, as the configuration beside the registry folder says.
 fn respond(world: &World, arguments: &[&str]) -> Answer {
@@ -82,6 +82,70 @@ fn homes_are_left_alone_also_where_a_link_leads_to_them() {
     assert_eq!((world.verify(&key).as_str(), world.leaks().len()), ("active", 0));
 }
 
+/// A home is one by whatever name the configuration, or the scan, calls it.
+#[test]
+fn homes_have_many_names() {
+    for (home, folder, asked) in [
+        ("./home/.env", "sub", "../home"),
+        ("../w/home/.env", ".", "home"),
+        ("./link/.env", ".", "."),
+        ("./link/.env", "link", ".env"),
+        ("./link/*.env", "sub", "../link/.env"),
+    ] {
+        let world = World::new();
+        fs::create_dir(world.path("w")).unwrap();
+        fs::create_dir(world.path("w/sub")).unwrap();
+        let config = format!(
+            "registry: ../registry\nwatch: []\nresponse: {{ mode: act }}\nhomes: [\"{home}\"]\n"
+        );
+        world.write("w/config.yaml", config);
+        let at_home = world.key("home", "delete", &[]);
+        let env = world.write("w/home/.env", &at_home);
+        fs::set_permissions(env, Permissions::from_mode(0o600)).unwrap();
+        symlink("home", world.path("w/link")).unwrap();
+        let leaked = world.key("leaked", "disable", &[]);
+        world.write("w/home/notes", &leaked);
+        let config = if folder == "." { "config.yaml" } else { "../config.yaml" };
+        let notes = world.path("w/home/notes");
+        let mut command = world.command(&["scan", "--respond", "--config", config, asked]);
+        command.arg(notes).current_dir(world.path("w").join(folder));
+        answer(command, b"").expect(1);
+        let states = [world.verify(&at_home), world.verify(&leaked)];
+        assert_eq!(states, ["active", "disabled"], "{home}, {folder}, {asked}");
+    }
+}
+
+#[test]
+fn a_home_of_one_key_may_be_named_by_a_link() {
+    let world = world_that_acts();
+    symlink("home", world.path("link")).unwrap();
+    let home = world.path("link/.env");
+    let key = world.key("deploy", "delete", &["--home", home.to_str().unwrap()]);
+    let env = world.write("home/.env", &key);
+    fs::set_permissions(env, Permissions::from_mode(0o600)).unwrap();
+    for path in ["home", "link/.env", "home/../link/.env"] {
+        respond(&world, &[path]).expect(1);
+        assert_eq!((world.verify(&key).as_str(), world.leaks().len()), ("active", 0), "{path}");
+    }
+}
+
+/// However many places are no leak, the one that is one is acted upon.
+#[test]
+fn one_leak_among_many_places_that_are_none_is_not_lost() {
+    let world = World::new();
+    world.configure("{ mode: act }\nhomes: [\"./home/.env\"]", "{ directory: ./mail }");
+    let key = world.key("deploy", "disable", &[]);
+    let env = world.write("home/.env", format!("{key}\n").repeat(1_500));
+    fs::set_permissions(env, Permissions::from_mode(0o600)).unwrap();
+    world.write("leak.txt", &key);
+    respond(&world, &["home", "leak.txt"]).expect(1);
+    assert_eq!(world.verify(&key), "disabled");
+    assert_eq!(leak_of(&world, "deploy")["count"], 1);
+    world.write("many.txt", format!("{key}\n").repeat(1_500));
+    respond(&world, &["many.txt"]).expect(1);
+    assert_eq!(leak_of(&world, "deploy")["count"], 1_501);
+}
+
 #[test]
 fn who_observes_holds_what_would_be_done() {
     let world = World::new();
@@ -113,8 +177,30 @@ fn of_a_repository_the_commit_is_told() {
     assert_eq!((&seen["source"], &seen["commit"]), (&"blob".into(), &commit.as_str().into()));
     let path = seen["path"].as_str().unwrap();
     assert!(path.starts_with('/') && path.ends_with("repo: app/.env"), "{path}");
+    // From wherever it is read, it is the same repository.
+    git.git(&["worktree", "add", "-q", "../tree"]);
+    symlink("repo", git.world.path("link")).unwrap();
+    for place in ["repo", "./repo/app", "repo/.git", "tree", "link"] {
+        fs::create_dir_all(git.world.path("repo/app")).unwrap();
+        respond(&git.world, &["--git", place]).expect(1);
+        assert_eq!(leak_of(&git.world, "deploy")["count"], 1, "{place}");
+    }
+}
+
+#[test]
+fn names_of_branches_that_are_keys_stay_out_of_the_database() {
+    let git = Git::new();
+    git.world.configure("{ mode: act }", "{ directory: ./mail }");
+    let key = git.world.key("deploy", "disable", &[]);
+    git.write("a.txt", "a");
+    git.commit("first");
+    git.git(&["branch", &format!("feature/{key}")]);
     respond(&git.world, &["--git", "repo"]).expect(1);
-    assert_eq!(leak_of(&git.world, "deploy")["count"], 1);
+    assert_eq!(git.world.verify(&key), "disabled");
+    for file in fs::read_dir(git.world.path("registry")).unwrap().flatten() {
+        let bytes = fs::read(file.path()).unwrap_or_default();
+        assert!(memchr::memmem::find(&bytes, key.as_bytes()).is_none(), "{:?}", file.path());
+    }
 }
 
 #[test]
@@ -139,6 +225,68 @@ fn the_daemon_of_the_registry_acts_itself() {
     assert_eq!(world.verify(&key), "disabled");
     daemon.stop();
     assert_eq!(world.mails()["deploy@example.com"].len(), 1);
+}
+
+/// What the daemon was told last is how this installation responds; nobody acts by another policy.
+#[test]
+fn the_configuration_is_the_daemons() {
+    let world = World::new();
+    world.configure("{ mode: observe }", "{ directory: ./mail }");
+    let key = world.key("deploy", "disable", &[]);
+    world.write("a.txt", &key);
+    world.watch().stop();
+    world.write("other.yaml", "registry: ./registry\nwatch: []\nresponse: { mode: act }\n");
+    let words = ["scan", "--respond", "--config", "other.yaml", "a.txt"];
+    let refused = world.run(&words).expect(2);
+    assert!(refused.err.contains("not what the daemon had"), "{}", refused.err);
+    // Where none is named, it is the one that the daemon had, not the one beside the registry.
+    world.configure("{ mode: observe, locked: hold }", "{ directory: ./mail }");
+    let refused = world.run(&["scan", "--respond", "a.txt"]).expect(2);
+    assert!(refused.err.contains("/config.yaml: `response`"), "{}", refused.err);
+    world.watch().stop();
+    world.run(&["scan", "--respond", "a.txt"]).expect(1);
+    assert_eq!(leak_of(&world, "deploy")["action"]["result"], "held");
+    assert!(world.leaks().len() == 1 && world.path("mail").exists());
+}
+
+#[test]
+fn a_registry_that_cannot_be_read_is_an_error_also_beside_a_filter() {
+    let world = world_that_acts();
+    let key = world.key("deploy", "disable", &[]);
+    world.write("a.txt", &key);
+    world.run(&["registry", "export-filter", "keys.filter"]).expect(0);
+    fs::rename(world.path("registry/pepper"), world.path("pepper")).unwrap();
+    let answer = respond(&world, &["--filter", "keys.filter", "a.txt"]).expect(2);
+    assert!(answer.err.contains("pepper"), "{}", answer.err);
+}
+
+#[test]
+fn what_was_done_is_told_also_where_the_report_cannot_be_written() {
+    let world = world_that_acts();
+    let key = world.key("deploy", "disable", &[]);
+    world.write("a.txt", &key);
+    let answer = respond(&world, &["--output", "missing/report", "a.txt"]).expect(2);
+    assert!(answer.err.contains("deploy  disabled"), "{}", answer.err);
+    assert_eq!(world.verify(&key), "disabled");
+}
+
+/// A daemon that starts meanwhile waits for its turn.
+#[test]
+fn the_daemon_waits_for_a_scan_that_responds() {
+    let world = world_that_acts();
+    let key = world.key("deploy", "disable", &[]);
+    world.write("inbox/a.txt", &key);
+    let lock = fs::File::create(world.path("registry/acting.lock")).unwrap();
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive).unwrap();
+    let mut daemon = world.command(&["watch", "--config", "config.yaml"]);
+    let log = fs::File::create(world.path("log")).unwrap();
+    let mut daemon = daemon.stderr(log).spawn().unwrap();
+    wait(|| world.log().contains("waiting for a scan").then_some(())).expect("it waits");
+    assert_eq!(world.verify(&key), "active");
+    drop(lock);
+    world.leak_of("deploy", |leak| leak["action"]["result"] == "done");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
 }
 
 #[test]
@@ -187,7 +335,7 @@ fn the_configuration_names_the_registry() {
     world.write("a.txt", &key);
     let mut command = world.command(&["scan", "--respond", "--config", "config.yaml", "a.txt"]);
     command.env_remove("LEAKWARDEN_REGISTRY");
-    super::world::answer(command, b"").expect(1);
+    answer(command, b"").expect(1);
     assert_eq!(world.verify(&key), "disabled");
 }
 
@@ -200,7 +348,7 @@ fn no_async_runtime_is_started_but_to_respond() {
     let polls = |arguments: &[&str], code: i32| {
         let trace = world.path("trace");
         let strace = ["strace", "-f", "-qq", "-o", trace.to_str().unwrap(), "-e", "epoll_create1"];
-        super::world::answer(world.under(&strace, arguments), b"").expect(code);
+        answer(world.under(&strace, arguments), b"").expect(code);
         fs::read_to_string(trace).unwrap().contains("epoll_create1")
     };
     let respond = ["scan", "--respond", "--config", "config.yaml"];

@@ -438,7 +438,7 @@ fn one_daemon_a_registry() {
     world.configure(ACT, MAIL);
     let daemon = world.watch();
     let second = world.run(&["watch", "--config", "config.yaml"]).expect(2);
-    assert!(second.err.contains("acts on the registry"), "{}", second.err);
+    assert!(second.err.contains("another `leakwarden watch` runs"), "{}", second.err);
     daemon.stop();
 }
 

@@ -45,13 +45,14 @@ pub(super) struct Read {
 
 /// Prints the report and draws the conclusion.
 pub(super) fn give(
-    report: Report,
+    mut report: Report,
     arguments: &Arguments,
     refused: Refused,
     read: &Read,
 ) -> anyhow::Result<Exit> {
     let text = arguments.format == ReportFormat::Text;
-    let report = scan::write(report, arguments, read.started, text)?;
+    report.seconds = read.started.elapsed().as_secs_f64();
+    scan::write(&report, arguments, text)?;
     let exit = scan::conclusion(&report);
     let open = read.server.is_some_and(|server| server.fail_open);
     let mut lines = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Components, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
@@ -22,20 +22,7 @@ impl PathGlob {
     /// the file itself, or all below the folder. A folder whose name reads like a wildcard is meant
     /// as it stands if it is there.
     pub fn new(base: &Path, pattern: &str) -> Result<Self, globset::Error> {
-        let mut root = base.to_owned();
-        let mut parts = Path::new(pattern).components();
-        let mut rest = parts.clone();
-        while let Some(part) = parts.next() {
-            match part {
-                Component::CurDir => {}
-                Component::Normal(name) => match literal(&root, name) {
-                    Some(name) => root.push(name),
-                    None => break,
-                },
-                other => root.push(other),
-            }
-            rest = parts.clone();
-        }
+        let (root, rest) = divided(base, pattern);
         let inner = rest.as_path().to_string_lossy();
         let below = match inner.is_empty() {
             true => None,
@@ -69,6 +56,41 @@ impl PathGlob {
         let deep = |inner: &Path| self.depth.is_none_or(|depth| inner.components().count() < depth);
         inner.is_ok_and(deep)
     }
+}
+
+/// A pattern's folder before its first wildcard, and what is behind that.
+fn divided<'a>(base: &Path, pattern: &'a str) -> (PathBuf, Components<'a>) {
+    let mut root = base.to_owned();
+    let mut parts = Path::new(pattern).components();
+    let mut rest = parts.clone();
+    while let Some(part) = parts.next() {
+        match part {
+            Component::CurDir => {}
+            Component::Normal(name) => match literal(&root, name) {
+                Some(name) => root.push(name),
+                None => break,
+            },
+            other => root.push(other),
+        }
+        rest = parts.clone();
+    }
+    (root, rest)
+}
+
+/// An absolute pattern as it reads where links lead, as far as what stands before its first wildcard is
+/// there. `None`: it reads the same.
+#[must_use]
+pub fn where_links_lead(pattern: &str) -> Option<String> {
+    let (root, rest) = divided(Path::new(""), pattern);
+    let real =
+        std::fs::canonicalize(&root).or_else(|error| match (root.parent(), root.file_name()) {
+            (Some(folder), Some(name)) => std::fs::canonicalize(folder).map(|real| real.join(name)),
+            _ => Err(error),
+        });
+    let real = real.ok().filter(|real| root.is_absolute() && *real != root)?;
+    let real = globset::escape(&real.to_string_lossy());
+    let rest = rest.as_path().to_string_lossy();
+    Some(if rest.is_empty() { real } else { format!("{real}/{rest}") })
 }
 
 /// The name that a part of a pattern stands for, if it stands for one only.

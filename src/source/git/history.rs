@@ -87,6 +87,18 @@ impl History {
         Ok(Self { repository, store, limits, lenient })
     }
 
+    /// What the repository is known by, from wherever in it, or in one of its work trees, it is read: its
+    /// folder.
+    #[must_use]
+    pub fn folder(&self) -> PathBuf {
+        let common = self.repository.common();
+        let common = std::fs::canonicalize(common).unwrap_or_else(|_| common.to_owned());
+        match (common.file_name(), common.parent()) {
+            (Some(name), Some(folder)) if name == ".git" => folder.to_owned(),
+            _ => common,
+        }
+    }
+
     /// Reads with as many threads as there are sinks.
     pub fn read<S: Sink + Send>(
         &self,

@@ -325,7 +325,7 @@ fn tell<'a, S: Sink>(
     sink: &mut S,
 ) {
     for name in names {
-        let stream = Some(format!("{}:{}", stream_of(path), name.display()));
+        let stream = Some(stream_of_name(path, name));
         let item = Item { stream, ..Item::whole(Kind::Ref, path.join(name)) };
         sink.whole(&item, name.as_os_str().as_encoded_bytes());
     }
@@ -339,6 +339,12 @@ fn tell<'a, S: Sink>(
 #[must_use]
 pub fn stream_of(path: &Path) -> String {
     format!("git:{}", crate::secret::to_hex(&path_id(path)))
+}
+
+/// What stands for the name of a reference, which may hold a key.
+#[must_use]
+pub fn stream_of_name(path: &Path, name: &Path) -> String {
+    format!("{}:{}", stream_of(path), crate::secret::to_hex(&path_id(name)))
 }
 
 /// Under these it is kept what the references of a repository led to when it was first seen, if only

@@ -32,6 +32,7 @@ fn seen(fresh: &Fresh, number: u32, offset: u64) -> Sighting {
         stream: "log:1".into(),
         place: "/var/log/app.log".into(),
         real: None,
+        other_stream: None,
         path: "/var/log/app.log".into(),
         commit: None,
         line: 1,
