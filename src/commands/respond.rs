@@ -32,11 +32,11 @@ impl Response {
         let file = configuration(arguments)?;
         let config = super::config::read_to_act(&file)?;
         let report = &mut arguments.report;
+        let real = |folder: &PathBuf| {
+            let shown = folder.display();
+            std::fs::canonicalize(folder).with_context(|| format!("cannot open {shown}"))
+        };
         if let Some(asked) = &report.registry.registry {
-            let real = |folder: &PathBuf| {
-                std::fs::canonicalize(folder)
-                    .with_context(|| format!("cannot open the registry in {}", folder.display()))
-            };
             ensure!(
                 real(asked)? == real(&config.registry)?,
                 "{} is about the registry in {}, but the scan asks the one in {}; leave --registry \
@@ -49,7 +49,12 @@ impl Response {
         report.registry.registry = Some(config.registry.clone());
         // A filter stands in for a registry that cannot be read; nothing could be recorded in that.
         report.filter = None;
-        report.rules.extend(config.rules.iter().cloned());
+        let asked = report.rules.iter().map(real).collect::<anyhow::Result<Vec<_>>>()?;
+        for folder in &config.rules {
+            if !asked.contains(&real(folder)?) {
+                report.rules.push(folder.clone());
+            }
+        }
         let (policy, _) = ledger::kept(&mut super::open(&report.registry)?)?;
         ensure!(
             policy.is_none_or(|policy| policy == config.daemon.ledger.policy),

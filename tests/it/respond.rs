@@ -327,6 +327,22 @@ fn what_says_how_to_respond_must_be_there_and_be_about_that_registry() {
     world.run(&["scan", "--respond", "a.txt"]).expect(0);
 }
 
+/// The rules of a configuration count too, once, whoever names their folder.
+#[test]
+fn the_configuration_names_rules() {
+    let world = World::new();
+    world.configure("{ mode: act }\nrules: [./own]", "{ directory: ./mail }");
+    let rule = "rules:\n  - {id: own-key, provider: A, name: n, prefixes: [\"ownkey_\"], \
+         pattern: 'ownkey_[0-9a-f]{32}', examples: [\"ownkey_<hex:32>\"], \
+         negative_examples: [\"ownkey_\"], confidence: high, source: s}\n";
+    world.write("own/rules.yaml", rule);
+    world.write("a.txt", format!("ownkey_{}", "0123456789abcdef".repeat(2)));
+    for more in [[].as_slice(), &["--rules", "own"]] {
+        let answer = respond(&world, &[more, &["a.txt"]].concat()).expect(1);
+        assert!(answer.out.contains("[own-key]"), "{}", answer.both());
+    }
+}
+
 /// The registry of a configuration need not be named a second time.
 #[test]
 fn the_configuration_names_the_registry() {
