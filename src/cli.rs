@@ -231,7 +231,8 @@ pub struct Respond {
     /// Record leaks of registered keys, carry out their leak actions, and tell people
     #[arg(long, conflicts_with = "no_registry")]
     pub respond: bool,
-    /// By which configuration (default: config.yaml in the registry's folder)
+    /// By which configuration (default: the one that `leakwarden watch` had last, or else config.yaml in
+    /// the registry's folder)
     #[arg(long, value_name = "FILE", requires = "respond")]
     pub config: Option<PathBuf>,
 }

@@ -12,7 +12,7 @@ use crate::incident::{Brake, Policy};
 use crate::ledger;
 use crate::mail::{self, Mailer, Smtp, SmtpError};
 use crate::registry::folder;
-use crate::source::follow::{self, Mode, PathGlob};
+use crate::source::follow::{self, Mode, PathGlob, where_links_lead};
 use crate::source::git::poll;
 use crate::source::journald;
 use crate::source::reader::Links;
@@ -100,25 +100,8 @@ pub struct Config {
     pub rules: Vec<PathBuf>,
     /// The mail server wants a password, which the service manager has not handed over here.
     pub lacks_password: bool,
-    /// Where keys are meant to be, as patterns of absolute paths.
-    homes: Vec<String>,
     /// Everything else.
     pub daemon: daemon::Options,
-}
-
-impl Config {
-    /// Where keys are meant to be, by all names: also where links lead now.
-    #[must_use]
-    pub fn homes_by_all_names(&self) -> GlobSet {
-        let real = self.homes.iter().filter_map(|home| follow::where_links_lead(home));
-        let all = self.homes.iter().cloned().chain(real);
-        let mut builder = GlobSetBuilder::new();
-        for glob in all.flat_map(|home| GlobBuilder::new(&home).literal_separator(true).build()) {
-            builder.add(glob);
-        }
-        // Each was read before; where links lead is escaped.
-        builder.build().unwrap_or_else(|_| self.daemon.ledger.homes.clone())
-    }
 }
 
 /// Reads and checks a configuration file. Relative paths are relative to its folder.
@@ -152,7 +135,7 @@ impl Builder {
         self.refuse_twice(&watches)?;
         let response = &settings.response;
         let brake = response.brake.clone().unwrap_or_default();
-        let default = Brake::default();
+        let default = Brake::DEFAULT;
         let policy = Policy {
             mode: response.mode.into(),
             brake: Brake {
@@ -164,7 +147,10 @@ impl Builder {
             delete_grace: response.delete_grace.0,
             locked: response.locked.into(),
         };
-        let homes = self.globs("homes", &settings.homes)?;
+        // A home is one by all its names: also where links lead now.
+        let homes: Vec<String> = settings.homes.iter().map(|home| self.pattern(home)).collect();
+        let real: Vec<String> = homes.iter().filter_map(|home| where_links_lead(home)).collect();
+        let homes = self.globs("homes", &[homes, real].concat())?;
         let mut lacks_password = false;
         let mail = self.mail(settings.mail.unwrap_or_default(), &mut lacks_password)?;
         Ok(Config {
@@ -172,7 +158,6 @@ impl Builder {
             registry: self.resolve(&settings.registry.dir),
             create_if_missing: settings.registry.create_if_missing,
             rules: settings.rules.iter().map(|folder| self.resolve(folder)).collect(),
-            homes: settings.homes.iter().map(|home| self.pattern(home)).collect(),
             daemon: daemon::Options {
                 config: self.base.join(self.path.file_name().unwrap_or_default()),
                 watches,
@@ -346,13 +331,7 @@ impl Builder {
     }
 
     fn pattern(&self, pattern: &str) -> String {
-        // A pattern that begins with `**` matches anywhere; all others are paths.
-        if pattern.starts_with("**") {
-            return pattern.to_owned();
-        }
-        // The name of the folder is no pattern.
-        let base = globset::escape(&self.base.to_string_lossy());
-        crate::source::absolute(Path::new(&base), Path::new(pattern)).to_string_lossy().into_owned()
+        crate::source::absolute_pattern(&self.base, pattern)
     }
 
     fn globs(&self, field: &str, patterns: &[String]) -> Result<GlobSet, ConfigError> {

@@ -18,9 +18,7 @@ mod socket;
 mod status;
 mod watchdog;
 
-use std::fs::OpenOptions;
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,9 +134,15 @@ pub enum DaemonError {
     /// The operating system.
     #[error("cannot {0}: {1}")]
     System(&'static str, #[source] std::io::Error),
-    /// Another one runs, or acts.
+    /// Another one runs.
     #[error("another `leakwarden watch` runs on the registry in {0}; two would act twice")]
     Running(PathBuf),
+    /// A scan acts, for longer than it may.
+    #[error(
+        "a `leakwarden scan --respond` acts on the registry in {0} and does not end; two would act \
+        twice"
+    )]
+    Acting(PathBuf),
     /// A thread ended that should not have.
     #[error("{0} ended unexpectedly; the log says why")]
     Stage(&'static str),
@@ -251,14 +255,12 @@ fn lock(dir: &Path, lock: Lock) -> Result<std::fs::File, DaemonError> {
         Lock::Daemon => ("daemon.lock", "open daemon.lock in the registry folder"),
         Lock::Acting => ("acting.lock", "open acting.lock in the registry folder"),
     };
-    let path = dir.join(name);
-    let failed = |error| DaemonError::System(doing, error);
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).mode(0o600);
-    let file = options.open(&path).map_err(failed)?;
-    folder::give_to_owner(&path).map_err(failed)?;
-    flock(&file, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| DaemonError::Running(dir.to_owned()))?;
+    let file =
+        folder::open_lock(&dir.join(name)).map_err(|error| DaemonError::System(doing, error))?;
+    flock(&file, FlockOperation::NonBlockingLockExclusive).map_err(|_| match lock {
+        Lock::Daemon => DaemonError::Running(dir.to_owned()),
+        Lock::Acting => DaemonError::Acting(dir.to_owned()),
+    })?;
     Ok(file)
 }
 
@@ -268,7 +270,7 @@ fn lock_when_free(dir: &Path) -> Result<std::fs::File, DaemonError> {
     let mut is_told = false;
     loop {
         match lock(dir, Lock::Acting) {
-            Err(DaemonError::Running(_)) if Instant::now() < end => {
+            Err(DaemonError::Acting(_)) if Instant::now() < end => {
                 if !std::mem::replace(&mut is_told, true) {
                     info!("waiting for a scan that responds");
                 }

@@ -83,10 +83,10 @@ pub struct Brake {
     pub window: Duration,
 }
 
-impl Default for Brake {
-    fn default() -> Self {
-        Self { max: 10, per_owner: 5, per_source: 5, window: Duration::from_secs(600) }
-    }
+impl Brake {
+    /// Where nothing else is said.
+    pub const DEFAULT: Self =
+        Self { max: 10, per_owner: 5, per_source: 5, window: Duration::from_secs(600) };
 }
 
 /// How an installation responds.

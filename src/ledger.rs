@@ -119,20 +119,22 @@ pub fn record(
     options: &Options,
     now: Timestamp,
 ) -> Result<Recorded> {
-    registry.write(|tx| {
-        let mut recorded = Recorded::default();
-        for sighting in batch.sightings {
-            tx.record_sighting(sighting, options, &mut recorded, now)?;
+    registry.write(|tx| tx.record(batch, options, now))
+}
+
+/// The same for who is not the daemon: where there was one, its policy counts, which may have changed.
+pub fn record_beside(
+    registry: &mut Registry,
+    batch: &Batch<'_>,
+    options: &Options,
+    now: Timestamp,
+) -> Result<Recorded> {
+    registry.write(|tx| match tx.policy()? {
+        Some(policy) if policy != options.policy => {
+            let options = Options { policy, homes: options.homes.clone() };
+            tx.record(batch, &options, now)
         }
-        for offset in batch.offsets {
-            tx.record_offset(offset)?;
-        }
-        for watch in batch.ready {
-            let sql = "INSERT OR IGNORE INTO watches (name, started_at) VALUES (?1, ?2)";
-            tx.sql().execute(sql, (watch, to_millis(now)))?;
-        }
-        tx.bound_memory(batch.forgotten)?;
-        Ok(recorded)
+        _ => tx.record(batch, options, now),
     })
 }
 
@@ -150,6 +152,22 @@ pub fn first_start(registry: &mut Registry, watch: &str) -> Result<bool> {
 }
 
 impl Tx<'_> {
+    fn record(&self, batch: &Batch<'_>, options: &Options, now: Timestamp) -> Result<Recorded> {
+        let mut recorded = Recorded::default();
+        for sighting in batch.sightings {
+            self.record_sighting(sighting, options, &mut recorded, now)?;
+        }
+        for offset in batch.offsets {
+            self.record_offset(offset)?;
+        }
+        for watch in batch.ready {
+            let sql = "INSERT OR IGNORE INTO watches (name, started_at) VALUES (?1, ?2)";
+            self.sql().execute(sql, (watch, to_millis(now)))?;
+        }
+        self.bound_memory(batch.forgotten)?;
+        Ok(recorded)
+    }
+
     fn record_sighting(
         &self,
         sighting: &Sighting,

@@ -8,7 +8,6 @@ mod template;
 
 use std::fs;
 use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -246,12 +245,9 @@ fn part(kind: ContentType, body: &str) -> SinglePart {
 fn write_eml(folder: &Path, notice: &DueNotice, message: &[u8]) -> Attempt {
     let name = format!("{}.eml", notice.message_id.split('@').next().unwrap_or_default());
     let write = || -> std::io::Result<()> {
-        if !folder.exists() {
-            fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-            folder::give_to_owner(folder)?;
-        }
+        folder::make(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        folder::give_to_owner(file.path())?;
+        folder::give_to_owner(file.as_file(), folder)?;
         file.write_all(message)?;
         file.as_file().sync_all()?;
         file.persist(folder.join(name)).map_err(|error| error.error)?;

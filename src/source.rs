@@ -211,6 +211,24 @@ pub fn absolute(folder: &Path, path: &Path) -> PathBuf {
     }
 }
 
+/// A pattern that does not depend on a folder any more, whose own name is no pattern. One that begins with
+/// `**` matches anywhere; all others are paths.
+#[must_use]
+pub fn absolute_pattern(folder: &Path, pattern: &str) -> String {
+    if pattern.starts_with("**") {
+        return pattern.to_owned();
+    }
+    let mut parts = Path::new(pattern).components();
+    let mut folder = folder.to_owned();
+    let mut rest = parts.clone();
+    while let Some(part @ (Component::CurDir | Component::ParentDir)) = parts.next() {
+        folder = absolute(&folder, Path::new(&part));
+        rest = parts.clone();
+    }
+    let folder = globset::escape(&folder.to_string_lossy());
+    absolute(Path::new(&folder), rest.as_path()).to_string_lossy().into_owned()
+}
+
 /// What a path is remembered by: a file name may hold a key, and what is remembered is stored.
 pub type PathId = [u8; 32];
 

@@ -1,7 +1,6 @@
 //! `leakwarden home`: files where keys are meant to be.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use anyhow::Context as _;
 use serde_json::json;
@@ -40,7 +39,7 @@ pub(super) fn absolute(glob: &str) -> anyhow::Result<String> {
         return Ok(glob.to_owned());
     }
     let here = std::env::current_dir().context("cannot tell the current folder")?;
-    Ok(crate::source::absolute(&here, Path::new(glob)).to_string_lossy().into_owned())
+    Ok(crate::source::absolute_pattern(&here, glob))
 }
 
 /// Whose home it is to be.

@@ -59,18 +59,20 @@ impl Response {
         ensure!(
             policy.is_none_or(|policy| policy == config.daemon.ledger.policy),
             "{}: `response` is not what the daemon had when it last read its configuration; give the \
-             daemon's configuration, or have the daemon take this one in first",
+             daemon's, or have the daemon take this one in first: `leakwarden watch --config {}`, or \
+             SIGHUP",
+            file.display(),
             file.display(),
         );
-        let homes = config.homes_by_all_names();
-        let daemon::Options { ledger: ledger::Options { policy, .. }, mail, .. } = config.daemon;
+        let daemon::Options { ledger: options, mail, .. } = config.daemon;
+        let mode = options.policy.mode;
         let recording = Recording {
             host: daemon::host(),
             // Where there is none any more, no path can be completed, nor read.
             folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
-            options: ledger::Options { policy, homes },
+            options,
         };
-        Ok((Self { folder: config.registry, mode: policy.mode, mail }, recording))
+        Ok((Self { folder: config.registry, mode, mail }, recording))
     }
 
     /// Does what follows from what was recorded.

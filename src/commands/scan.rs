@@ -41,16 +41,8 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     if let Some(recording) = recording {
         scan = scan.recording(recording);
     }
-    let mut read = Read::default();
-    if let Some(repository) = &arguments.history.git {
-        read = history(repository, arguments, &scan)?;
-    } else if arguments.diff {
-        read_diff(&scan)?;
-    } else if arguments.stdin {
-        read_stdin(&arguments.name, &scan);
-    } else {
-        read.ignored = walk(arguments, &scan)?;
-    }
+    // What was found before reading failed is responded to all the same.
+    let read = read(arguments, &scan);
     let recorded = scan.recorded()?;
     let (mut report, mut registry) = scan.finish()?;
     report.seconds = started.elapsed().as_secs_f64();
@@ -58,11 +50,13 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
         // Keys first: people can read when they are harmless.
         response.carry_out(registry, &recorded)
     });
-    report.ignored = read.ignored;
-    report.commits = read.commits;
-    report.empty = read.empty;
-    report.history = read.history;
-    let exit = finish(&report, &arguments.report);
+    let exit = read.and_then(|read| {
+        report.ignored = read.ignored;
+        report.commits = read.commits;
+        report.empty = read.empty;
+        report.history = read.history;
+        finish(&report, &arguments.report)
+    });
     if let Some(outcome) = outcome {
         respond::tell(&outcome?, &recorded, arguments.report.quiet);
     }
@@ -175,6 +169,20 @@ struct Read {
     commits: u64,
     empty: bool,
     history: Option<finding::History>,
+}
+
+fn read(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<Read> {
+    let mut read = Read::default();
+    if let Some(repository) = &arguments.history.git {
+        return history(repository, arguments, scan);
+    } else if arguments.diff {
+        read_diff(scan)?;
+    } else if arguments.stdin {
+        read_stdin(&arguments.name, scan);
+    } else {
+        read.ignored = walk(arguments, scan)?;
+    }
+    Ok(read)
 }
 
 /// Reads a repository, or its index only.

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 use super::{DaemonError, Lock, hold, lock, runtime};
 use crate::clock;
 use crate::incident::Mode;
-use crate::ledger::Incident;
+use crate::ledger::{self, Incident};
 use crate::mail::{self, Templates};
 use crate::registry::{Registry, RegistryError};
 use crate::response::{self, local::LocalExecutor};
@@ -47,10 +47,12 @@ pub fn respond(
     while !is_idle(registry)? && Instant::now() < end {
         match lock(dir, Lock::Acting) {
             Ok(_lock) => {
-                hold(registry, mode)?;
+                left_to_others = false;
+                let (policy, _) = ledger::kept(registry)?;
+                hold(registry, policy.map_or(mode, |policy| policy.mode))?;
                 carry_out(registry, &mail, end)?;
             }
-            Err(DaemonError::Running(_)) => {
+            Err(DaemonError::Acting(_)) => {
                 left_to_others = true;
                 std::thread::sleep(LOOK_EVERY);
             }

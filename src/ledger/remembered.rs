@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::Row;
@@ -25,6 +26,14 @@ const PLACES_MAX: u32 = 100;
 /// Under these names the policy of the last daemon is kept, and where its configuration stands.
 const POLICY: &str = "policy";
 const CONFIG: &str = "config";
+
+/// Nothing is acted upon.
+const OBSERVING: Policy = Policy {
+    mode: Mode::Observe,
+    brake: Brake::DEFAULT,
+    delete_grace: Duration::ZERO,
+    locked: LockedPolicy::Disable,
+};
 
 /// One place where something was seen.
 #[derive(Clone, Debug)]
@@ -87,18 +96,15 @@ pub fn kept(registry: &mut Registry) -> Result<(Option<Policy>, Option<PathBuf>)
 }
 
 impl Tx<'_> {
-    fn policy(&self) -> Result<Option<Policy>> {
-        Ok(self.setting(POLICY)?.and_then(|text| serde_json::from_slice(&text).ok()))
+    /// The policy of the last daemon, if there was one. By one that cannot be read nothing is acted upon.
+    pub(super) fn policy(&self) -> Result<Option<Policy>> {
+        let kept = self.setting(POLICY)?;
+        Ok(kept.map(|text| serde_json::from_slice(&text).unwrap_or(OBSERVING)))
     }
 
-    /// The policy of the last daemon; before there was one, nothing is acted upon.
+    /// The same; before there was a daemon, nothing is acted upon.
     fn kept_policy(&self) -> Result<Policy> {
-        Ok(self.policy()?.unwrap_or(Policy {
-            mode: Mode::Observe,
-            brake: Brake::default(),
-            delete_grace: std::time::Duration::ZERO,
-            locked: LockedPolicy::Disable,
-        }))
+        Ok(self.policy()?.unwrap_or(OBSERVING))
     }
 
     /// Remembers a candidate that nobody owns.

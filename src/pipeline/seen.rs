@@ -147,7 +147,7 @@ impl Scan {
         for sightings in sightings.chunks(TOGETHER) {
             let batch = Batch { sightings, offsets: &[], ready: &[], forgotten: 0 };
             let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger::record(&mut registry, &batch, &seen.recording.options, clock::now())?;
+            ledger::record_beside(&mut registry, &batch, &seen.recording.options, clock::now())?;
         }
         Ok(())
     }

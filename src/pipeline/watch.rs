@@ -18,7 +18,7 @@ use crate::matcher::{Candidate, Matcher, Scanner};
 use crate::registry::lookup::{Filter, Lookup};
 use crate::registry::{Registry, RegistryError};
 use crate::rule::Confidence;
-use crate::source::follow::Followed;
+use crate::source::follow::{self, Followed};
 use crate::source::git::history::Places;
 use crate::source::{End, Head, Item, Kind, PathId, Position, Sink, Stat, Stop, path_id};
 use crate::vital::Pulse;
@@ -287,14 +287,21 @@ impl Found {
             self.forgotten += 1;
             return;
         }
+        // A file may be come to by links: it is the same one by any of its names.
+        let is_file = item.kind == Kind::File;
+        let real = std::fs::canonicalize(&item.path).ok().filter(|_| is_file);
+        let (stream, other_stream) = match &real {
+            Some(real) => (follow::stream_of(real), Some(stream)),
+            None => (stream, None),
+        };
         self.sightings.push(Sighting {
             digest: filter.digest(candidate.secret.expose()),
             checked: candidate.confidence == Confidence::High,
             source: item.kind.as_str().to_owned(),
             stream,
             place: item.path.clone(),
-            real: None,
-            other_stream: None,
+            real,
+            other_stream,
             path: shown(&item.path),
             commit: None,
             line: candidate.line,

@@ -33,16 +33,43 @@ pub(super) fn is_own(dir: &Path) -> bool {
 }
 
 /// What root makes in somebody's folder is to be theirs: who runs the daemon must get at it.
-pub fn give_to_owner(path: &Path) -> std::io::Result<()> {
+pub fn give_to_owner(made: &File, folder: &Path) -> std::io::Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    let folder = fs::metadata(path.parent().unwrap_or(Path::new("/")))?;
-    let made = fs::symlink_metadata(path)?;
-    if (made.uid(), made.gid()) == (folder.uid(), folder.gid()) {
+    let (folder, meta) = (fs::metadata(folder)?, made.metadata()?);
+    if (meta.uid(), meta.gid()) == (folder.uid(), folder.gid()) {
         return Ok(());
     }
-    std::os::unix::fs::lchown(path, Some(folder.uid()), Some(folder.gid()))
+    std::os::unix::fs::fchown(made, Some(folder.uid()), Some(folder.gid()))
+}
+
+/// Makes a folder for its user alone, and those it lies in; by root, for who owns the one that is there.
+pub fn make(dir: &Path) -> std::io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    let parent = dir.parent().unwrap_or(Path::new("/"));
+    make(parent)?;
+    match DirBuilder::new().mode(FOLDER_MODE).create(dir) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    give_to_owner(&File::open(dir)?, parent)
+}
+
+/// A file to be locked, in a folder that may be somebody else's: no link, and nothing that waits.
+pub fn open_lock(path: &Path) -> std::io::Result<File> {
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create(true).truncate(false).mode(FILE_MODE);
+    let file = options.custom_flags(flags).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(std::io::Error::other("not a regular file"));
+    }
+    give_to_owner(&file, path.parent().unwrap_or(Path::new("/")))?;
+    Ok(file)
 }
 
 /// The pepper file of a registry folder.

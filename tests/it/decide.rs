@@ -96,7 +96,7 @@ fn every_case_of_the_table() {
                 Some("observe") => Mode::Observe,
                 _ => Mode::Act,
             },
-            brake: Brake::default(),
+            brake: Brake::DEFAULT,
             delete_grace: Duration::ZERO,
             locked: match case.policy.locked.as_deref() {
                 Some("hold") => LockedPolicy::Hold,

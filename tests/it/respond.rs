@@ -1,7 +1,9 @@
 //! `scan --respond`: what a scan finds is recorded, acted upon and told, as the daemon would do it.
 
 use std::fs::{self, Permissions};
+use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::process::Stdio;
 
 use serde_json::Value;
 
@@ -91,9 +93,12 @@ fn homes_have_many_names() {
         ("./link/.env", ".", "."),
         ("./link/.env", "link", ".env"),
         ("./link/*.env", "sub", "../link/.env"),
+        ("../w/home/.env", "../w[1]{a}/sub", "../home"),
+        ("./home/.env", "../w[1]{a}/sub", "../home"),
     ] {
         let world = World::new();
-        fs::create_dir(world.path("w")).unwrap();
+        fs::create_dir(world.path("w[1]{a}")).unwrap();
+        symlink("w[1]{a}", world.path("w")).unwrap();
         fs::create_dir(world.path("w/sub")).unwrap();
         let config = format!(
             "registry: ../registry\nwatch: []\nresponse: {{ mode: act }}\nhomes: [\"{home}\"]\n"
@@ -127,6 +132,70 @@ fn a_home_of_one_key_may_be_named_by_a_link() {
         respond(&world, &[path]).expect(1);
         assert_eq!((world.verify(&key).as_str(), world.leaks().len()), ("active", 0), "{path}");
     }
+}
+
+/// What is a home to a scan is one to the daemon, and the same file is the same place to both.
+#[test]
+fn the_daemon_knows_homes_and_files_by_the_same_names() {
+    let world = World::new();
+    let homes = "{ mode: act }\nhomes: [\"./link/.env\"]";
+    world.configure(homes, "{ directory: ./mail }");
+    symlink("inbox", world.path("link")).unwrap();
+    let at_home = world.key("home", "delete", &[]);
+    let env = world.write("inbox/.env", &at_home);
+    fs::set_permissions(env, Permissions::from_mode(0o600)).unwrap();
+    let leaked = world.key("leaked", "disable", &[]);
+    world.write("inbox/a.txt", &leaked);
+    let daemon = world.watch();
+    world.leak_of("leaked", |leak| leak["action"]["result"] == "done");
+    assert_eq!(world.verify(&at_home), "active");
+    daemon.stop();
+    let seen = leak_of(&world, "leaked")["count"].clone();
+    for path in ["inbox", "link/a.txt", "link/../inbox"] {
+        respond(&world, &[path]).expect(1);
+        assert_eq!(leak_of(&world, "leaked")["count"], seen, "{path}");
+        assert_eq!(world.verify(&at_home), "active", "{path}");
+    }
+}
+
+/// A scan takes long; what the daemon is told meanwhile counts at once.
+#[test]
+fn a_policy_that_changes_meanwhile_counts() {
+    let world = world_that_acts();
+    let key = world.key("deploy", "disable", &[]);
+    let mut command = world.command(&["scan", "--stdin", "--respond", "--config", "config.yaml"]);
+    let trace = world.path("scan.err");
+    command.stdin(Stdio::piped()).stderr(fs::File::create(trace).unwrap());
+    let mut scan = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdin = scan.stdin.take().unwrap();
+    // It has read its configuration once it reads this.
+    stdin.write_all(&vec![b'\n'; 4 << 20]).unwrap();
+    world.configure("{ mode: observe }", "{ directory: ./mail }");
+    world.watch().stop();
+    stdin.write_all(key.as_bytes()).unwrap();
+    drop(stdin);
+    assert_eq!(scan.wait().unwrap().code(), Some(1));
+    assert_eq!(world.verify(&key), "active");
+    assert_eq!(leak_of(&world, "deploy")["action"]["result"], "held");
+}
+
+#[test]
+fn a_lock_that_is_none_is_an_error() {
+    let world = world_that_acts();
+    let key = world.key("deploy", "disable", &[]);
+    world.write("a.txt", &key);
+    let lock = world.path("registry/acting.lock");
+    let no_mode = rustix::fs::Mode::from_raw_mode(0o600);
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, no_mode, 0).unwrap();
+    let answer = respond(&world, &["a.txt"]).expect(2);
+    assert!(answer.err.contains("acting.lock"), "{}", answer.err);
+    fs::remove_file(&lock).unwrap();
+    symlink("elsewhere", &lock).unwrap();
+    respond(&world, &["a.txt"]).expect(2);
+    assert!(!world.path("registry/elsewhere").exists());
+    fs::remove_file(&lock).unwrap();
+    respond(&world, &["a.txt"]).expect(1);
+    assert_eq!(world.verify(&key), "disabled");
 }
 
 /// However many places are no leak, the one that is one is acted upon.

@@ -116,7 +116,7 @@ fn unescaped(part: &[u8]) -> Option<Vec<u8>> {
                 name.push(*escaped);
                 after
             }
-            (b'[', [wild @ (b'[' | b'*' | b'?' | b'{'), b']', after @ ..]) => {
+            (b'[', [wild @ (b'[' | b']' | b'*' | b'?' | b'{' | b'}'), b']', after @ ..]) => {
                 name.push(*wild);
                 after
             }

@@ -13,7 +13,7 @@ use leakwarden::source::{Head, Position, Stat, path_id};
 use super::{Fresh, Make, at, operator, refusal, registered, text};
 
 fn options() -> Options {
-    let brake = Brake::default();
+    let brake = Brake::DEFAULT;
     let policy = Policy {
         mode: Mode::Act,
         brake,
