@@ -64,7 +64,7 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     exit
 }
 
-/// What a scan did with its registry is over; it has changed nothing there.
+/// What a scan did with its registry is over; what it changed there, if it responded, is in the log.
 pub(super) fn leave(registry: Option<Registry>) {
     if let Some(registry) = registry {
         registry.leave(0);
