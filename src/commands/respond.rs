@@ -7,8 +7,9 @@ use anyhow::{Context as _, ensure};
 use super::output;
 use crate::daemon::once::{self, Outcome};
 use crate::incident::Mode;
-use crate::pipeline::{Recorded, Recording};
+use crate::pipeline::Recording;
 use crate::registry::Registry;
+use crate::secret::Digest;
 use crate::text::plural;
 use crate::{cli, clock, daemon, ledger, mail, review};
 
@@ -75,14 +76,14 @@ impl Response {
         Ok((Self { folder: config.registry, mode, mail }, recording))
     }
 
-    /// Does what follows from what was recorded.
+    /// Does what follows, now that these keys were recorded.
     pub(super) fn carry_out(
         self,
         registry: &mut Registry,
-        recorded: &Recorded,
+        keys: &[Digest],
     ) -> anyhow::Result<Outcome> {
         let how = (self.mode, self.mail);
-        Ok(once::respond(registry, &self.folder, how, &recorded.keys)?)
+        Ok(once::respond(registry, &self.folder, how, keys)?)
     }
 }
 
@@ -101,8 +102,8 @@ fn configuration(arguments: &cli::Scan) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// Tells people what was done. `quiet`: only what is not done.
-pub(super) fn tell(outcome: &Outcome, recorded: &Recorded, quiet: bool) {
+/// Tells people what was done, where so many keys were recorded. `quiet`: only what is not done.
+pub(super) fn tell(outcome: &Outcome, keys: usize, quiet: bool) {
     let Outcome { incidents, left_to_others, unfinished } = outcome;
     if *unfinished || incidents.iter().any(review::is_due) {
         output::note("not all is done or told yet: `leakwarden watch` goes on with it");
@@ -115,7 +116,7 @@ pub(super) fn tell(outcome: &Outcome, recorded: &Recorded, quiet: bool) {
             "what was due was left to the daemon, or another scan, that acts on this registry",
         );
     }
-    let text = match (incidents.len() as u64, recorded.keys.len()) {
+    let text = match (incidents.len() as u64, keys) {
         (0, 0) => "no registered key was found: nothing to respond to".to_owned(),
         (0, _) => {
             "registered keys were seen at their homes, or where they were seen before: nothing \

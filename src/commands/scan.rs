@@ -43,12 +43,12 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     }
     // What was found before reading failed is responded to all the same.
     let read = read(arguments, &scan);
-    let recorded = scan.recorded()?;
+    let keys = scan.recorded()?;
     let (mut report, mut registry) = scan.finish()?;
     report.seconds = started.elapsed().as_secs_f64();
     let outcome = response.zip(registry.as_mut()).map(|(response, registry)| {
         // Keys first: people can read when they are harmless.
-        response.carry_out(registry, &recorded)
+        response.carry_out(registry, &keys)
     });
     let exit = read.and_then(|read| {
         report.ignored = read.ignored;
@@ -58,7 +58,7 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
         finish(&report, &arguments.report)
     });
     if let Some(outcome) = outcome {
-        respond::tell(&outcome?, &recorded, arguments.report.quiet);
+        respond::tell(&outcome?, keys.len(), arguments.report.quiet);
     }
     leave(registry);
     exit

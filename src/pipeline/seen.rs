@@ -30,13 +30,6 @@ pub struct Recording {
     pub options: ledger::Options,
 }
 
-/// What a scan has recorded.
-#[derive(Debug, Default)]
-pub struct Recorded {
-    /// The keys that were seen.
-    pub keys: Vec<Digest>,
-}
-
 /// Sightings of one scan.
 pub(super) struct Seen {
     recording: Recording,
@@ -161,11 +154,11 @@ impl Scan {
         }
     }
 
-    /// Writes what is not written yet. Answers what the whole scan has recorded.
-    pub fn recorded(&self) -> Result<Recorded, RegistryError> {
-        let Some(seen) = &self.seen else { return Ok(Recorded::default()) };
+    /// Writes what is not written yet. Answers the keys that the whole scan has recorded.
+    pub fn recorded(&self) -> Result<Vec<Digest>, RegistryError> {
+        let Some(seen) = &self.seen else { return Ok(Vec::new()) };
         let found = std::mem::take(&mut *seen.found());
         self.record(seen, found.sightings)?;
-        Ok(Recorded { keys: found.keys.into_values().collect() })
+        Ok(found.keys.into_values().collect())
     }
 }
