@@ -2,6 +2,9 @@
 
 mod setting;
 
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -12,7 +15,7 @@ use crate::incident::{Brake, Policy};
 use crate::ledger;
 use crate::mail::{self, Mailer, Smtp, SmtpError};
 use crate::registry::folder;
-use crate::source::follow::{self, Mode, PathGlob, where_links_lead};
+use crate::source::follow::{self, Mode, PathGlob, absolute_home};
 use crate::source::git::poll;
 use crate::source::journald;
 use crate::source::reader::Links;
@@ -82,11 +85,17 @@ pub enum ConfigError {
 /// The name under which the service manager may hand over the password of the mail server.
 pub const PASSWORD_CREDENTIAL: &str = "leakwarden.smtp-password";
 
-fn password(file: &Path) -> Result<Zeroizing<String>, ConfigError> {
-    let text = std::fs::read_to_string(file)
-        .map(Zeroizing::new)
-        .map_err(|source| ConfigError::Read { path: file.to_owned(), source })?;
+fn password(file: &mut File, path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text)
+        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     Ok(Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned()))
+}
+
+fn handed_over(path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+    let file = File::open(path);
+    let mut file = file.map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    password(&mut file, path)
 }
 
 /// A checked configuration.
@@ -106,19 +115,23 @@ pub struct Config {
 
 /// Reads and checks a configuration file. Relative paths are relative to its folder.
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    let owner = file.metadata().map_err(failed)?.uid();
+    let mut text = String::new();
+    file.read_to_string(&mut text).map_err(failed)?;
     let settings: Settings = serde_yaml::from_str(&text)
         .map_err(|source| ConfigError::Field { path: path.to_owned(), source })?;
-    let absolute = std::path::absolute(path)
-        .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+    let absolute = std::path::absolute(path).map_err(failed)?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    Builder { path: path.to_owned(), base }.config(settings)
+    Builder { path: path.to_owned(), base, owner }.config(settings)
 }
 
 struct Builder {
     path: PathBuf,
     base: PathBuf,
+    /// To whom the file belongs.
+    owner: u32,
 }
 
 impl Builder {
@@ -147,10 +160,12 @@ impl Builder {
             delete_grace: response.delete_grace.0,
             locked: response.locked.into(),
         };
-        // A home is one by all its names: also where links lead now.
-        let homes: Vec<String> = settings.homes.iter().map(|home| self.pattern(home)).collect();
-        let real: Vec<String> = homes.iter().filter_map(|home| where_links_lead(home)).collect();
-        let homes = self.globs("homes", &[homes, real].concat())?;
+        let homes = settings.homes.iter().map(|home| absolute_home(&self.base, home)).collect();
+        let homes = ledger::Homes::new(homes).map_err(|source| ConfigError::Glob {
+            path: self.path.clone(),
+            field: "homes".to_owned(),
+            source,
+        })?;
         let mut lacks_password = false;
         let mail = self.mail(settings.mail.unwrap_or_default(), &mut lacks_password)?;
         Ok(Config {
@@ -303,11 +318,10 @@ impl Builder {
         let credentials = match (smtp.username, smtp.password_file) {
             (Some(user), Some(file)) => {
                 let file = self.resolve(&file);
-                folder::check_private(&file)?;
-                Some((user, password(&file)?))
+                Some((user, self.password(&file)?))
             }
             (Some(user), None) => match folder::credential(PASSWORD_CREDENTIAL) {
-                Some(file) => Some((user, password(&file)?)),
+                Some(file) => Some((user, handed_over(&file)?)),
                 None => {
                     *lacks_password = true;
                     None
@@ -324,6 +338,21 @@ impl Builder {
         });
         Smtp::new(smtp.host, port, tls, credentials, smtp.deadline.0)
             .map_err(|source| ConfigError::Smtp { path: self.path.clone(), source })
+    }
+
+    /// Root may read any file: for somebody else's configuration it reads theirs alone.
+    fn password(&self, path: &Path) -> Result<Zeroizing<String>, ConfigError> {
+        let mut file = folder::open_private(path)?;
+        let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+        if ![0, file.metadata().map_err(failed)?.uid()].contains(&self.owner) {
+            return Err(ConfigError::Choice {
+                path: self.path.clone(),
+                field: "mail.smtp.password_file".to_owned(),
+                why: "the file belongs to another user than the configuration does; give both to one \
+                    user, or the configuration to root",
+            });
+        }
+        password(&mut file, path)
     }
 
     fn resolve(&self, path: &Path) -> PathBuf {

@@ -3,6 +3,7 @@
 //! Invariant: what one sighting leads to (incident, actions, notices, timeline) and the offset of
 //! the stream it was found in are written in one transaction. The offset never goes first.
 
+mod homes;
 mod outbox;
 mod remembered;
 pub mod reread;
@@ -11,7 +12,7 @@ mod review;
 mod totals;
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,12 +20,13 @@ use rusqlite::OptionalExtension;
 
 use crate::clock::to_millis;
 use crate::incident::{self, Decision, NoticeKind, Place, Policy, Role, Usage};
-use crate::registry::key::{Home, Key, Status};
+use crate::registry::key::{Key, Status};
 use crate::registry::{Registry, Result, Tx};
 use crate::secret::{Digest, identity_hash};
-use crate::source::follow::{Followed, where_links_lead};
+use crate::source::follow::Followed;
 use crate::source::{Head, PathId, Position, Stat};
 
+pub use homes::Homes;
 pub use outbox::{DueAction, DueNotice, NoticeOutcome};
 pub use remembered::{Memory, SeenAt, Suggestion, keep_config, keep_policy, kept};
 pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
@@ -96,7 +98,7 @@ pub struct Options {
     /// How the installation responds.
     pub policy: Policy,
     /// Places where keys are meant to be, beside those of each key.
-    pub homes: globset::GlobSet,
+    pub homes: Homes,
 }
 
 /// What is written in one transaction.
@@ -178,9 +180,8 @@ impl Tx<'_> {
         let Some(key) = self.key_by_digest(&sighting.digest)? else {
             return self.remember(sighting, options);
         };
-        let at_home = is_home(&options.homes, sighting);
         let hold = remembered::hold(&key).filter(|_| sighting.again);
-        let (opened, added) = self.raise(&key, sighting, at_home, &options.policy, hold, now)?;
+        let (opened, added) = self.raise(&key, sighting, options, hold, now)?;
         recorded.opened += opened;
         recorded.added += added;
         Ok(())
@@ -188,13 +189,11 @@ impl Tx<'_> {
 
     /// Takes in one place where a key was seen; answers how many incidents were opened, or became
     /// more than they were, and how many places were added. `hold`: why nothing is done at once.
-    #[expect(clippy::too_many_arguments, reason = "each decides")]
     fn raise(
         &self,
         key: &Key,
         sighting: &Sighting,
-        at_home: bool,
-        policy: &Policy,
+        Options { policy, homes }: &Options,
         hold: Option<&str>,
         now: Timestamp,
     ) -> Result<(u64, u64)> {
@@ -206,24 +205,28 @@ impl Tx<'_> {
         if self.seen_before((&identity, &older, other.as_ref()))? {
             return Ok((0, 0));
         }
-        let place = place_of(key, sighting, at_home);
+        let place = homes.place_of(key, sighting);
         if place == Place::Home {
             return Ok((0, 0));
         }
-        let usage = self.usage(key, sighting, policy, now)?;
-        let decision = incident::decide(key, place, policy, usage, now);
-        let decision = match hold {
-            Some(why) => decision.hold(why),
-            None => decision,
+        // What the brake counts is asked for only where something may follow.
+        let decided = || -> Result<Decision> {
+            let usage = self.usage(key, sighting, policy, now)?;
+            let decision = incident::decide(key, place, policy, usage, now);
+            Ok(match hold {
+                Some(why) => decision.hold(why),
+                None => decision,
+            })
         };
         if let Some(incident) = self.open_incident(key)? {
             self.add_sighting(incident, &identity, sighting)?;
-            let escalated = match place {
-                Place::Leak => self.escalate(incident, key, &decision, now)?,
-                Place::Home | Place::OpenHome => 0,
+            let escalated = match place == Place::Leak && self.is_held_at_home(incident)? {
+                true => self.escalate(incident, key, &decided()?, now)?,
+                false => 0,
             };
             return Ok((escalated, 1));
         }
+        let decision = decided()?;
         if !decision.opens {
             return Ok((0, 0));
         }
@@ -271,6 +274,13 @@ impl Tx<'_> {
         Ok(incident)
     }
 
+    fn is_held_at_home(&self, incident: i64) -> Result<bool> {
+        let sql = "SELECT 1 FROM actions WHERE incident_id = ?1 AND state = 'held' AND why LIKE ?2";
+        let mut statement = self.sql().prepare_cached(sql)?;
+        let held = statement.query_row((incident, held_at_home()), |_| Ok(()));
+        Ok(held.optional()?.is_some())
+    }
+
     /// A key that was held because it was seen at home only has leaked after all.
     fn escalate(
         &self,
@@ -291,7 +301,7 @@ impl Tx<'_> {
                     action.why,
                     to_millis(action.due_at),
                     to_millis(now),
-                    format!("{}%", incident::AT_HOME),
+                    held_at_home(),
                 ],
             )?;
         }
@@ -491,43 +501,11 @@ impl Sighting {
         let host = self.host.as_bytes();
         identity_hash(&[host, stream.as_bytes(), &self.offset.to_le_bytes(), what])
     }
-
-    /// Homes are files: never logs, diffs or stdin.
-    fn is_file(&self) -> bool {
-        self.source == crate::source::Kind::File.as_str()
-    }
-
-    /// Whether a pattern matches one of its names.
-    fn is_at(&self, matches: impl Fn(&Path) -> bool) -> bool {
-        self.is_file() && (matches(&self.place) || self.real.as_deref().is_some_and(matches))
-    }
-
-    /// Whether it is at one of a key's homes, by any of the names of both.
-    fn is_at_own(&self, home: &Home) -> bool {
-        let is_at = |glob: &str| {
-            let glob = globset::GlobBuilder::new(glob).literal_separator(true).build();
-            glob.is_ok_and(|glob| {
-                let glob = glob.compile_matcher();
-                self.is_at(|place| glob.is_match(place))
-            })
-        };
-        let real = || self.real.as_ref().and_then(|_| where_links_lead(&home.glob));
-        (home.host.is_empty() || home.host == self.host)
-            && (is_at(&home.glob) || real().is_some_and(|glob| is_at(&glob)))
-    }
 }
 
-fn is_home(homes: &globset::GlobSet, sighting: &Sighting) -> bool {
-    sighting.is_at(|place| homes.is_match(place))
-}
-
-fn place_of(key: &Key, sighting: &Sighting, at_home: bool) -> Place {
-    let home = at_home || key.homes.iter().any(|home| sighting.is_at_own(home));
-    match (home, sighting.world_readable) {
-        (false, _) => Place::Leak,
-        (true, false) => Place::Home,
-        (true, true) => Place::OpenHome,
-    }
+/// Why an action is held, as a pattern of SQL: the key was seen at home only.
+fn held_at_home() -> String {
+    format!("{}%", incident::AT_HOME)
 }
 
 fn as_stored(number: u64) -> i64 {

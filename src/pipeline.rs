@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 pub use meter::{Meter, OfWatch};
-pub use seen::Recording;
+pub use seen::{Recording, Unrecorded};
 pub use watch::{Batch, QUEUE_BATCHES, Signs, Turn, WatchReader, record};
 
 use crate::finding::{Finding, FoundKey, KnownKeys, Report, Skipped};

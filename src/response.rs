@@ -41,6 +41,8 @@ pub enum Outcome {
     Retry(String),
     /// Never possible.
     GiveUp(String),
+    /// Nobody wants it any more; nothing was changed.
+    Unwanted,
 }
 
 /// The future of [`Executor::execute`].
@@ -135,6 +137,7 @@ fn record(registry: &mut Registry, action: &DueAction, outcome: &Outcome) -> Res
             tx.action_retry(action, why, now.checked_add(pause).unwrap_or(now))
         }
         Outcome::Retry(why) | Outcome::GiveUp(why) => tx.action_failed(action, why, now),
+        Outcome::Unwanted => Ok(()),
     })?;
     // What is not written is done again, and told then.
     let (incident, kind) = (action.incident, action.kind);
@@ -144,6 +147,7 @@ fn record(registry: &mut Registry, action: &DueAction, outcome: &Outcome) -> Res
         Outcome::Retry(why) | Outcome::GiveUp(why) => {
             error!(incident, %kind, why, "leak action failed");
         }
+        Outcome::Unwanted => info!(incident, %kind, "leak action is not wanted any more"),
     }
     Ok(())
 }

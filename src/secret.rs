@@ -50,10 +50,17 @@ impl Secret {
     }
 
     /// What people may see: the public prefix and, where enough stays hidden (16 characters or
-    /// more), the last four characters.
+    /// more), the last four characters. Of a text with a password in it only what stands behind the last
+    /// separator is taken for hidden.
     #[must_use]
     pub fn hint(&self, prefix: &str) -> String {
-        let hidden = self.0.len().saturating_sub(prefix.len());
+        let body = self.0.get(prefix.len()..).unwrap_or_default();
+        let is_in_key = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.+/=~".contains(byte);
+        let separates = |byte: &u8| !is_in_key(byte) || b"/=".contains(byte);
+        let hidden = match body.iter().all(is_in_key) {
+            true => body.len(),
+            false => body.iter().rev().take_while(|byte| !separates(byte)).count(),
+        };
         let tail: String = if hidden >= 20 && self.0.is_ascii() {
             self.0.iter().skip(self.0.len() - 4).map(|&b| char::from(b)).collect()
         } else {
@@ -448,5 +455,15 @@ mod tests {
         assert_eq!(format!("{secret:?}"), "Secret(redacted)");
         assert_eq!(secret.hint("abc"), "abc…wxyz");
         assert_eq!(Secret::copy_of(b"ghp_short").hint("ghp_"), "ghp_…");
+        // A host and a user before it hide nothing of a short password.
+        for (text, prefix, hint) in [
+            ("jdbc:x://db.internal:5432/app?user=app&password=Zq7k1w", "jdbc:x://", "jdbc:x://…"),
+            ("user=administrator password=Zq7k1w", "user=", "user=…"),
+            ("jdbc:y:administrator_of_db/Zq7k1w@", "jdbc:y:", "jdbc:y:…"),
+            ("key=abc;defghijklmnopqrstuvwxyz", "key=", "key=…wxyz"),
+            ("k/abcdefgh/ijklmnopqrstuv==", "k/", "k/…uv=="),
+        ] {
+            assert_eq!(Secret::copy_of(text.as_bytes()).hint(prefix), hint, "{text}");
+        }
     }
 }

@@ -225,8 +225,13 @@ pub fn absolute_pattern(folder: &Path, pattern: &str) -> String {
         folder = absolute(&folder, Path::new(&part));
         rest = parts.clone();
     }
-    let folder = globset::escape(&folder.to_string_lossy());
-    absolute(Path::new(&folder), rest.as_path()).to_string_lossy().into_owned()
+    absolute(Path::new(&escaped(&folder)), rest.as_path()).to_string_lossy().into_owned()
+}
+
+/// A pattern that matches this path alone.
+#[must_use]
+pub fn escaped(path: &Path) -> String {
+    globset::escape(&path.to_string_lossy().replace('\\', r"\\"))
 }
 
 /// What a path is remembered by: a file name may hold a key, and what is remembered is stored.

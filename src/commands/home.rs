@@ -39,7 +39,7 @@ pub(super) fn absolute(glob: &str) -> anyhow::Result<String> {
         return Ok(glob.to_owned());
     }
     let here = std::env::current_dir().context("cannot tell the current folder")?;
-    Ok(crate::source::absolute_pattern(&here, glob))
+    Ok(crate::source::follow::absolute_home(&here, glob))
 }
 
 /// Whose home it is to be.

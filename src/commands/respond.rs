@@ -56,7 +56,7 @@ impl Response {
                 report.rules.push(folder.clone());
             }
         }
-        let (policy, _) = ledger::kept(&mut super::open(&report.registry)?)?;
+        let (policy, kept) = ledger::kept(&mut super::open(&report.registry)?)?;
         ensure!(
             policy.is_none_or(|policy| policy == config.daemon.ledger.policy),
             "{}: `response` is not what the daemon had when it last read its configuration; give the \
@@ -65,12 +65,18 @@ impl Response {
             file.display(),
             file.display(),
         );
-        let daemon::Options { ledger: options, mail, .. } = config.daemon;
+        let daemon::Options { ledger: mut options, mail, .. } = config.daemon;
+        if let Some(kept) = kept.filter(|kept| kept != &file && kept.exists()) {
+            // What the daemon takes for a home is one, whatever this configuration says.
+            let kept =
+                crate::config::read(&kept).context("cannot read the daemon's configuration")?;
+            options.homes = options.homes.and(&kept.daemon.ledger.homes)?;
+        }
         let mode = options.policy.mode;
         let recording = Recording {
             host: daemon::host(),
-            // Where there is none any more, no path can be completed, nor read.
-            folder: std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
+            // Without it nobody knows which files are homes.
+            folder: std::env::current_dir().context("cannot tell the current folder")?,
             options,
         };
         Ok((Self { folder: config.registry, mode, mail }, recording))
@@ -104,7 +110,7 @@ fn configuration(arguments: &cli::Scan) -> anyhow::Result<PathBuf> {
 
 /// Tells people what was done, where so many keys were recorded. `quiet`: only what is not done.
 pub(super) fn tell(outcome: &Outcome, keys: usize, quiet: bool) {
-    let Outcome { incidents, left_to_others, unfinished } = outcome;
+    let Outcome { incidents, left_to_others, unfinished, others } = outcome;
     if *unfinished || incidents.iter().any(review::is_due) {
         output::note("not all is done or told yet: `leakwarden watch` goes on with it");
     }
@@ -136,6 +142,12 @@ pub(super) fn tell(outcome: &Outcome, keys: usize, quiet: bool) {
         }
     };
     output::note(&text);
+    if *others > 0 {
+        let leaks = plural(*others as u64, "leak");
+        output::note(&format!(
+            "something was due already about {leaks} of other keys: see `leakwarden leak list --all`"
+        ));
+    }
     if incidents.iter().any(review::is_held) {
         output::note("`leakwarden leak approve` releases what is held");
     }

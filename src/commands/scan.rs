@@ -2,8 +2,8 @@
 
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
-use std::time::Instant;
+use std::sync::{LazyLock, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -25,6 +25,8 @@ use crate::source::{End, Item, Kind, Sink, Stop, diff, files, git};
 
 /// Findings that each thread holds in memory: some MB.
 const AT_HAND: usize = 4096;
+/// A scan may be ended at any time: what it has seen is recorded by then.
+const RECORD_EVERY: Duration = Duration::from_millis(500);
 
 pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     let started = Instant::now();
@@ -41,12 +43,13 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
     if let Some(recording) = recording {
         scan = scan.recording(recording);
     }
-    // What was found before reading failed is responded to all the same.
-    let read = read(arguments, &scan);
-    let keys = scan.recorded()?;
+    let read = read_recording(arguments, &scan);
+    let (keys, recorded) = (scan.seen(), scan.record_rest());
     let (mut report, mut registry) = scan.finish()?;
     report.seconds = started.elapsed().as_secs_f64();
-    let outcome = response.zip(registry.as_mut()).map(|(response, registry)| {
+    // What was found before reading failed is responded to all the same.
+    let wanted = read.is_ok() || !keys.is_empty();
+    let outcome = response.filter(|_| wanted).zip(registry.as_mut()).map(|(response, registry)| {
         // Keys first: people can read when they are harmless.
         response.carry_out(registry, &keys)
     });
@@ -61,7 +64,27 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
         respond::tell(&outcome?, keys.len(), arguments.report.quiet);
     }
     leave(registry);
-    exit
+    let exit = exit?;
+    recorded?;
+    Ok(exit)
+}
+
+/// Reads. What is seen meanwhile is recorded at least so often, where it is recorded at all.
+fn read_recording(arguments: &cli::Scan, scan: &Scan) -> anyhow::Result<Read> {
+    if !arguments.respond.respond {
+        return read(arguments, scan);
+    }
+    std::thread::scope(|scope| {
+        let (reading, over) = mpsc::sync_channel::<()>(1);
+        scope.spawn(move || {
+            while over.recv_timeout(RECORD_EVERY) == Err(mpsc::RecvTimeoutError::Timeout) {
+                scan.record_seen();
+            }
+        });
+        let read = read(arguments, scan);
+        drop(reading);
+        read
+    })
 }
 
 /// What a scan did with its registry is over; what it changed there, if it responded, is in the log.

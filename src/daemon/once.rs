@@ -3,6 +3,7 @@
 //! Two that act at once would act twice: where the daemon, or another scan, acts on the registry, what is
 //! due is left to it, as the outbox is the same. What cannot be done now stays there.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,10 +28,14 @@ pub struct Outcome {
     pub left_to_others: bool,
     /// Something is due and not done.
     pub unfinished: bool,
+    /// Incidents of other keys about which something was due.
+    pub others: usize,
 }
 
 /// So long is waited for what is due: a mail server may take its time.
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+/// So many actions that were due before are counted.
+const COUNTED: u32 = 1_000;
 /// Between looks whether something is due.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
@@ -43,6 +48,7 @@ pub fn respond(
 ) -> Result<Outcome, DaemonError> {
     let mail = Arc::new(mail);
     let mut left_to_others = false;
+    let due = registry.read(|tx| tx.due_actions(clock::now(), COUNTED))?;
     let end = Instant::now() + PATIENCE;
     while !is_idle(registry)? && Instant::now() < end {
         match lock(dir, Lock::Acting) {
@@ -60,7 +66,11 @@ pub fn respond(
         }
     }
     let incidents = registry.read(|tx| tx.incidents_of(keys))?;
-    Ok(Outcome { incidents, left_to_others, unfinished: !is_idle(registry)? })
+    let of_these = |id: i64| incidents.iter().any(|incident| incident.id == id);
+    let others: BTreeSet<i64> =
+        due.iter().map(|action| action.incident).filter(|id| !of_these(*id)).collect();
+    let (others, unfinished) = (others.len(), !is_idle(registry)?);
+    Ok(Outcome { incidents, left_to_others, unfinished, others })
 }
 
 /// Does what is due until nothing is, or time is over.

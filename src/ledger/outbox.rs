@@ -1,6 +1,7 @@
 //! The outbox: what is due, and what became of it.
 
 use jiff::Timestamp;
+use rusqlite::OptionalExtension;
 
 use super::OUTCOME_WAIT;
 use crate::clock::{from_millis, to_millis};
@@ -104,15 +105,26 @@ impl Tx<'_> {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    /// Records that an action took effect.
+    /// Whether an action is still to be carried out: the leak may have been closed, or its key been
+    /// enabled, since it was taken from the outbox.
+    pub fn is_wanted(&self, action: &DueAction) -> Result<bool> {
+        let sql = "SELECT 1 FROM actions WHERE id = ?1 AND state = 'due'";
+        Ok(self.sql().prepare_cached(sql)?.query_row([action.id], |_| Ok(())).optional()?.is_some())
+    }
+
+    /// Records that an action took effect; once, however often it is told.
     pub fn action_done(&self, action: &DueAction, outcome: &str, now: Timestamp) -> Result<()> {
-        self.finish_action(action, "done", outcome, now)?;
+        if !self.finish_action(action, "done", outcome, now)? {
+            return Ok(());
+        }
         self.note(action.incident, &format!("{}: {outcome}", action.kind), now)
     }
 
     /// Records that an action cannot be carried out; admins are told.
     pub fn action_failed(&self, action: &DueAction, why: &str, now: Timestamp) -> Result<()> {
-        self.finish_action(action, "failed", why, now)?;
+        if !self.finish_action(action, "failed", why, now)? {
+            return Ok(());
+        }
         self.note(action.incident, &format!("{} failed: {why}", action.kind), now)?;
         let key = self.key(&action.key_id)?;
         self.add_notices(action.incident, &key, Role::Admin, NoticeKind::Failed, now)
@@ -121,25 +133,27 @@ impl Tx<'_> {
     /// Puts an action off.
     pub fn action_retry(&self, action: &DueAction, why: &str, at: Timestamp) -> Result<()> {
         self.sql().execute(
-            "UPDATE actions SET attempts = attempts + 1, why = ?2, due_at = ?3 WHERE id = ?1",
+            "UPDATE actions SET attempts = attempts + 1, why = ?2, due_at = ?3
+             WHERE id = ?1 AND state = 'due'",
             (action.id, why, to_millis(at)),
         )?;
         Ok(())
     }
 
+    /// `false`: it was not due any more.
     fn finish_action(
         &self,
         action: &DueAction,
         state: &str,
         why: &str,
         now: Timestamp,
-    ) -> Result<()> {
-        self.sql().execute(
+    ) -> Result<bool> {
+        let changed = self.sql().execute(
             "UPDATE actions SET state = ?2, why = ?3, attempts = attempts + 1, finished_at = ?4
              WHERE id = ?1 AND state = 'due'",
             (action.id, state, why, to_millis(now)),
         )?;
-        Ok(())
+        Ok(changed > 0)
     }
 
     /// Notices that are due. One whose incident still has an action on its way waits for the

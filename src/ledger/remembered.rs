@@ -11,13 +11,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::Row;
 
-use super::{Options, Sighting, SightingRow, as_stored, from_stored, is_home};
+use super::{Homes, Options, Sighting, SightingRow, as_stored, from_stored};
 use crate::clock::{from_millis, to_millis};
 use crate::incident::{Brake, LockedPolicy, Mode, Policy};
 use crate::registry::access::{Act, Caller};
 use crate::registry::key::{Arrival, Key};
 use crate::registry::{Added, Registry, Result, Tx};
 use crate::secret::Digest;
+use crate::source::Kind;
 
 /// Places that are remembered at once, of all candidates together.
 const REMEMBERED_MAX: i64 = 100_000;
@@ -109,7 +110,7 @@ impl Tx<'_> {
 
     /// Remembers a candidate that nobody owns.
     pub(super) fn remember(&self, sighting: &Sighting, options: &Options) -> Result<()> {
-        if is_home(&options.homes, sighting) {
+        if options.homes.hold(sighting) {
             return Ok(());
         }
         self.sql()
@@ -180,10 +181,12 @@ impl Tx<'_> {
         if seen.is_empty() {
             return Ok(false);
         }
-        let (key, policy) = (&self.key(&added.id)?, self.kept_policy()?);
+        let key = &self.key(&added.id)?;
+        // What was seen at homes of the configuration was never remembered.
+        let options = Options { policy: self.kept_policy()?, homes: Homes::default() };
         let mut opened = 0;
         for sighting in &seen {
-            opened += self.raise(key, sighting, false, &policy, hold(key), now)?.0;
+            opened += self.raise(key, sighting, &options, hold(key), now)?.0;
         }
         let sql = "DELETE FROM remembered WHERE digest = ?1";
         self.sql().prepare_cached(sql)?.execute([digest.as_bytes()])?;
@@ -251,15 +254,18 @@ fn seen_at(row: &Row<'_>) -> rusqlite::Result<SeenAt> {
 }
 
 fn sighting_from(row: &Row<'_>, digest: Digest) -> rusqlite::Result<Sighting> {
-    let path: String = row.get(3)?;
+    let (source, path): (String, String) = (row.get(1)?, row.get(3)?);
+    // A path that holds a key is stored redacted, and matches no home: it leaked all the same.
+    let place = PathBuf::from(&path);
+    let real = (source == Kind::File.as_str())
+        .then(|| std::fs::canonicalize(&place).unwrap_or_else(|_| place.clone()));
     Ok(Sighting {
         digest,
         checked: row.get(0)?,
-        source: row.get(1)?,
+        source,
         stream: row.get(2)?,
-        // A path that holds a key is stored redacted, and matches no home: it leaked all the same.
-        place: PathBuf::from(&path),
-        real: None,
+        place,
+        real,
         other_stream: None,
         path,
         commit: row.get(10)?,

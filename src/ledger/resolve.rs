@@ -57,7 +57,7 @@ impl Tx<'_> {
         Ok(held as u64)
     }
 
-    /// Closes an incident. What is still held is dropped: nobody approved it.
+    /// Closes an incident, and stops what is still to be done about it.
     pub fn resolve(
         &self,
         incident: i64,
@@ -83,13 +83,12 @@ impl Tx<'_> {
         if changed == 0 {
             return Err(RegistryError::Refused(format!("incident {incident} is resolved already")));
         }
-        // A rotated key may still be deleted when its grace is over; any other end stops that.
-        let waiting = if resolution == "rotated" { i64::MAX } else { to_millis(now) };
+        // A rotated key may still be deleted, when its grace is over, unless that is held.
         self.sql().execute(
             "UPDATE actions SET state = 'failed', why = 'not done: the leak was resolved before',
                  finished_at = ?2
-             WHERE incident_id = ?1 AND (state = 'held' OR (state = 'due' AND due_at > ?3))",
-            (incident, to_millis(now), waiting),
+             WHERE incident_id = ?1 AND (state = 'held' OR (state = 'due' AND ?3))",
+            (incident, to_millis(now), resolution != "rotated"),
         )?;
         self.note(incident, &format!("resolved as {resolution} by {actor}: {reason}"), now)?;
         let target = incident.to_string();

@@ -60,16 +60,23 @@ pub(super) fn tell(
     shown: &dyn Fn(&Path) -> String,
 ) {
     use std::os::unix::ffi::OsStrExt;
-    let object = sighting.place.to_string_lossy();
-    let Some(place) = places.get(&*object).and_then(|p| p.iter().min_by_key(|p| p.order)) else {
+    if !IN_OBJECTS.iter().any(|kind| kind.as_str() == sighting.source) {
         return;
+    }
+    let object = sighting.place.to_string_lossy();
+    let place = places.get(&*object).and_then(|p| p.iter().min_by_key(|p| p.order));
+    let what = match (&*sighting.source, place) {
+        ("blob", Some(place)) => shown(Path::new(OsStr::from_bytes(&place.path))),
+        ("blob", None) => unplaced(&object),
+        (word, _) => format!("({word})"),
     };
-    let what = match &*sighting.source {
-        "blob" => shown(Path::new(OsStr::from_bytes(&place.path))),
-        word => format!("({word})"),
-    };
-    sighting.commit = place.origin.as_ref().map(|origin| origin.commit.clone());
+    sighting.commit = place.and_then(|place| Some(place.origin.as_ref()?.commit.clone()));
     sighting.path = format!("{}: {what}", shown(repository));
+}
+
+/// What is shown of an object that no commit has.
+fn unplaced(object: &str) -> String {
+    format!("<blob {}>", object.get(..12).unwrap_or_default())
 }
 
 impl Scan {
@@ -134,8 +141,7 @@ impl Scan {
             _ => {
                 let mut finding = finding;
                 if finding.source == Kind::Blob {
-                    let short = finding.path.get(..12).unwrap_or_default();
-                    finding.path = format!("<blob {short}>");
+                    finding.path = unplaced(&finding.path);
                 }
                 vec![(usize::MAX, finding)]
             }

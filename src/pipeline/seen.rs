@@ -1,5 +1,6 @@
 //! Where a scan sees registered keys, for those who respond to it: written to the ledger in small
-//! transactions, so that memory is bounded and nobody waits long for the database.
+//! transactions, so that memory is bounded, nobody waits long for the database, and little is lost with
+//! a scan that is ended. What cannot be written is kept, and tried again at the end.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use crate::source::{Item, Kind, absolute, follow, path_id};
 
 /// Sightings that are written in one transaction.
 const TOGETHER: usize = 256;
+/// Sightings that wait at most, of a repository or for a database that is busy: some 100 MB.
+const WAITING_MAX: usize = 200_000;
 
 /// How a scan records.
 #[derive(Debug)]
@@ -28,6 +31,19 @@ pub struct Recording {
     pub folder: PathBuf,
     /// How leaks are decided.
     pub options: ledger::Options,
+}
+
+/// What a scan has found could not all be recorded.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{count} places of registered keys could not be recorded, so that nothing is done about them: {why}; \
+     scan again"
+)]
+pub struct Unrecorded {
+    /// How many.
+    pub count: u64,
+    /// Why not.
+    pub why: String,
 }
 
 /// Sightings of one scan.
@@ -44,6 +60,10 @@ pub(super) struct Seen {
 struct Found {
     /// Not written yet.
     sightings: Vec<Sighting>,
+    /// The database could not be written to: nothing more is tried before the end.
+    failed: bool,
+    /// Sightings that were too many to wait.
+    dropped: u64,
     /// By id.
     keys: HashMap<String, Digest>,
 }
@@ -122,25 +142,47 @@ impl Scan {
         let sighting = seen.sighting(digest, candidate, item, self);
         let mut found = seen.found();
         found.keys.entry(key.id.clone()).or_insert(digest);
-        found.sightings.push(sighting);
-        // What is in git waits for its places.
-        if found.sightings.len() >= TOGETHER && seen.repository.get().is_none() {
-            let sightings = std::mem::take(&mut found.sightings);
-            drop(found);
-            if let Err(error) = self.record(seen, sightings) {
-                *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-            }
+        if found.sightings.len() < WAITING_MAX {
+            found.sightings.push(sighting);
+        } else {
+            found.dropped += 1;
+        }
+        let full = found.sightings.len() >= TOGETHER;
+        drop(found);
+        if full {
+            self.record_seen();
         }
     }
 
+    /// Writes what was seen until now; what is in git waits for its places.
+    pub fn record_seen(&self) {
+        let Some(seen) = &self.seen else { return };
+        let mut found = seen.found();
+        if !found.failed && seen.repository.get().is_none() {
+            let sightings = std::mem::take(&mut found.sightings);
+            drop(found);
+            // It is told at the end, if it fails again.
+            let _kept = self.record(seen, sightings).is_ok();
+        }
+    }
+
+    /// Writes sightings; those that cannot be written wait again.
     fn record(&self, seen: &Seen, mut sightings: Vec<Sighting>) -> Result<(), RegistryError> {
         let Asked::Registry(_, registry) = &self.asked else { return Ok(()) };
         // The brake counts in this order, whichever thread was first.
         sightings.sort_by(|a, b| (&a.path, a.offset).cmp(&(&b.path, b.offset)));
-        for sightings in sightings.chunks(TOGETHER) {
-            let batch = Batch { sightings, offsets: &[], ready: &[], forgotten: 0 };
+        while !sightings.is_empty() {
+            let part = sightings.get(..TOGETHER.min(sightings.len())).unwrap_or_default();
+            let batch = Batch { sightings: part, offsets: &[], ready: &[], forgotten: 0 };
             let mut registry = registry.lock().unwrap_or_else(PoisonError::into_inner);
-            ledger::record_beside(&mut registry, &batch, &seen.recording.options, clock::now())?;
+            let (options, now) = (&seen.recording.options, clock::now());
+            if let Err(error) = ledger::record_beside(&mut registry, &batch, options, now) {
+                let mut found = seen.found();
+                found.failed = true;
+                found.sightings.append(&mut sightings);
+                return Err(error);
+            }
+            sightings.drain(..part.len());
         }
         Ok(())
     }
@@ -154,11 +196,26 @@ impl Scan {
         }
     }
 
-    /// Writes what is not written yet. Answers the keys that the whole scan has recorded.
-    pub fn recorded(&self) -> Result<Vec<Digest>, RegistryError> {
-        let Some(seen) = &self.seen else { return Ok(Vec::new()) };
-        let found = std::mem::take(&mut *seen.found());
-        self.record(seen, found.sightings)?;
-        Ok(found.keys.into_values().collect())
+    /// The keys that were seen.
+    #[must_use]
+    pub fn seen(&self) -> Vec<Digest> {
+        self.seen
+            .iter()
+            .flat_map(|seen| seen.found().keys.values().copied().collect::<Vec<_>>())
+            .collect()
+    }
+
+    /// Writes what is not written yet.
+    pub fn record_rest(&self) -> Result<(), Unrecorded> {
+        let Some(seen) = &self.seen else { return Ok(()) };
+        let sightings = std::mem::take(&mut seen.found().sightings);
+        let outcome = self.record(seen, sightings);
+        let found = seen.found();
+        let count = found.sightings.len() as u64 + found.dropped;
+        match outcome {
+            Err(error) => Err(Unrecorded { count, why: error.to_string() }),
+            Ok(()) if count > 0 => Err(Unrecorded { count, why: "they were too many".to_owned() }),
+            Ok(()) => Ok(()),
+        }
     }
 }

@@ -9,8 +9,9 @@ use rusqlite::{Connection, OpenFlags};
 use super::{Registry, RegistryError, Result, audit, folder, sqlite};
 
 /// Writes a copy of one state of the database into a new file of mode 0600, checks the copy, and
-/// gives it its name only then: a file of that name is a whole copy. Writers are not held up.
-pub(super) fn write(connection: &Connection, to: &Path) -> Result<()> {
+/// gives it its name only then: a file of that name is a whole copy. Writers are not held up. Answers
+/// the file.
+pub(super) fn write(connection: &Connection, to: &Path) -> Result<File> {
     let mut part = to.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
@@ -21,14 +22,14 @@ pub(super) fn write(connection: &Connection, to: &Path) -> Result<()> {
     if part.exists() {
         fs::remove_file(&part).map_err(failed("remove", &part))?;
     }
-    OpenOptions::new()
+    let made = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(&part)
         .map_err(failed("create", &part))?;
     let copied = copy(connection, &part).and_then(|()| {
-        File::open(&part).and_then(|file| file.sync_all()).map_err(failed("write", &part))?;
+        made.sync_all().map_err(failed("write", &part))?;
         fs::rename(&part, to).map_err(failed("create", to))
     });
     if let Err(error) = copied {
@@ -37,7 +38,8 @@ pub(super) fn write(connection: &Connection, to: &Path) -> Result<()> {
         return Err(error);
     }
     let folder = to.parent().filter(|path| !path.as_os_str().is_empty());
-    folder::sync_folder(folder.unwrap_or(Path::new(".")))
+    folder::sync_folder(folder.unwrap_or(Path::new(".")))?;
+    Ok(made)
 }
 
 fn copy(connection: &Connection, part: &Path) -> Result<()> {
@@ -64,7 +66,7 @@ impl Registry {
         if to.symlink_metadata().is_ok() {
             return Err(RegistryError::Refused(format!("{} exists already", to.display())));
         }
-        write(&self.connection, to)
+        write(&self.connection, to).map(|_| ())
     }
 
     /// Everything that is wrong with the registry, in words; empty: nothing is.

@@ -1,10 +1,11 @@
 //! The registry's folder: mode 0700, and in it the database and the pepper, mode 0600.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{Read, Write};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 use super::{RegistryError, Result};
@@ -52,24 +53,41 @@ pub fn make(dir: &Path) -> std::io::Result<()> {
     let parent = dir.parent().unwrap_or(Path::new("/"));
     make(parent)?;
     match DirBuilder::new().mode(FOLDER_MODE).create(dir) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
+        Ok(()) => {}
+        // Another process was first; what else is there is no folder.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && dir.is_dir() => return Ok(()),
+        Err(error) => return Err(error),
     }
-    give_to_owner(&File::open(dir)?, parent)
+    // Who owns the folder above may have put something else there meanwhile.
+    let made = opening(OFlags::DIRECTORY | OFlags::NOFOLLOW).read(true).open(dir)?;
+    give_to_owner(&made, parent)
+}
+
+fn opening(flags: OFlags) -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.custom_flags(i32::try_from(flags.bits()).unwrap_or_default());
+    options
 }
 
 /// A file to be locked, in a folder that may be somebody else's: no link, and nothing that waits.
 pub fn open_lock(path: &Path) -> std::io::Result<File> {
-    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
-    let flags = i32::try_from(flags.bits()).unwrap_or_default();
-    let mut options = OpenOptions::new();
-    let options = options.write(true).create(true).truncate(false).mode(FILE_MODE);
-    let file = options.custom_flags(flags).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(std::io::Error::other("not a regular file"));
+    let mut options = opening(OFlags::NOFOLLOW | OFlags::NONBLOCK);
+    let options = options.write(true).mode(FILE_MODE);
+    // Only what was made here is given away: what is there already may be another name of any file.
+    match options.clone().create_new(true).open(path) {
+        Ok(file) => {
+            give_to_owner(&file, path.parent().unwrap_or(Path::new("/")))?;
+            Ok(file)
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            let file = options.open(path)?;
+            match file.metadata()?.is_file() {
+                true => Ok(file),
+                false => Err(std::io::Error::other("not a regular file")),
+            }
+        }
+        Err(error) => Err(error),
     }
-    give_to_owner(&file, path.parent().unwrap_or(Path::new("/")))?;
-    Ok(file)
 }
 
 /// The pepper file of a registry folder.
@@ -141,7 +159,8 @@ pub(super) fn replace_pepper(dir: &Path, keyring: &Keyring) -> Result<()> {
     if part.exists() {
         fs::remove_file(&part).map_err(failed("remove"))?;
     }
-    write_new(&part, keyring.render().as_bytes())?;
+    let made = write_file(&part, keyring.render().as_bytes())?;
+    give_to_owner(&made, dir).map_err(failed("give to its owner"))?;
     fs::rename(&part, &path).map_err(failed("replace"))?;
     sync_folder(dir)
 }
@@ -219,15 +238,22 @@ pub(super) fn open(dir: &Path) -> Result<Keyring> {
 
 /// Writes a new file of mode 0600 to the disk; one that exists is an error.
 pub fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+    write_file(path, content).map(|_| ())
+}
+
+fn write_file(path: &Path, content: &[u8]) -> Result<File> {
     let failed = |source| RegistryError::File { doing: "create", path: path.to_owned(), source };
     let mut options = OpenOptions::new();
     let mut file =
         options.write(true).create_new(true).mode(FILE_MODE).open(path).map_err(failed)?;
-    file.write_all(content).and_then(|()| file.sync_all()).map_err(|error| {
-        // A part of it is of no use; that it cannot be removed is the smaller fault.
-        let _removed = fs::remove_file(path).is_ok();
-        failed(error)
-    })
+    match file.write_all(content).and_then(|()| file.sync_all()) {
+        Ok(()) => Ok(file),
+        Err(error) => {
+            // A part of it is of no use; that it cannot be removed is the smaller fault.
+            let _removed = fs::remove_file(path).is_ok();
+            Err(failed(error))
+        }
+    }
 }
 
 /// Makes the names in a folder durable.
@@ -239,9 +265,12 @@ pub(super) fn sync_folder(dir: &Path) -> Result<()> {
     })
 }
 
-/// Refuses a file that group or others can reach.
-pub fn check_private(path: &Path) -> Result<()> {
-    check_mode(path, FILE_MODE)
+/// Opens a file to be read; one that group or others can reach is refused.
+pub fn open_private(path: &Path) -> Result<File> {
+    let failed = |source| RegistryError::File { doing: "read", path: path.to_owned(), source };
+    let file = opening(OFlags::NONBLOCK).read(true).open(path).map_err(failed)?;
+    check(path, &file.metadata().map_err(failed)?, FILE_MODE)?;
+    Ok(file)
 }
 
 fn check_mode(path: &Path, wanted: u32) -> Result<()> {
@@ -250,6 +279,10 @@ fn check_mode(path: &Path, wanted: u32) -> Result<()> {
         path: path.to_owned(),
         source,
     })?;
+    check(path, &meta, wanted)
+}
+
+fn check(path: &Path, meta: &Metadata, wanted: u32) -> Result<()> {
     let mode = meta.mode() & 0o7777;
     if mode & 0o077 == 0 {
         return Ok(());

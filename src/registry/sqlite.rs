@@ -1,8 +1,6 @@
 //! The database file: how it is opened, and its schema.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -133,7 +131,13 @@ pub(super) fn migrate(connection: &mut Connection, dir: &Path) -> Result<()> {
     // A daemon of the older version would write to tables that it does not know.
     let _alone = without_daemon(dir)?;
     if found > 0 {
-        backup::write(connection, &before(dir, found))?;
+        let (path, failed) = (before(dir, found), "give to its owner");
+        let copy = backup::write(connection, &path)?;
+        folder::give_to_owner(&copy, dir).map_err(|source| RegistryError::File {
+            doing: failed,
+            path,
+            source,
+        })?;
     }
     connection.pragma_update(None, "foreign_keys", false)?;
     Migrations::new(steps()).to_latest(connection)?;
@@ -152,13 +156,7 @@ pub(super) fn without_daemon(dir: &Path) -> Result<std::fs::File> {
 }
 
 fn lock(dir: &Path, path: &Path, operation: FlockOperation) -> Result<std::fs::File> {
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| RegistryError::File {
+    let file = folder::open_lock(path).map_err(|source| RegistryError::File {
         doing: "open",
         path: path.to_owned(),
         source,

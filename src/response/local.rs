@@ -27,13 +27,22 @@ impl LocalExecutor {
             ActionKind::Delete => State::Deleted,
         };
         let reason = format!("leak-{}", action.incident);
+        // In one transaction: whoever closes the leak, or enables the key, comes before or after it.
         let answer = self.registry.write(|tx| {
-            let key = tx.key(&action.key_id)?;
-            tx.set_state(&key, state, (&Caller::operator(OWN_ACTOR), &reason), clock::now())
+            if !tx.is_wanted(action)? {
+                return Ok(Outcome::Unwanted);
+            }
+            let (key, now) = (tx.key(&action.key_id)?, clock::now());
+            let why = (&Caller::operator(OWN_ACTOR), &*reason);
+            let told = match tx.set_state(&key, state, why, now)? {
+                Change::Done => format!("the key is {state} (registry)"),
+                Change::Already => format!("the key was {state} already (registry)"),
+            };
+            tx.action_done(action, &told, now)?;
+            Ok(Outcome::Done(told))
         });
         match answer {
-            Ok(Change::Done) => Outcome::Done(format!("the key is {state} (registry)")),
-            Ok(Change::Already) => Outcome::Done(format!("the key was {state} already (registry)")),
+            Ok(outcome) => outcome,
             Err(error @ (RegistryError::Refused(_) | RegistryError::NotFound(_))) => {
                 Outcome::GiveUp(error.to_string())
             }

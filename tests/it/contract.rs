@@ -178,6 +178,7 @@ macro_rules! every_case_on {
                         offsets_go_with_what_was_found_before_them
                         watches_read_again_what_strangers_may_be_in
                         home_is_no_leak
+                        homes_are_where_links_lead_now
                     }
                     upkeep {
                         the_audit_log_is_a_chain

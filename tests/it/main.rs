@@ -57,5 +57,6 @@ mod status;
 mod streams;
 mod systemd;
 mod trouble;
+mod unwanted;
 mod watch;
 mod watchdog;

@@ -6,6 +6,8 @@ use std::path::{Component, Components, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobMatcher};
 
+use crate::source::{absolute_pattern, escaped};
+
 /// An absolute glob, split into the folder before its first wildcard and the matcher of what is
 /// below.
 #[derive(Clone, Debug)]
@@ -77,20 +79,45 @@ fn divided<'a>(base: &Path, pattern: &'a str) -> (PathBuf, Components<'a>) {
     (root, rest)
 }
 
-/// An absolute pattern as it reads where links lead, as far as what stands before its first wildcard is
-/// there. `None`: it reads the same.
+/// A home that does not depend on a folder any more. A `/` at its end stays: all that is below is meant.
 #[must_use]
-pub fn where_links_lead(pattern: &str) -> Option<String> {
+pub fn absolute_home(folder: &Path, pattern: &str) -> String {
+    let plain = absolute_pattern(folder, pattern);
+    let is_folder = pattern.ends_with('/') && !plain.ends_with('/');
+    if is_folder { plain + "/" } else { plain }
+}
+
+/// A pattern for files, and all others that name the same ones now: as it reads where links lead, as far
+/// as what stands before its first wildcard is there; and below it, where it names a folder.
+#[must_use]
+pub fn names_of(pattern: &str) -> Vec<String> {
+    let plain = absolute_pattern(Path::new("/"), pattern);
+    let is_folder = pattern.ends_with('/') || is_folder(&plain);
+    let mut names = vec![plain];
+    names.extend(where_links_lead(&names.concat()));
+    if is_folder {
+        let below = |name: &String| format!("{}/**", name.trim_end_matches('/'));
+        names = names.iter().map(below).collect();
+    }
+    names
+}
+
+fn is_folder(pattern: &str) -> bool {
+    let (root, mut rest) = divided(Path::new(""), pattern);
+    root.is_absolute() && rest.next().is_none() && root.is_dir()
+}
+
+fn where_links_lead(pattern: &str) -> Option<String> {
     let (root, rest) = divided(Path::new(""), pattern);
     let real =
         std::fs::canonicalize(&root).or_else(|error| match (root.parent(), root.file_name()) {
             (Some(folder), Some(name)) => std::fs::canonicalize(folder).map(|real| real.join(name)),
             _ => Err(error),
         });
-    let real = real.ok().filter(|real| root.is_absolute() && *real != root)?;
-    let real = globset::escape(&real.to_string_lossy());
+    let real = escaped(&real.ok().filter(|_| root.is_absolute())?);
     let rest = rest.as_path().to_string_lossy();
-    Some(if rest.is_empty() { real } else { format!("{real}/{rest}") })
+    let all = if rest.is_empty() { real } else { format!("{}/{rest}", real.trim_end_matches('/')) };
+    (all != pattern).then_some(all)
 }
 
 /// The name that a part of a pattern stands for, if it stands for one only.

@@ -239,7 +239,8 @@ impl Poll {
             let of = new.iter().map(|(_, _, to)| **to).collect();
             let without = seen.references.values().copied();
             let without = without.chain(self.earlier.values().filter_map(tip)).collect();
-            let selection = Selection::New { of, without, stream: stream_of(path) };
+            let stream = stream_of(&history.folder());
+            let selection = Selection::New { of, without, stream };
             history.read(&selection, vec![&mut *sink])?;
             let names = new.iter().filter(|(id, ..)| !seen.references.contains_key(*id));
             tell(path, &history, names.map(|(_, name, _)| name.as_path()), sink);
@@ -309,7 +310,8 @@ fn read_one_again<S: Sink + Send>(
     let references = history.references()?;
     let before = (0..).map_while(|number| known.get(&began(path, number))).filter_map(tip);
     let of = references.iter().map(|(_, to)| *to).collect();
-    let selection = Selection::New { of, without: before.collect(), stream: stream_of(path) };
+    let (without, stream) = (before.collect(), stream_of(&history.folder()));
+    let selection = Selection::New { of, without, stream };
     let outcome = history.read(&selection, vec![&mut *sink])?;
     tell(path, &history, references.iter().map(|(name, _)| name.as_path()), sink);
     // Hands on what was found.
@@ -325,7 +327,7 @@ fn tell<'a, S: Sink>(
     sink: &mut S,
 ) {
     for name in names {
-        let stream = Some(stream_of_name(path, name));
+        let stream = Some(stream_of_name(&history.folder(), name));
         let item = Item { stream, ..Item::whole(Kind::Ref, path.join(name)) };
         sink.whole(&item, name.as_os_str().as_encoded_bytes());
     }
@@ -335,16 +337,16 @@ fn tell<'a, S: Sink>(
     }
 }
 
-/// What stands for a repository in what is remembered.
+/// What stands for a repository, by its [folder](History::folder), in what is remembered.
 #[must_use]
-pub fn stream_of(path: &Path) -> String {
-    format!("git:{}", crate::secret::to_hex(&path_id(path)))
+pub fn stream_of(folder: &Path) -> String {
+    format!("git:{}", crate::secret::to_hex(&path_id(folder)))
 }
 
 /// What stands for the name of a reference, which may hold a key.
 #[must_use]
-pub fn stream_of_name(path: &Path, name: &Path) -> String {
-    format!("{}:{}", stream_of(path), crate::secret::to_hex(&path_id(name)))
+pub fn stream_of_name(folder: &Path, name: &Path) -> String {
+    format!("{}:{}", stream_of(folder), crate::secret::to_hex(&path_id(name)))
 }
 
 /// Under these it is kept what the references of a repository led to when it was first seen, if only

@@ -1,12 +1,16 @@
 //! Sightings, incidents, the outbox, and what is remembered.
 
+use std::path::Path;
 use std::time::Duration;
 
-use globset::GlobSet;
 use leakwarden::incident::{Brake, LockedPolicy, Mode, Policy};
-use leakwarden::ledger::{self, Batch, NoticeOutcome, Offset, Options, Recorded, Sighting, reread};
+use leakwarden::ledger::{
+    self, Batch, Homes, NoticeOutcome, Offset, Options, Recorded, Sighting, reread,
+};
 use leakwarden::registry::NewKey;
 use leakwarden::registry::key::{Arrival, LeakAction, State};
+use leakwarden::response::local::LocalExecutor;
+use leakwarden::response::{Executor as _, Outcome};
 use leakwarden::source::follow::Followed;
 use leakwarden::source::{Head, Position, Stat, path_id};
 
@@ -20,7 +24,7 @@ fn options() -> Options {
         delete_grace: Duration::ZERO,
         locked: LockedPolicy::Disable,
     };
-    Options { policy, homes: GlobSet::empty() }
+    Options { policy, homes: Homes::default() }
 }
 
 /// The key with that number, seen at an offset of a log.
@@ -218,15 +222,65 @@ pub fn an_end_by_hand_stops_what_is_to_be_done(make: Make) {
     assert_eq!(record(&mut fresh, &known, &[]), Recorded::default());
     let new = [seen(&fresh, 1, 8)];
     assert_eq!(record(&mut fresh, &new, &[]).opened, 1);
+    let due = fresh.registry.read(|tx| tx.due_actions(at(11), 9)).unwrap();
+    assert_eq!(due.len(), 1);
     fresh.registry.write(|tx| tx.close_enabled(&key, "enabled", at(12))).unwrap();
     assert!(fresh.registry.read(|tx| tx.incident_ids(false, &op)).unwrap().is_empty());
-    assert!(fresh.registry.read(|tx| tx.due_actions(at(99), 9)).unwrap().len() <= 1);
+    assert!(fresh.registry.read(|tx| tx.due_actions(at(99), 9)).unwrap().is_empty());
+    // Who took the action from the outbox before that does nothing.
+    let mut executor = LocalExecutor::new(fresh.registry.reopen().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    assert_eq!(runtime.block_on(executor.execute(&due[0])), Outcome::Unwanted);
+    assert_eq!(fresh.known(&key.id).state, State::Active);
+}
+
+pub fn homes_are_where_links_lead_now(make: Make) {
+    let mut fresh = make();
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let (link, home) = (root.join("current"), root.join("current/.env"));
+    let releases = ["one", "two"].map(|name| root.join(name));
+    let point_to = |release: &Path| {
+        let _old = std::fs::remove_file(&link).is_ok();
+        std::os::unix::fs::symlink(release, &link).unwrap();
+    };
+    for release in &releases {
+        std::fs::create_dir(release).unwrap();
+        std::fs::write(release.join(".env"), "").unwrap();
+    }
+    point_to(&releases[0]);
+    let homes = Homes::new(vec![home.to_str().unwrap().to_owned()]).unwrap();
+    let options = Options { homes, ..options() };
+    fresh.key(1);
+    let at_release = |fresh: &Fresh, release: &Path| {
+        let place = release.join(".env");
+        let real = Some(place.clone());
+        Sighting { source: "file".into(), place, real, ..seen(fresh, 1, 1) }
+    };
+    point_to(&releases[1]);
+    let sightings = [at_release(&fresh, &releases[1])];
+    let batch = Batch { sightings: &sightings, offsets: &[], ready: &[], forgotten: 0 };
+    let recorded = ledger::record(&mut fresh.registry, &batch, &options, at(10)).unwrap();
+    assert_eq!(recorded, Recorded::default());
+    // Of what was remembered, too, a home may be named by where a link leads.
+    let place = link.join(".env");
+    let remembered = Sighting {
+        source: "file".into(),
+        path: place.to_str().unwrap().to_owned(),
+        place,
+        ..seen(&fresh, 2, 1)
+    };
+    assert_eq!(record(&mut fresh, &[remembered], &[]), Recorded::default());
+    let homes = [releases[1].join(".env").to_str().unwrap().to_owned()];
+    let new = NewKey { homes: &homes, ..registered("later", "ann@example.com") };
+    let added = fresh.add(2, &new).unwrap();
+    assert!(!fresh.registry.write(|tx| tx.raise_remembered(&added, at(11))).unwrap());
 }
 
 pub fn offsets_go_with_what_was_found_before_them(make: Make) {
     let mut fresh = make();
     fresh.key(1);
-    let file = path_id(std::path::Path::new("/var/log/app.log"));
+    let file = path_id(Path::new("/var/log/app.log"));
     let position = Position { offset: 42, lines: 3, marker: [7; 16] };
     let stat = Stat { dev: 1, ino: u64::MAX, size: 99, changed_ns: -5, world_readable: true };
     let followed = Followed { stream: "log:1".into(), stat, position, head: Head::default() };
