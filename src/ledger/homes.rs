@@ -37,7 +37,7 @@ impl Homes {
     pub(super) fn hold(&self, sighting: &Sighting) -> bool {
         sighting.is_at(|place| self.known.is_match(place))
             // A link may lead elsewhere since they were read.
-            || (sighting.real.is_some() && self.patterns.iter().any(|home| sighting.is_at_any(home)))
+            || self.patterns.iter().any(|home| sighting.is_at_any(home))
     }
 
     /// What the place of a sighting is for its key.
@@ -52,15 +52,19 @@ impl Homes {
 }
 
 impl Sighting {
-    /// Whether a pattern matches one of its names. Homes are files: never logs, diffs or stdin.
-    fn is_at(&self, matches: impl Fn(&Path) -> bool) -> bool {
+    /// Homes are files: never logs, diffs or stdin.
+    fn is_file(&self) -> bool {
         self.source == Kind::File.as_str()
-            && (matches(&self.place) || self.real.as_deref().is_some_and(matches))
+    }
+
+    /// Whether a pattern matches one of its names.
+    fn is_at(&self, matches: impl Fn(&Path) -> bool) -> bool {
+        self.is_file() && (matches(&self.place) || self.real.as_deref().is_some_and(matches))
     }
 
     /// The same, by any of the names of the pattern.
     fn is_at_any(&self, pattern: &str) -> bool {
-        self.is_at(|_| true)
+        self.is_file()
             && names_of(pattern).iter().any(|name| {
                 let glob = GlobBuilder::new(name).literal_separator(true).build();
                 glob.is_ok_and(|glob| {

@@ -19,8 +19,9 @@ use crate::source::{Item, Kind, absolute, follow, path_id};
 
 /// Sightings that are written in one transaction.
 const TOGETHER: usize = 256;
-/// Sightings that wait at most, of a repository or for a database that is busy: some 100 MB.
-const WAITING_MAX: usize = 200_000;
+/// Places of one key that wait at most in a repository, whose places are told at the end: the ledger
+/// knows no more of them.
+const PLACES_MAX: usize = 1_000;
 
 /// How a scan records.
 #[derive(Debug)]
@@ -62,10 +63,8 @@ struct Found {
     sightings: Vec<Sighting>,
     /// The database could not be written to: nothing more is tried before the end.
     failed: bool,
-    /// Sightings that were too many to wait.
-    dropped: u64,
-    /// By id.
-    keys: HashMap<String, Digest>,
+    /// By id, with how many places were seen.
+    keys: HashMap<String, (Digest, usize)>,
 }
 
 impl Seen {
@@ -141,11 +140,11 @@ impl Scan {
         let digest = filter.digest(candidate.secret.expose());
         let sighting = seen.sighting(digest, candidate, item, self);
         let mut found = seen.found();
-        found.keys.entry(key.id.clone()).or_insert(digest);
-        if found.sightings.len() < WAITING_MAX {
+        let (_, places) = found.keys.entry(key.id.clone()).or_insert((digest, 0));
+        *places += 1;
+        let many = *places > PLACES_MAX && seen.repository.get().is_some();
+        if !many {
             found.sightings.push(sighting);
-        } else {
-            found.dropped += 1;
         }
         let full = found.sightings.len() >= TOGETHER;
         drop(found);
@@ -199,10 +198,8 @@ impl Scan {
     /// The keys that were seen.
     #[must_use]
     pub fn seen(&self) -> Vec<Digest> {
-        self.seen
-            .iter()
-            .flat_map(|seen| seen.found().keys.values().copied().collect::<Vec<_>>())
-            .collect()
+        let Some(seen) = &self.seen else { return Vec::new() };
+        seen.found().keys.values().map(|(digest, _)| *digest).collect()
     }
 
     /// Writes what is not written yet.
@@ -210,12 +207,9 @@ impl Scan {
         let Some(seen) = &self.seen else { return Ok(()) };
         let sightings = std::mem::take(&mut seen.found().sightings);
         let outcome = self.record(seen, sightings);
-        let found = seen.found();
-        let count = found.sightings.len() as u64 + found.dropped;
-        match outcome {
-            Err(error) => Err(Unrecorded { count, why: error.to_string() }),
-            Ok(()) if count > 0 => Err(Unrecorded { count, why: "they were too many".to_owned() }),
-            Ok(()) => Ok(()),
-        }
+        outcome.map_err(|error| {
+            let count = seen.found().sightings.len() as u64;
+            Unrecorded { count, why: error.to_string() }
+        })
     }
 }
