@@ -219,7 +219,10 @@ impl RuleSet {
             .collect();
         for (file, text) in &files {
             let parsed = file::parse(text).unwrap_or_else(|wrong| {
-                faults.extend(wrong.into_iter().map(|(line, why)| format!("{file}:{line}: {why}")));
+                faults.extend(wrong.into_iter().map(|(line, why)| match line {
+                    0 => format!("{file}: {why}"),
+                    _ => format!("{file}:{line}: {why}"),
+                }));
                 Vec::new()
             });
             for (index, (entry, facts)) in parsed.into_iter().enumerate() {

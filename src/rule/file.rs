@@ -260,7 +260,7 @@ fn line(error: &serde_yaml::Error) -> usize {
 /// Reads one file: each rule with its facts, or all its faults.
 pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Facts)>, Vec<Fault>> {
     let file: RuleFile =
-        serde_yaml::from_str(text).map_err(|error| vec![(line(&error), error.to_string())])?;
+        serde_yaml::from_str(text).map_err(|error| vec![fault_of(text, &error)])?;
     let (mut rules, mut faults) = (Vec::new(), Vec::new());
     for (index, entry) in file.rules.into_iter().enumerate() {
         match entry.check() {
@@ -272,6 +272,21 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Facts)>, Vec<Fault>> {
         }
     }
     if faults.is_empty() { Ok(rules) } else { Err(faults) }
+}
+
+/// What is wrong with a file that cannot be read as one.
+fn fault_of(text: &str, error: &serde_yaml::Error) -> Fault {
+    // Only for this one is no place told.
+    let mut documents = serde_yaml::Deserializer::from_str(text);
+    if error.location().is_none()
+        && documents.next().is_some()
+        && let Some(second) = documents.next()
+    {
+        let here = Place::Rule.deserialize(second);
+        let line = here.err().map_or(0, |error| line(&error));
+        return (line, "a second YAML document: write one a file".to_owned());
+    }
+    (line(error), error.to_string())
 }
 
 /// In which line a rule of a file begins, counted from 1. The file is read anew.
