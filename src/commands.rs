@@ -20,10 +20,11 @@ mod status;
 mod watch;
 
 use std::ffi::OsString;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Parser;
 
 use crate::cli::{Cli, Command, Late, RegistryArg, Scope};
@@ -32,6 +33,10 @@ use crate::registry::Registry;
 use crate::registry::access::Caller;
 use crate::rule::{Confidence, RuleSet};
 use crate::shape::{KEY_MIN, NoKeys, ShapeSet};
+use crate::source::reader::{self, Links};
+
+/// Longest file of rules, in bytes.
+const RULE_FILE_MAX: u64 = 1 << 20;
 
 /// How a command ends; the numbers are a contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,9 +163,7 @@ fn rule_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
     for entry in std::fs::read_dir(folder).with_context(|| format!("cannot read {shown}"))? {
         let path = entry.with_context(|| format!("cannot read {shown}"))?.path();
         if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
-            let text = std::fs::read_to_string(&path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            files.push((path.display().to_string(), text));
+            files.push((path.display().to_string(), rule_file(&path)?));
         }
     }
     if files.is_empty() {
@@ -168,6 +171,18 @@ fn rule_files(folder: &Path) -> anyhow::Result<Vec<(String, String)>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The text of one file of rules: what is long, or no file, is never read to its end.
+fn rule_file(path: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}", path.display());
+    let (file, _) = reader::open(path, Links::Follow).with_context(cannot)?;
+    let mut text = Vec::new();
+    file.take(RULE_FILE_MAX + 1).read_to_end(&mut text).with_context(cannot)?;
+    if text.len() as u64 > RULE_FILE_MAX {
+        bail!("{}: a file of rules has 1 MiB at most; divide it", cannot());
+    }
+    String::from_utf8(text).map_err(|_| anyhow!("{}: it is no UTF-8", cannot()))
 }
 
 /// Opens the registry that a command needs. Words of the command line that are a registered key

@@ -6,6 +6,7 @@
 
 mod assess;
 pub mod checksum;
+mod ends;
 pub mod example;
 mod faults;
 
@@ -20,10 +21,9 @@ use std::fmt;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
-use regex::bytes::Regex;
-
 pub use assess::{Doubt, ends_in_escape};
 pub use checksum::Checksum;
+use ends::Pattern;
 use file::NEAR_MAX;
 pub use file::{
     Confidence, Entry, Facts, Kind, Left, List, MATCH_MAX, Need, Right, Text, WIDE_MIN, Within,
@@ -31,9 +31,6 @@ pub use file::{
 };
 pub use literals::SHARED_NEEDLE;
 pub use steps::Memory;
-use steps::Steps;
-
-const REGEX_SIZE_LIMIT_BYTES: usize = 1 << 20;
 
 // `static BUILTIN: [Rule; _]`, in the order of the files' names: read and checked by the build script.
 // `static PREFIXES, KEYWORDS: &[&str]`: theirs, in order, without those that begin with another one.
@@ -115,14 +112,6 @@ pub struct Rule {
     entry: Entry,
     /// Made at the first hit of a literal; of most rules never.
     compiled: OnceLock<Option<Pattern>>,
-}
-
-/// A pattern, ready to be looked for.
-#[derive(Debug)]
-enum Pattern {
-    Steps(Steps),
-    /// Anchored at the start of what it is given.
-    Regex(Regex),
 }
 
 impl Deref for Rule {
@@ -219,7 +208,10 @@ impl RuleSet {
             .collect();
         for (file, text) in &files {
             let parsed = file::parse(text).unwrap_or_else(|wrong| {
-                faults.extend(wrong.into_iter().map(|(line, why)| format!("{file}:{line}: {why}")));
+                faults.extend(wrong.into_iter().map(|(line, why)| match line {
+                    0 => format!("{file}: {why}"),
+                    _ => format!("{file}:{line}: {why}"),
+                }));
                 Vec::new()
             });
             for (index, (entry, facts)) in parsed.into_iter().enumerate() {
@@ -310,30 +302,6 @@ impl RuleSet {
 }
 
 impl Rule {
-    /// The end of the pattern's match that begins at `start`.
-    fn end_at(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
-        let compile = || match Steps::of(&self.pattern) {
-            Some(steps) => Some(Pattern::Steps(steps)),
-            None => self.compile().ok().map(Pattern::Regex),
-        };
-        // Nothing but a rule that did not pass its checks has no pattern.
-        match self.compiled.get_or_init(compile).as_ref()? {
-            Pattern::Steps(steps) => steps.end(text, start, memory),
-            Pattern::Regex(regex) => {
-                let end = text.len().min(start + self.facts.match_max + 1);
-                Some(start + regex.find(text.get(start..end)?)?.end())
-            }
-        }
-    }
-
-    /// The pattern as a regex, anchored at the start of what it is given.
-    pub fn compile(&self) -> Result<Regex, regex::Error> {
-        regex::bytes::RegexBuilder::new(&format!("^(?:{})", self.pattern))
-            .unicode(false)
-            .size_limit(REGEX_SIZE_LIMIT_BYTES)
-            .build()
-    }
-
     /// The literal with which this key begins.
     #[must_use]
     pub fn prefix_of(&self, key: &[u8]) -> Option<&str> {
@@ -366,7 +334,7 @@ impl Rule {
     }
 
     fn covers(&self, key: &[u8]) -> bool {
-        self.end_at(key, 0, &mut Memory::default()) == Some(key.len())
+        self.end_at(key, 0, &mut Memory::default(), |end| end == key.len()).is_some()
     }
 
     /// The match that begins at `start`, if one does: neighbours and pattern. `text` is what is
@@ -387,17 +355,22 @@ impl Rule {
         if self.left == Left::Boundary && !assess::is_boundary(text.get(..start)?) {
             return None;
         }
-        let span = start..self.end_at(text, start, memory)?;
-        let after = text.get(span.end).copied().unwrap_or_default();
-        let ends = self.right == Right::Any || !after.is_ascii_alphanumeric();
-        (ends && (!self.is_announced() || self.stands_alone(text, &span))).then_some(span)
+        let fits = |end: usize| {
+            let after = text.get(end).copied().unwrap_or_default();
+            let ends = self.right == Right::Any || !after.is_ascii_alphanumeric();
+            ends && (!self.is_announced() || self.stands_alone(text, &(start..end)))
+        };
+        Some(start..self.end_at(text, start, memory, fits)?)
+    }
+
+    fn may_hold(&self, byte: u8) -> bool {
+        byte < 128 && self.facts.alphabet >> byte & 1 == 1
     }
 
     /// Whether a match without a literal holds a digit, and is no part of a longer word or of
     /// base64: names and other text must not become candidates.
     fn stands_alone(&self, text: &[u8], span: &Range<usize>) -> bool {
-        let holds = |byte: u8| byte < 128 && self.facts.alphabet >> byte & 1 == 1;
-        let joins = |byte: u8| byte.is_ascii_alphanumeric() || holds(byte);
+        let joins = |byte: u8| byte.is_ascii_alphanumeric() || self.may_hold(byte);
         let base64 = |byte| matches!(byte, b'+' | b'/');
         let matched = text.get(span.clone()).unwrap_or_default();
         let left = text.get(..span.start).unwrap_or_default();
@@ -468,6 +441,16 @@ rules:
             "found in its negative example",
         );
         told("acme-key", "github-pat-classic", "the id stands in the built-in rules already");
+        let pattern = "acme_[0-9a-f]{32}";
+        for more in [
+            "acme_[0-9a-f]{32}|other_[0-9a-f]{32}",
+            "(?:acme_[0-9]|(?:other_[a-f]|acme-))[0-9a-f]{31}",
+        ] {
+            told(pattern, more, "pattern: what begins with `other_");
+        }
+        for more in ["(?:^|_)acme_[0-9a-f]{32}", "acme_[0-9a-f]{32}$", r"(?m)acme_[0-9a-f]{32}\b"] {
+            told(pattern, more, "pattern: leave out `^`, `$`, `\\b` and their like: `left`");
+        }
         let twice = RuleSet::with_files([
             ("a.yaml".to_owned(), GOOD.to_owned()),
             ("b.yaml".to_owned(), GOOD.to_owned()),

@@ -6,10 +6,10 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::{Value, json};
 
-use super::{Exit, output, rule_files, rules};
+use super::{Exit, output, rule_file, rule_files, rules};
 use crate::cli::{self, ListFormat};
 use crate::matcher::Matcher;
 use crate::rule::{Rule, RuleSet, Within};
@@ -273,12 +273,10 @@ fn files<'a>(
 ) -> anyhow::Result<Vec<(String, String)>> {
     let mut files = Vec::new();
     for path in paths {
-        let shown = path.display().to_string();
         if path.is_dir() {
             files.extend(rule_files(path)?);
         } else {
-            let text = std::fs::read_to_string(path);
-            files.push((shown.clone(), text.with_context(|| format!("cannot read {shown}"))?));
+            files.push((path.display().to_string(), rule_file(path)?));
         }
     }
     files.sort();

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use regex_syntax::hir::literal::{ExtractKind, Extractor, Literal};
 use regex_syntax::hir::{Hir, HirKind};
 use serde::de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -260,7 +261,7 @@ fn line(error: &serde_yaml::Error) -> usize {
 /// Reads one file: each rule with its facts, or all its faults.
 pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Facts)>, Vec<Fault>> {
     let file: RuleFile =
-        serde_yaml::from_str(text).map_err(|error| vec![(line(&error), error.to_string())])?;
+        serde_yaml::from_str(text).map_err(|error| vec![fault_of(text, &error)])?;
     let (mut rules, mut faults) = (Vec::new(), Vec::new());
     for (index, entry) in file.rules.into_iter().enumerate() {
         match entry.check() {
@@ -272,6 +273,21 @@ pub(super) fn parse(text: &str) -> Result<Vec<(Entry, Facts)>, Vec<Fault>> {
         }
     }
     if faults.is_empty() { Ok(rules) } else { Err(faults) }
+}
+
+/// What is wrong with a file that cannot be read as one.
+fn fault_of(text: &str, error: &serde_yaml::Error) -> Fault {
+    // Only for this one is no place told.
+    let mut documents = serde_yaml::Deserializer::from_str(text);
+    if error.location().is_none()
+        && documents.next().is_some()
+        && let Some(second) = documents.next()
+    {
+        let here = Place::Rule.deserialize(second);
+        let line = here.err().map_or(0, |error| line(&error));
+        return (line, "a second YAML document: write one a file".to_owned());
+    }
+    (line(error), error.to_string())
 }
 
 /// In which line a rule of a file begins, counted from 1. The file is read anew.
@@ -336,6 +352,33 @@ fn twice(texts: &[Text], holds: fn(&str, &str) -> bool) -> Option<(&str, &str)> 
     })
 }
 
+/// With what an alternative begins that begins with none of these. Of what is no alternation, one
+/// beginning has to be right: the literals may say closer what a class does not.
+fn never_begun(hir: &Hir, prefixes: &[Text]) -> Option<Vec<u8>> {
+    let all = match hir.kind() {
+        HirKind::Capture(capture) => return never_begun(&capture.sub, prefixes),
+        HirKind::Alternation(parts) => {
+            return parts.iter().find_map(|part| never_begun(part, prefixes));
+        }
+        HirKind::Concat(parts) => {
+            let first = parts.first().filter(|first| {
+                matches!(first.kind(), HirKind::Capture(_) | HirKind::Alternation(_))
+            });
+            if let Some(never) = first.and_then(|first| never_begun(first, prefixes)) {
+                return Some(never);
+            }
+            Extractor::new().kind(ExtractKind::Prefix).extract(hir)
+        }
+        _ => Extractor::new().kind(ExtractKind::Prefix).extract(hir),
+    };
+    let all: Vec<&[u8]> = all.literals()?.iter().map(Literal::as_bytes).collect();
+    let may_begin = |begin: &&[u8]| {
+        let mut prefixes = prefixes.iter().map(|prefix| prefix.as_bytes());
+        prefixes.any(|prefix| begin.starts_with(prefix) || prefix.starts_with(begin))
+    };
+    all.first().filter(|_| !all.iter().any(may_begin)).map(|begin| begin.to_vec())
+}
+
 impl Entry {
     /// Whether matches are recognised by what stands near them.
     #[must_use]
@@ -376,7 +419,11 @@ impl Entry {
         if !(0.0..=8.0).contains(&self.min_entropy) {
             faults.push("min_entropy: from 0 to 8 bits".to_owned());
         }
-        let facts = self.facts().map_err(|fault| faults.push(fault)).ok();
+        let hir = parse_pattern(&self.pattern).map_err(|error| format!("pattern: {error}"));
+        let hir = hir.map_err(|fault| faults.push(fault)).ok();
+        let facts = hir.as_ref().map(|hir| self.facts(hir).map_err(|fault| faults.push(fault)));
+        let facts = facts.and_then(Result::ok);
+        faults.extend(hir.and_then(|hir| self.never_found(&hir)));
         if let Some(facts) = facts.filter(|_| self.is_announced())
             && (facts.within == Within::Anything
                 || facts.match_min < ANNOUNCED_MIN
@@ -435,26 +482,45 @@ impl Entry {
         faults
     }
 
+    /// What is wrong with a pattern of which an alternative begins with none of the literals.
+    fn never_found(&self, hir: &Hir) -> Option<String> {
+        if self.prefixes.is_empty() || *self.offsets != [0] {
+            return None;
+        }
+        let never = never_begun(hir, &self.prefixes)?;
+        Some(format!(
+            "pattern: what begins with `{}` is never found, as none of the prefixes does: add the \
+             prefix, or leave it out",
+            never.escape_ascii()
+        ))
+    }
+
     /// Reads the pattern's syntax tree.
-    fn facts(&self) -> Result<Facts, String> {
-        let hir = parse_pattern(&self.pattern).map_err(|error| format!("pattern: {error}"))?;
+    fn facts(&self, hir: &Hir) -> Result<Facts, String> {
+        if !hir.properties().look_set().is_empty() {
+            return Err(
+                "pattern: leave out `^`, `$`, `\\b` and their like: `left` and `right` say \
+                        what may stand around a match"
+                    .to_owned(),
+            );
+        }
         let bounds = (hir.properties().minimum_len(), hir.properties().maximum_len());
         let (Some(match_min), Some(match_max @ 0..=MATCH_MAX)) = bounds else {
             return Err(format!(
                 "pattern: its longest match must be at most {MATCH_MAX} bytes; bound each repetition"
             ));
         };
-        let within = if all_bytes(&hir, is_run_byte) {
+        let within = if all_bytes(hir, is_run_byte) {
             Within::Runs
-        } else if all_bytes(&hir, is_wide_byte) && match_min >= WIDE_MIN {
+        } else if all_bytes(hir, is_wide_byte) && match_min >= WIDE_MIN {
             Within::WideRuns
         } else {
             Within::Anything
         };
         let alphabet = (0..128u8)
-            .filter(|byte| may_hold(&hir, *byte))
+            .filter(|byte| may_hold(hir, *byte))
             .fold(0, |alphabet, byte| alphabet | 1 << byte);
-        let required_byte = self.required_byte(&hir);
+        let required_byte = self.required_byte(hir);
         Ok(Facts { within, match_min, match_max, alphabet, required_byte })
     }
 

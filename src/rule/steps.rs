@@ -5,11 +5,13 @@
 
 mod ahead;
 mod cost;
+mod tail;
 
 use regex_syntax::hir::{Class, Hir, HirKind};
 
 use super::assess::{Entropies, ExampleWords, Needs};
 use ahead::unclear;
+use tail::{Joined, Tail};
 
 /// A set of bytes, a bit each.
 type Bytes = [u64; 4];
@@ -32,12 +34,13 @@ const REMEMBERED: usize = 16;
 #[derive(Debug)]
 pub(super) struct Steps(Vec<Sequence>);
 
-/// What it begins with, which is seen at one look; and the rest.
+/// What it begins with, which is seen at one look; what stands before the end; and that.
 #[derive(Debug)]
 struct Sequence {
     literal: Literal,
     parts: Vec<Part>,
     giving: Option<Giving>,
+    tail: Tail,
 }
 
 /// Bytes that are always the same.
@@ -49,15 +52,13 @@ struct Literal {
     mask: u64,
 }
 
-/// A step that may have to give back bytes, and what stands behind it: a literal by which it is seen
-/// how many, and more.
+/// A step that may have to give back bytes, and the literal behind it by which it is seen how many.
 #[derive(Debug)]
 struct Giving {
     step: Step,
     literal: Literal,
     /// How many bytes it gives back at most.
     most: usize,
-    rest: Vec<Part>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,7 @@ pub struct Memory {
     stretches: Vec<Stretch>,
     /// Which of them was made last, once there are enough.
     next: usize,
+    joined: Joined,
     pub(super) words: ExampleWords,
     pub(super) entropies: Entropies,
     pub(super) needs: Needs,
@@ -104,34 +106,48 @@ struct Stretch {
 }
 
 impl Steps {
-    /// `None`: it takes a regex.
-    pub(super) fn of(pattern: &str) -> Option<Self> {
+    /// `None`: it takes a regex. `shortens`: whether a match may end wherever no letter or digit
+    /// stands behind it.
+    pub(super) fn of(pattern: &str, shortens: bool) -> Option<Self> {
         let hir = super::hir::parse(pattern).ok()?;
         let all = sequences(&hir)?;
-        let made: Vec<Sequence> = all.iter().map(|one| Sequence::of(one)).collect::<Option<_>>()?;
+        let made = all.iter().map(|one| Sequence::of(one, shortens));
+        let made: Vec<Sequence> = made.collect::<Option<_>>()?;
         // What two have in common must not give back for the first what the other could take.
         let begins_alike = |(one, made): (&Vec<Part>, &Sequence)| {
-            let common = one.len() - made.giving.as_ref().map_or(0, Giving::parts_behind);
+            let behind = |giving: &Giving| giving.literal.bytes.len() + made.tail.parts.len();
+            let common = one.len() - made.giving.as_ref().map_or(0, behind);
             let alike = all.iter().filter(|other| other.get(..common) == one.get(..common));
             made.giving.is_some() && alike.count() > 1
         };
         (!all.iter().zip(&made).any(begins_alike)).then_some(Self(made))
     }
 
-    /// The end of the match that begins at `start`. What a regex would answer: every part takes
-    /// all it can.
-    pub(super) fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
+    /// An end that fits of the match that begins at `start`. The first is asked for that a regex would
+    /// answer: every part takes all it can.
+    pub(super) fn end(
+        &self,
+        text: &[u8],
+        start: usize,
+        memory: &mut Memory,
+        fits: impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let rest = text.get(start..)?;
         let here = head(rest);
         let mut begun = self.0.iter().filter(|sequence| sequence.literal.begins(rest, here));
         begun.find_map(|sequence| {
-            let end = end_of(&sequence.parts, text, start + sequence.literal.bytes.len(), memory)?;
-            let end = match &sequence.giving {
-                Some(giving) => giving.end(text, end, memory)?,
-                None => end,
-            };
-            (end <= text.len()).then_some(end)
+            let at = start + sequence.literal.bytes.len();
+            let at = end_of(&sequence.parts, text, at, memory)?;
+            match &sequence.giving {
+                Some(giving) => giving.end(&sequence.tail, text, at, memory, &fits),
+                None => sequence.tail.end(text, at, memory, &fits),
+            }
         })
+    }
+
+    /// Whether an end that fits is found if there is one.
+    pub(super) fn are_exact(&self) -> bool {
+        self.0.iter().all(|sequence| sequence.tail.is_exact)
     }
 }
 
@@ -179,28 +195,28 @@ fn head(bytes: &[u8]) -> u64 {
 
 impl Sequence {
     /// `None`: more than one part may have to give back bytes, or one that is a group.
-    fn of(parts: &[Part]) -> Option<Self> {
+    fn of(parts: &[Part], shortens: bool) -> Option<Self> {
         let mut unclear = unclear(parts);
         let (first, more) = (unclear.next(), unclear.next());
         if more.is_some() || depth(parts) > DEPTH_MAX {
             return None;
         }
-        let (before, giving) = match first {
-            None => (parts, None),
-            Some(index) => {
-                let (before, rest) = parts.split_at_checked(index)?;
-                let [Part::Step(step), rest @ ..] = rest else { return None };
-                (before, Some(Giving::of(step, rest)?))
-            }
+        let Some(index) = first else {
+            let (literal, parts) = Literal::of(parts);
+            let tail = Tail::of(parts, shortens);
+            return Some(Self { literal, parts: Vec::new(), giving: None, tail });
         };
+        let (before, rest) = parts.split_at_checked(index)?;
+        let [Part::Step(step), behind @ ..] = rest else { return None };
         let (literal, parts) = Literal::of(before);
-        Some(Self { literal, parts: parts.to_vec(), giving })
+        let (found_by, rest) = Literal::of(behind);
+        let giving = Some(Giving::of(step, found_by)?);
+        Some(Self { literal, parts: parts.to_vec(), giving, tail: Tail::of(rest, shortens) })
     }
 }
 
 impl Giving {
-    fn of(step: &Step, behind: &[Part]) -> Option<Self> {
-        let (literal, rest) = Literal::of(behind);
+    fn of(step: &Step, literal: Literal) -> Option<Self> {
         if literal.bytes.len() < GIVING_MIN {
             return None;
         }
@@ -208,15 +224,18 @@ impl Giving {
         let taken = literal.bytes.iter().take_while(|byte| step.has(**byte)).count();
         let spread = step.most - step.least;
         let most = if taken < literal.bytes.len() { spread.min(taken) } else { spread };
-        Some(Self { step: *step, literal, most, rest: rest.to_vec() })
-    }
-
-    fn parts_behind(&self) -> usize {
-        self.literal.bytes.len() + self.rest.len()
+        Some(Self { step: *step, literal, most })
     }
 
     /// Where a match ends: the step takes as much as leaves one for what stands behind it.
-    fn end(&self, text: &[u8], start: usize, memory: &mut Memory) -> Option<usize> {
+    fn end(
+        &self,
+        tail: &Tail,
+        text: &[u8],
+        start: usize,
+        memory: &mut Memory,
+        fits: &impl Fn(usize) -> bool,
+    ) -> Option<usize> {
         let last = self.step.end(text, start, memory)?;
         let least = last.saturating_sub(self.most).max(start + self.step.least);
         (least..=last).rev().find_map(|at| {
@@ -224,8 +243,7 @@ impl Giving {
             if !self.literal.begins(rest, head(rest)) {
                 return None;
             }
-            let end = end_of(&self.rest, text, at + self.literal.bytes.len(), memory)?;
-            (end <= text.len()).then_some(end)
+            tail.end(text, at + self.literal.bytes.len(), memory, fits)
         })
     }
 }
@@ -390,160 +408,4 @@ fn members(class: &Class) -> Option<Bytes> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::{
-        Just, Strategy, TestCaseError, any, prop_assert, prop_assert_eq, prop_oneof,
-    };
-    use proptest::sample::Index;
-    use proptest::string::string_regex;
-
-    use super::*;
-    use crate::rule::{RuleSet, example};
-
-    fn regex(pattern: &str) -> regex::bytes::Regex {
-        let mut builder = regex::bytes::RegexBuilder::new(&format!("^(?:{pattern})"));
-        builder.unicode(false).build().unwrap()
-    }
-
-    #[test]
-    fn most_rules_need_no_regex() {
-        let rules = RuleSet::builtin();
-        let mut plain = 0;
-        for rule in rules.rules() {
-            let Some(steps) = Steps::of(&rule.pattern) else { continue };
-            plain += 1;
-            let regex = rule.compile().unwrap();
-            for template in rule.examples.iter().chain(rule.negative_examples.iter()) {
-                let text =
-                    example::expand(template, (&rule.prefixes, &rule.offsets), rule.checksum)
-                        .unwrap();
-                let text = [text.as_slice(), &text].concat();
-                let mut memory = Memory::default();
-                for start in 0..text.len() {
-                    let expected = regex.find(&text[start..]).map(|found| start + found.end());
-                    assert_eq!(steps.end(&text, start, &mut memory), expected, "{}", rule.id);
-                }
-            }
-        }
-        assert!(plain + 4 > rules.rules().len(), "{plain} of {}", rules.rules().len());
-    }
-
-    #[test]
-    fn what_would_have_to_go_back_is_left_to_a_regex() {
-        for pattern in [
-            "a{1,3}a",
-            "[a-z]{1,9}b",
-            "[a-c]{2,30}abca(?:cb)?_",
-            "c{2,4}(?:cccc|b{0,3})",
-            "a{0,2}b{0,2}a",
-            r"\bab",
-            "a{1,2}?",
-            "(?:ab){1,3}a",
-            "(?:ab|a[bc]){2,3}c",
-            "(?:b|bc){1,2}_",
-            "(?:ab?){1,2}b",
-            "(?:a?b?){0,2}c",
-            "(?:ab{0,2}|cb){2}bc",
-            "(?:a{1,3}b?|c){2,40}_",
-        ] {
-            assert!(Steps::of(pattern).is_none(), "{pattern}");
-        }
-    }
-
-    const PATTERNS: [&str; 21] = [
-        "[a-c]{1,9}aaaa",
-        "a[a-c]{0,40}abca[ab]{1,50}",
-        "(?:b|ac)[abc]{1,20}abab(?:ab|c_?){0,4}",
-        "_?[a-c]{2,30}abcab{0,3}_",
-        "ab{2,70}c",
-        "ab{2,200}",
-        "a[bc]{3}[bc]",
-        "(?:a|ab|abc)c{0,2}",
-        "a(?:b_)?[bc]{1,100}",
-        "ab?c?",
-        "(?:ac){2}b{0,99}c",
-        "a[bc]{0,90}_b{1,66}",
-        "[a-c]{70,80}_?",
-        "(?:ab){1,3}",
-        "(?:ab|a){0,4}",
-        "a(?:bc?){0,3}_?",
-        "(?:ab|c_){0,9}a[^b]",
-        "(?:a{1,3}b|c){2,40}_",
-        "(?:[ab]_|c{1,2}a){2}c",
-        "(?:(?:_|ab){1,4}c{1,60}){0,3}",
-        "a(?:b|c|_(?:ab|c){0,2}b){1,2}aa",
-    ];
-
-    fn repeated(inner: impl Strategy<Value = String>) -> impl Strategy<Value = String> {
-        let count = prop_oneof![Just((1, 1)), (0usize..3, 1usize..4).prop_map(|(n, m)| (n, n + m))];
-        (inner, count).prop_map(|(inner, (least, most))| match (least, most) {
-            (1, 1) => inner,
-            _ => format!("(?:{inner}){{{least},{most}}}"),
-        })
-    }
-
-    fn joined(
-        inner: impl Strategy<Value = String>,
-        most: usize,
-        between: &'static str,
-    ) -> impl Strategy<Value = String> {
-        proptest::collection::vec(inner, 1..=most).prop_map(move |all| all.join(between))
-    }
-
-    /// Patterns with groups, some of which have to go back.
-    fn patterns() -> impl Strategy<Value = String> {
-        let class = || proptest::sample::select(vec!["a", "b", "c", "_", "[ab]", "[c_]", "[bc_]"]);
-        let step = move || repeated(class().prop_map(str::to_owned));
-        let group = move || {
-            let choices = joined(joined(step(), 3, ""), 3, "|");
-            repeated(choices.prop_map(|choices| format!("(?:{choices})")))
-        };
-        let nested = move || {
-            let choices = joined(joined(prop_oneof![step(), group()], 2, ""), 2, "|");
-            repeated(choices.prop_map(|choices| format!("(?:{choices})")))
-        };
-        joined(prop_oneof![step(), step(), group(), nested()], 4, "")
-    }
-
-    /// A pattern, and texts that begin with matches of it, or nearly.
-    fn patterns_and_texts() -> impl Strategy<Value = (String, Vec<String>)> {
-        patterns().prop_flat_map(|pattern| {
-            let text = (string_regex(&pattern).unwrap(), "[abc_]{0,9}", any::<Index>());
-            let text = text.prop_map(|(text, more, dropped)| {
-                let (text, dropped) = (text + &more, dropped.index(16));
-                let kept = |(at, _): &(usize, char)| *at != dropped;
-                text.chars().enumerate().filter(kept).map(|(_, byte)| byte).collect()
-            });
-            (Just(pattern), proptest::collection::vec(text, 1..12))
-        })
-    }
-
-    fn check(pattern: &str, text: &[u8]) -> Result<bool, TestCaseError> {
-        let Some(steps) = Steps::of(pattern) else { return Ok(false) };
-        let (regex, mut memory) = (regex(pattern), Memory::default());
-        for start in 0..=text.len() {
-            let expected = regex.find(&text[start..]).map(|found| start + found.end());
-            let end = steps.end(text, start, &mut memory);
-            prop_assert_eq!(end, expected, "{} at {}", pattern, start);
-        }
-        Ok(true)
-    }
-
-    proptest::proptest! {
-        #[test]
-        fn the_same_as_a_regex(text in "(?:[abc_]{0,9}|b{60,90}|[bc]{90}){0,6}") {
-            for pattern in PATTERNS {
-                prop_assert!(check(pattern, text.as_bytes())?, "{}", pattern);
-            }
-        }
-
-        #[test]
-        fn the_same_as_a_regex_whatever_the_pattern(
-            (pattern, texts) in patterns_and_texts(),
-        ) {
-            for text in texts {
-                check(&pattern, text.as_bytes())?;
-            }
-        }
-    }
-}
+pub(super) mod tests;

@@ -94,6 +94,7 @@ fn read(
         sink,
         commits,
         path: PathBuf::new(),
+        pair: None,
         fed: None,
         open: false,
         old_left: 0,
@@ -114,6 +115,8 @@ struct Reader<'a> {
     /// Those read so far, where the diffs are of commits.
     commits: Option<&'a mut Vec<Commit>>,
     path: PathBuf,
+    /// The names of the file in git's own header, up to where its path is told.
+    pair: Option<Pair>,
     /// The path of the item fed last, to count a file once.
     fed: Option<PathBuf>,
     /// Whether an item is open.
@@ -213,15 +216,28 @@ impl Reader<'_> {
     fn read_header(&mut self, header: &[u8]) {
         if let Some(name) = header.strip_prefix(b"+++ ") {
             self.outcome.headers += 1;
-            self.path = self.of_commit(new_path(name));
-        } else if header.starts_with(b"diff --git ") {
+            let path = pair_path(self.pair.take().as_ref(), name);
+            self.path = self.of_commit(path);
+        } else if let Some(names) = header.strip_prefix(b"diff --git ") {
             self.outcome.headers += 1;
             self.outcome.files += 1;
+            self.pair = Some(Pair::of(names));
+        } else if let Some(name) = header.strip_prefix(b"--- ") {
+            if let Some(pair) = &mut self.pair {
+                pair.old.get_or_insert_with(|| plain_name(name));
+            }
+        } else if let Some(name) =
+            header.strip_prefix(b"rename to ").or_else(|| header.strip_prefix(b"copy to "))
+        {
+            if let Some(pair) = &mut self.pair {
+                pair.to = Some(plain_name(name));
+            }
         } else if header.first() == Some(&b':') {
             self.outcome.listed += 1;
         } else if let Some(name) = header.strip_prefix(b"* Unmerged path ") {
             self.outcome.files += 1;
-            self.sink.skip(&new_path(name), "not merged yet".to_owned());
+            // A path as it is.
+            self.sink.skip(&path_of(name), "not merged yet".to_owned());
         } else if header.starts_with(b"@@@") {
             self.outcome.headers += 1;
             let why = "a combined diff; compare with one parent (`git diff HEAD^`)";
@@ -232,7 +248,8 @@ impl Reader<'_> {
         } else if header.starts_with(b"Binary files ") {
             self.outcome.headers += 1;
             let why = "a binary file whose content the diff does not hold; use `git diff --text`";
-            self.sink.skip(&binary_path(header), why.to_owned());
+            let path = binary_path(self.pair.take().as_ref(), header);
+            self.sink.skip(&path, why.to_owned());
         } else if header == b"GIT binary patch" {
             let why = "a binary patch; use `git diff --text`";
             self.sink.skip(&self.path, why.to_owned());
@@ -298,20 +315,80 @@ fn hunk(header: &[u8]) -> Option<(u64, u64, u64)> {
     Some((old_count, start, count))
 }
 
-/// The path of a `+++ ` line: without its `b/`, unquoted where git quoted it.
-fn new_path(name: &[u8]) -> PathBuf {
-    let name = name.split(|&b| b == b'\t').next().unwrap_or_default();
-    let name = match name.strip_prefix(b"\"") {
-        Some(quoted) => unquote(quoted.strip_suffix(b"\"").unwrap_or(quoted)),
-        None => name.to_vec(),
-    };
-    path_of(name.strip_prefix(b"b/").unwrap_or(&name))
+/// What git puts before the names of a file, by what it compares (`diff.mnemonicPrefix`).
+const PREFIXES: [(&[u8], &[u8]); 6] = [
+    (b"a/", b"b/"),
+    (b"i/", b"w/"),
+    (b"c/", b"i/"),
+    (b"c/", b"w/"),
+    (b"o/", b"w/"),
+    (b"1/", b"2/"),
+];
+
+/// What git says of the names of a file: with something before each, or without (`diff.noprefix`).
+struct Pair {
+    /// Both, of `diff --git`: one path, so they are of one length. `None`: of two.
+    names: Option<(Vec<u8>, Vec<u8>)>,
+    /// Of the line `--- `.
+    old: Option<Vec<u8>>,
+    /// Of `rename to`, which has nothing before it.
+    to: Option<Vec<u8>>,
 }
 
-fn binary_path(header: &[u8]) -> PathBuf {
+impl Pair {
+    fn of(names: &[u8]) -> Self {
+        let halves = names.split_at_checked(names.len() / 2);
+        let both = halves.and_then(|(old, new)| Some((old, new.strip_prefix(b" ")?)));
+        let both = both.map(|(old, new)| (plain_name(old), plain_name(new)));
+        let names = both.filter(|(old, new)| old == new || prefix(old, new).is_some());
+        Self { names, old: None, to: None }
+    }
+}
+
+/// What stands before two names of one file.
+fn prefix<'a>(old: &'a [u8], new: &'a [u8]) -> Option<&'a [u8]> {
+    let (before, path) = old.split_at_checked(2)?;
+    let (behind, new_path) = new.split_at_checked(2)?;
+    let is_known = |(one, other): &(&[u8], &[u8])| {
+        // The other way round with `-R`.
+        (before, behind) == (*one, *other) || (before, behind) == (*other, *one)
+    };
+    // Two files have two names where no repository is asked.
+    let are_of_one = path == new_path || before == b"1/" || before == b"2/";
+    (are_of_one && PREFIXES.iter().any(is_known)).then_some(behind)
+}
+
+/// The path of a name in a header: unquoted, and without what git puts before it.
+fn pair_path(pair: Option<&Pair>, name: &[u8]) -> PathBuf {
+    let name = plain_name(name);
+    if let Some(to) = pair.and_then(|pair| pair.to.as_ref()) {
+        return path_of(to);
+    }
+    let both = pair.and_then(|pair| {
+        let of_lines = || Some((pair.old.as_deref()?, name.as_slice()));
+        pair.names.as_ref().map(|(old, new)| (old.as_slice(), new.as_slice())).or_else(of_lines)
+    });
+    let before: &[u8] = match both {
+        Some((old, new)) if old == new => b"",
+        Some((old, new)) => prefix(old, new).unwrap_or(b"b/"),
+        None => b"b/",
+    };
+    path_of(name.strip_prefix(before).unwrap_or(&name))
+}
+
+/// A name without what may stand behind it, unquoted where git quoted it.
+fn plain_name(name: &[u8]) -> Vec<u8> {
+    let name = name.split(|&b| b == b'\t').next().unwrap_or_default();
+    match name.strip_prefix(b"\"") {
+        Some(quoted) => unquote(quoted.strip_suffix(b"\"").unwrap_or(quoted)),
+        None => name.to_vec(),
+    }
+}
+
+fn binary_path(pair: Option<&Pair>, header: &[u8]) -> PathBuf {
     let text = header.strip_suffix(b" differ").unwrap_or(header);
     let at = memchr::memmem::rfind(text, b" and ").map_or(0, |at| at + 5);
-    new_path(text.get(at..).unwrap_or_default())
+    pair_path(pair, text.get(at..).unwrap_or_default())
 }
 
 fn path_of(bytes: &[u8]) -> PathBuf {
@@ -423,6 +500,28 @@ mod tests {
         );
         assert_eq!(notes.blocks[0].0, "café\t.txt");
         assert_eq!(notes.skipped, ["logo.png"]);
+    }
+
+    #[test]
+    fn a_path_is_told_without_what_stands_before_it() {
+        for (headers, path) in [
+            ("diff --git a/x b/x\n--- a/x\n+++ b/x\n", "x"),
+            ("diff --git b/x a/x\n--- b/x\n+++ a/x\n", "x"),
+            ("diff --git b/x b/x\n--- b/x\n+++ b/x\n", "b/x"),
+            ("diff --git b/x b/x\n--- /dev/null\n+++ b/x\n", "b/x"),
+            ("diff --git i/b/x w/b/x\n--- /dev/null\n+++ w/b/x\n", "b/x"),
+            ("diff --git \"c/b/\\t\" \"i/b/\\t\"\n--- /dev/null\n+++ \"i/b/\\t\"\n", "b/\t"),
+            ("diff --git 1/x 2/longer\n--- 1/x\n+++ 2/longer\n", "longer"),
+            ("diff --git a/x b/x\nrename from a/x\nrename to b/x\n--- a/x\n+++ b/x\n", "b/x"),
+            ("diff --git old/x new/x\n--- old/x\n+++ new/x\n", "new/x"),
+            ("--- b/x.orig\t2026\n+++ b/x\t2026\n", "x"),
+            ("--- w/x\n+++ w/x\n", "w/x"),
+        ] {
+            let (notes, _) = read(&format!("{headers}@@ -0,0 +1 @@\n+x\n"));
+            assert_eq!(notes.blocks[0].0, path, "{headers}");
+        }
+        let (notes, _) = read("diff --git w/x w/x\nBinary files w/x and w/x differ\n");
+        assert_eq!(notes.skipped, ["w/x"]);
     }
 
     #[test]

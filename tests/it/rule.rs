@@ -1,5 +1,8 @@
 //! `leakwarden rule`: looking at rules, checking files, trying examples and texts.
 
+use std::fs;
+use std::os::unix::fs::symlink;
+
 use super::world::{World, github_token};
 
 const ACME: &str = r#"
@@ -163,6 +166,47 @@ fn what_cannot_be_read_is_an_error() {
 }
 
 #[test]
+fn what_is_no_file_of_rules_is_not_read_to_its_end() {
+    let world = World::empty();
+    let fifo = world.path("fifo/a.yaml");
+    fs::create_dir(fifo.parent().unwrap()).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, rustix::fs::Mode::RWXU).unwrap();
+    fs::create_dir(world.path("link")).unwrap();
+    symlink("/dev/zero", world.path("link/zero.yaml")).unwrap();
+    let whole = format!("{ACME}{}", "#".repeat((1 << 20) - ACME.len()));
+    world.write("long/a.yaml", whole.clone() + "#");
+    for (folder, file, why) in [
+        ("fifo", "fifo/a.yaml", "not a regular file"),
+        ("link", "link/zero.yaml", "not a regular file"),
+        ("long", "long/a.yaml", "a file of rules has 1 MiB at most"),
+    ] {
+        for arguments in
+            [["rule", "check", folder], ["rule", "check", file], ["rule", "test", file]]
+        {
+            let error = world.run(&arguments).expect(2).err;
+            assert!(error.contains(&format!("cannot read {file}: {why}")), "{error}");
+        }
+        let error = world.run(&["scan", "fifo", "--rules", folder]).expect(2).err;
+        assert!(error.contains(file) && error.contains(why), "{error}");
+    }
+    world.write("whole/a.txt", whole);
+    fs::create_dir(world.path("linked")).unwrap();
+    symlink("../whole/a.txt", world.path("linked/a.yaml")).unwrap();
+    assert!(world.run(&["rule", "check", "linked"]).expect(0).out.contains("no fault"));
+}
+
+#[test]
+fn a_file_holds_one_document() {
+    let world = world("", "");
+    let two = format!("{ACME}---{ACME}");
+    let line = ACME.lines().count() + 2;
+    world.write("rules/acme.yaml", two);
+    let error = world.run(&["rule", "check", "rules"]).expect(2).err;
+    let told = format!("rules/acme.yaml:{line}: a second YAML document: write one a file\n");
+    assert!(error.contains(&told), "{error}");
+}
+
+#[test]
 fn all_examples_are_right() {
     let world = world("", "");
     let all = world.run(&["rule", "test"]).expect(0).out;
@@ -192,7 +236,7 @@ fn a_wrong_example_is_told_with_its_rule() {
     );
     told(
         "prefixes: [\"acme_\"]",
-        "prefixes: [\"acme-\"]",
+        "prefixes: [\"acme_\"]\n    offsets: [1]",
         "not found in its example (its pattern matches, but has none of the prefixes at an offset): \
          token = acme_<hex:32>",
     );

@@ -1,8 +1,10 @@
 //! `scan`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use super::history::Git;
 use super::world::{World, answer, github_token};
 
 #[test]
@@ -149,6 +151,46 @@ fn a_diff_reports_added_lines_with_their_numbers() {
     let lines = report.expect(1).lines();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert_eq!((&lines[0]["path"], &lines[0]["line"]), (&"x.py".into(), &12.into()));
+}
+
+#[test]
+fn a_diff_tells_paths_whatever_git_puts_before_them() {
+    let git = Git::new();
+    // Folders named as what git puts before names.
+    let old = ["b/b.txt", "a/b/x.txt", "w/i.txt", "i/a b.txt", "b/é\t.txt", "i/old.txt"];
+    for name in old {
+        git.write(name, format!("{name}\n").repeat(9));
+    }
+    git.commit("first");
+    for name in old {
+        git.write(name, format!("{}{}\n", format!("{name}\n").repeat(9), github_token()));
+    }
+    git.write("b/new.txt", github_token());
+    git.write("w/\"new\".txt", github_token());
+    fs::rename(git.world.path("repo/i/old.txt"), git.world.path("repo/w/old.txt")).unwrap();
+    git.git(&["add", "-A"]);
+    let mut all = old.map(|name| name.replace('\t', "\\u{9}"));
+    all[5] = "w/old.txt".to_owned();
+    let mut all: Vec<String> = all.into();
+    all.extend(["b/new.txt".to_owned(), "w/\"new\".txt".to_owned()]);
+    all.sort();
+    let told = |diff: &[u8]| {
+        let report = git.world.run_with(&["scan", "--diff", "--format", "jsonl"], diff).expect(1);
+        let findings = report.lines().into_iter().filter(|line| line["type"] == "finding");
+        let paths = findings.map(|line| line["path"].as_str().unwrap().to_owned());
+        paths.collect::<BTreeSet<String>>()
+    };
+    let diff = |arguments: &[&str]| git.command("repo", arguments).output().unwrap().stdout;
+    for setting in ["diff.mnemonicPrefix=true", "diff.noprefix=true", "diff.renames=false"] {
+        for arguments in [["diff", "--cached"], ["diff", "HEAD"]] {
+            let diff = diff(&[["-c", setting], arguments].concat());
+            let shown = String::from_utf8_lossy(&diff).into_owned();
+            assert_eq!(told(&diff).into_iter().collect::<Vec<_>>(), all, "{setting} {shown}");
+        }
+    }
+    git.git(&["reset", "-q"]);
+    let diff = diff(&["-c", "diff.mnemonicPrefix=true", "diff", "--", "b/b.txt", "i/a b.txt"]);
+    assert_eq!(told(&diff), ["b/b.txt", "i/a b.txt"].map(str::to_owned).into());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What it may take to match a pattern, whatever the text.
 
+use super::tail::Tail;
 use super::{Giving, Group, Part, REMEMBERED, SHORT, Sequence, Step, Steps};
 
 /// What steps take, in nanoseconds: one that looks at its bytes itself, one that asks what is
@@ -76,15 +77,29 @@ impl Cost {
 
 impl Sequence {
     fn cost(&self) -> Cost {
-        let giving = self.giving.as_ref().map(Giving::cost).unwrap_or_default();
         let literal = Cost { bytes: self.literal.bytes.len() / 2, ..Cost::default() };
-        Cost::of(&self.parts).and(giving).and(literal)
+        let tail = match &self.giving {
+            Some(giving) => giving.cost(self.tail.cost()),
+            None => self.tail.cost(),
+        };
+        Cost::of(&self.parts).and(tail).and(literal)
+    }
+}
+
+impl Tail {
+    /// Where the first end does not fit, another one is looked for.
+    fn cost(&self) -> Cost {
+        let asked = match self.spread() {
+            bytes @ ..=SHORT => Cost { bytes, ..Cost::default() },
+            forgotten => Cost { long: 1, forgotten, ..Cost::default() },
+        };
+        Cost::of(&self.parts).and(if self.shortens { asked } else { Cost::default() })
     }
 }
 
 impl Giving {
     /// What stands behind is tried as often as its literal can stand in what may be given back.
-    fn cost(&self) -> Cost {
+    fn cost(&self, tail: Cost) -> Cost {
         let literal = &self.literal.bytes;
         let fits = |at: &usize| literal.get(*at..).is_some_and(|rest| literal.starts_with(rest));
         let apart = (1..literal.len()).find(fits).unwrap_or(literal.len()).max(1);
@@ -92,7 +107,7 @@ impl Giving {
         let compared = if apart < literal.len() { literal.len() / 2 } else { 0 };
         let looked = Cost { bytes: (LOOKED + compared) * (self.most + 1), ..Cost::default() };
         let step = Cost { short: 2, bytes: literal.len() / 2, ..Cost::default() };
-        let rest = Cost::of(&self.rest).and(step).times(self.most / apart + 1);
+        let rest = tail.and(step).times(self.most / apart + 1);
         Part::Step(self.step).cost().and(looked).and(rest)
     }
 }
