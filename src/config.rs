@@ -115,6 +115,17 @@ pub struct Config {
 
 /// Reads and checks a configuration file. Relative paths are relative to its folder.
 pub fn read(path: &Path) -> Result<Config, ConfigError> {
+    let (settings, builder) = parse(path)?;
+    builder.config(settings)
+}
+
+/// The homes of a configuration file.
+pub fn homes(path: &Path) -> Result<ledger::Homes, ConfigError> {
+    let (settings, builder) = parse(path)?;
+    builder.homes(&settings)
+}
+
+fn parse(path: &Path) -> Result<(Settings, Builder), ConfigError> {
     let failed = |source| ConfigError::Read { path: path.to_owned(), source };
     let mut file = File::open(path).map_err(failed)?;
     let owner = file.metadata().map_err(failed)?.uid();
@@ -124,7 +135,7 @@ pub fn read(path: &Path) -> Result<Config, ConfigError> {
         .map_err(|source| ConfigError::Field { path: path.to_owned(), source })?;
     let absolute = std::path::absolute(path).map_err(failed)?;
     let base = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-    Builder { path: path.to_owned(), base, owner }.config(settings)
+    Ok((settings, Builder { path: path.to_owned(), base, owner }))
 }
 
 struct Builder {
@@ -160,12 +171,7 @@ impl Builder {
             delete_grace: response.delete_grace.0,
             locked: response.locked.into(),
         };
-        let homes = settings.homes.iter().map(|home| absolute_home(&self.base, home)).collect();
-        let homes = ledger::Homes::new(homes).map_err(|source| ConfigError::Glob {
-            path: self.path.clone(),
-            field: "homes".to_owned(),
-            source,
-        })?;
+        let homes = self.homes(&settings)?;
         let mut lacks_password = false;
         let mail = self.mail(settings.mail.unwrap_or_default(), &mut lacks_password)?;
         Ok(Config {
@@ -180,6 +186,15 @@ impl Builder {
                 mail,
                 listen: settings.listen.map(|listen| listen.0),
             },
+        })
+    }
+
+    fn homes(&self, settings: &Settings) -> Result<ledger::Homes, ConfigError> {
+        let homes = settings.homes.iter().map(|home| absolute_home(&self.base, home)).collect();
+        ledger::Homes::new(homes).map_err(|source| ConfigError::Glob {
+            path: self.path.clone(),
+            field: "homes".to_owned(),
+            source,
         })
     }
 
@@ -344,7 +359,8 @@ impl Builder {
     fn password(&self, path: &Path) -> Result<Zeroizing<String>, ConfigError> {
         let mut file = folder::open_private(path)?;
         let failed = |source| ConfigError::Read { path: path.to_owned(), source };
-        if ![0, file.metadata().map_err(failed)?.uid()].contains(&self.owner) {
+        let is_root = rustix::process::geteuid().is_root();
+        if is_root && ![0, file.metadata().map_err(failed)?.uid()].contains(&self.owner) {
             return Err(ConfigError::Choice {
                 path: self.path.clone(),
                 field: "mail.smtp.password_file".to_owned(),

@@ -27,6 +27,7 @@ use crate::source::follow::Followed;
 use crate::source::{Head, PathId, Position, Stat};
 
 pub use homes::Homes;
+use homes::Known;
 pub use outbox::{DueAction, DueNotice, NoticeOutcome};
 pub use remembered::{Memory, SeenAt, Suggestion, keep_config, keep_policy, kept};
 pub use review::{ActionRow, Incident, NoticeRow, SightingRow, TimelineRow};
@@ -101,6 +102,9 @@ pub struct Options {
     pub homes: Homes,
 }
 
+/// What one transaction follows: the policy, and the homes by their names now.
+type Terms<'a> = (&'a Policy, &'a Known);
+
 /// What is written in one transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
@@ -121,7 +125,8 @@ pub fn record(
     options: &Options,
     now: Timestamp,
 ) -> Result<Recorded> {
-    registry.write(|tx| tx.record(batch, options, now))
+    let homes = options.homes.now();
+    registry.write(|tx| tx.record(batch, (&options.policy, &homes), now))
 }
 
 /// The same for who is not the daemon: where there was one, its policy counts, which may have changed.
@@ -131,12 +136,10 @@ pub fn record_beside(
     options: &Options,
     now: Timestamp,
 ) -> Result<Recorded> {
-    registry.write(|tx| match tx.policy()? {
-        Some(policy) if policy != options.policy => {
-            let options = Options { policy, homes: options.homes.clone() };
-            tx.record(batch, &options, now)
-        }
-        _ => tx.record(batch, options, now),
+    let homes = options.homes.now();
+    registry.write(|tx| {
+        let policy = tx.policy()?.unwrap_or(options.policy);
+        tx.record(batch, (&policy, &homes), now)
     })
 }
 
@@ -154,10 +157,10 @@ pub fn first_start(registry: &mut Registry, watch: &str) -> Result<bool> {
 }
 
 impl Tx<'_> {
-    fn record(&self, batch: &Batch<'_>, options: &Options, now: Timestamp) -> Result<Recorded> {
+    fn record(&self, batch: &Batch<'_>, terms: Terms<'_>, now: Timestamp) -> Result<Recorded> {
         let mut recorded = Recorded::default();
         for sighting in batch.sightings {
-            self.record_sighting(sighting, options, &mut recorded, now)?;
+            self.record_sighting(sighting, terms, &mut recorded, now)?;
         }
         for offset in batch.offsets {
             self.record_offset(offset)?;
@@ -173,15 +176,15 @@ impl Tx<'_> {
     fn record_sighting(
         &self,
         sighting: &Sighting,
-        options: &Options,
+        terms: Terms<'_>,
         recorded: &mut Recorded,
         now: Timestamp,
     ) -> Result<()> {
         let Some(key) = self.key_by_digest(&sighting.digest)? else {
-            return self.remember(sighting, options);
+            return self.remember(sighting, terms.1);
         };
         let hold = remembered::hold(&key).filter(|_| sighting.again);
-        let (opened, added) = self.raise(&key, sighting, options, hold, now)?;
+        let (opened, added) = self.raise(&key, sighting, terms, hold, now)?;
         recorded.opened += opened;
         recorded.added += added;
         Ok(())
@@ -193,7 +196,7 @@ impl Tx<'_> {
         &self,
         key: &Key,
         sighting: &Sighting,
-        Options { policy, homes }: &Options,
+        (policy, homes): Terms<'_>,
         hold: Option<&str>,
         now: Timestamp,
     ) -> Result<(u64, u64)> {

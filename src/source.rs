@@ -218,14 +218,17 @@ pub fn absolute_pattern(folder: &Path, pattern: &str) -> String {
     if pattern.starts_with("**") {
         return pattern.to_owned();
     }
-    let mut parts = Path::new(pattern).components();
-    let mut folder = folder.to_owned();
-    let mut rest = parts.clone();
-    while let Some(part @ (Component::CurDir | Component::ParentDir)) = parts.next() {
-        folder = absolute(&folder, Path::new(&part));
-        rest = parts.clone();
-    }
-    absolute(Path::new(&escaped(&folder)), rest.as_path()).to_string_lossy().into_owned()
+    let parts = Path::new(pattern).components().filter(|part| *part != Component::CurDir);
+    let parts: Vec<Component<'_>> = parts.collect();
+    let last = parts.iter().rposition(|part| *part == Component::ParentDir);
+    let (known, rest) = parts.split_at(last.map_or(0, |last| last + 1));
+    let known: PathBuf = known.iter().collect();
+    // Where `..` leads is a path, not a pattern.
+    let base = match std::fs::canonicalize(folder.join(&known)) {
+        Ok(real) if last.is_some() => PathBuf::from(escaped(&real)),
+        _ => Path::new(&escaped(&absolute(folder, Path::new("")))).join(&known),
+    };
+    rest.iter().fold(base, |path, part| path.join(part)).to_string_lossy().into_owned()
 }
 
 /// A pattern that matches this path alone.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde_json::json;
 
 use super::{Exit, Session, output};
@@ -38,6 +38,7 @@ pub(super) fn absolute(glob: &str) -> anyhow::Result<String> {
     if glob.starts_with("**") || glob.starts_with('/') {
         return Ok(glob.to_owned());
     }
+    ensure!(!glob.is_empty(), "a home is empty: every file below the current folder would be one");
     let here = std::env::current_dir().context("cannot tell the current folder")?;
     Ok(crate::source::follow::absolute_home(&here, glob))
 }

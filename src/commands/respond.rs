@@ -11,7 +11,7 @@ use crate::pipeline::Recording;
 use crate::registry::Registry;
 use crate::secret::Digest;
 use crate::text::plural;
-use crate::{cli, clock, daemon, ledger, mail, review};
+use crate::{cli, clock, config, daemon, ledger, mail, review};
 
 /// Where `init` puts the configuration, in the registry's folder.
 const CONFIG: &str = "config.yaml";
@@ -31,7 +31,7 @@ impl Response {
     /// and what the scan is to record.
     pub(super) fn of(arguments: &mut cli::Scan) -> anyhow::Result<(Self, Recording)> {
         let file = configuration(arguments)?;
-        let config = super::config::read_to_act(&file)?;
+        let asked_for = super::config::read_to_act(&file)?;
         let report = &mut arguments.report;
         let real = |folder: &PathBuf| {
             let shown = folder.display();
@@ -39,38 +39,42 @@ impl Response {
         };
         if let Some(asked) = &report.registry.registry {
             ensure!(
-                real(asked)? == real(&config.registry)?,
+                real(asked)? == real(&asked_for.registry)?,
                 "{} is about the registry in {}, but the scan asks the one in {}; leave --registry \
                  and LEAKWARDEN_REGISTRY out, or give that registry's configuration",
                 file.display(),
-                config.registry.display(),
+                asked_for.registry.display(),
                 asked.display(),
             );
         }
-        report.registry.registry = Some(config.registry.clone());
+        report.registry.registry = Some(asked_for.registry.clone());
         // A filter stands in for a registry that cannot be read; nothing could be recorded in that.
         report.filter = None;
         let asked = report.rules.iter().map(real).collect::<anyhow::Result<Vec<_>>>()?;
-        for folder in &config.rules {
+        for folder in &asked_for.rules {
             if !asked.contains(&real(folder)?) {
                 report.rules.push(folder.clone());
             }
         }
         let (policy, kept) = ledger::kept(&mut super::open(&report.registry)?)?;
         ensure!(
-            policy.is_none_or(|policy| policy == config.daemon.ledger.policy),
+            policy.is_none_or(|policy| policy == asked_for.daemon.ledger.policy),
             "{}: `response` is not what the daemon had when it last read its configuration; give the \
              daemon's, or have the daemon take this one in first: `leakwarden watch --config {}`, or \
              SIGHUP",
             file.display(),
             file.display(),
         );
-        let daemon::Options { ledger: mut options, mail, .. } = config.daemon;
-        if let Some(kept) = kept.filter(|kept| kept != &file && kept.exists()) {
-            // What the daemon takes for a home is one, whatever this configuration says.
-            let kept =
-                crate::config::read(&kept).context("cannot read the daemon's configuration")?;
-            options.homes = options.homes.and(&kept.daemon.ledger.homes)?;
+        let daemon::Options { ledger: mut options, mail, .. } = asked_for.daemon;
+        // What the daemon takes for a home is one, whatever this configuration says.
+        if let Some(kept) = kept.filter(|kept| kept != &file) {
+            let shown = kept.display();
+            if kept.try_exists().with_context(|| format!("cannot look at {shown}"))? {
+                let homes = config::homes(&kept).context("cannot read the daemon's homes")?;
+                options.homes = options.homes.and(&homes)?;
+            } else {
+                output::note(&format!("{shown} is gone, which told the daemon's homes"));
+            }
         }
         let mode = options.policy.mode;
         let recording = Recording {
@@ -79,7 +83,7 @@ impl Response {
             folder: std::env::current_dir().context("cannot tell the current folder")?,
             options,
         };
-        Ok((Self { folder: config.registry, mode, mail }, recording))
+        Ok((Self { folder: asked_for.registry, mode, mail }, recording))
     }
 
     /// Does what follows, now that these keys were recorded.
@@ -108,8 +112,9 @@ fn configuration(arguments: &cli::Scan) -> anyhow::Result<PathBuf> {
     Ok(file)
 }
 
-/// Tells people what was done, where so many keys were recorded. `quiet`: only what is not done.
-pub(super) fn tell(outcome: &Outcome, keys: usize, quiet: bool) {
+/// Tells people what was done, where so many keys were recorded; `None`: not all could be. `quiet`: only
+/// what is not done.
+pub(super) fn tell(outcome: &Outcome, keys: Option<usize>, quiet: bool) {
     let Outcome { incidents, left_to_others, unfinished, others } = outcome;
     if *unfinished || incidents.iter().any(review::is_due) {
         output::note("not all is done or told yet: `leakwarden watch` goes on with it");
@@ -123,7 +128,8 @@ pub(super) fn tell(outcome: &Outcome, keys: usize, quiet: bool) {
         );
     }
     let text = match (incidents.len() as u64, keys) {
-        (0, 0) => "no registered key was found: nothing to respond to".to_owned(),
+        (0, None) => "nothing was responded to".to_owned(),
+        (0, Some(0)) => "no registered key was found: nothing to respond to".to_owned(),
         (0, _) => {
             "registered keys were seen at their homes, or where they were seen before: nothing \
              to respond to"

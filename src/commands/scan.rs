@@ -61,7 +61,8 @@ pub(super) fn run(mut arguments: cli::Scan) -> anyhow::Result<Exit> {
         finish(&report, &arguments.report)
     });
     if let Some(outcome) = outcome {
-        respond::tell(&outcome?, keys.len(), arguments.report.quiet);
+        let keys = recorded.is_ok().then_some(keys.len());
+        respond::tell(&outcome?, keys, arguments.report.quiet);
     }
     leave(registry);
     let exit = exit?;

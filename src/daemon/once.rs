@@ -66,9 +66,12 @@ pub fn respond(
         }
     }
     let incidents = registry.read(|tx| tx.incidents_of(keys))?;
-    let of_these = |id: i64| incidents.iter().any(|incident| incident.id == id);
-    let others: BTreeSet<i64> =
-        due.iter().map(|action| action.incident).filter(|id| !of_these(*id)).collect();
+    let mut ids = BTreeSet::new();
+    for digest in keys {
+        ids.extend(registry.read(|tx| tx.key_by_digest(digest))?.map(|key| key.id));
+    }
+    let others = due.iter().filter(|action| !ids.contains(&action.key_id));
+    let others: BTreeSet<i64> = others.map(|action| action.incident).collect();
     let (others, unfinished) = (others.len(), !is_idle(registry)?);
     Ok(Outcome { incidents, left_to_others, unfinished, others })
 }

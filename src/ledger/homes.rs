@@ -1,6 +1,7 @@
 //! Homes: whether a key was seen where it is meant to be, by any of the names of both.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -11,21 +12,27 @@ use crate::source::Kind;
 use crate::source::follow::names_of;
 
 /// Places where keys are meant to be, beside those of each key.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Homes {
     patterns: Vec<String>,
-    /// Of the names they had when they were read.
-    known: GlobSet,
+    last: Mutex<Arc<Known>>,
+}
+
+/// The same by the names that they have at one time.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    names: Vec<String>,
+    set: GlobSet,
 }
 
 impl Homes {
     /// Absolute patterns; a `*` in one stands for no `/`.
     pub fn new(patterns: Vec<String>) -> Result<Self, globset::Error> {
-        let mut known = GlobSetBuilder::new();
-        for name in patterns.iter().flat_map(|pattern| names_of(pattern)) {
-            known.add(GlobBuilder::new(&name).literal_separator(true).build()?);
+        for pattern in &patterns {
+            glob(pattern)?;
         }
-        Ok(Self { known: known.build()?, patterns })
+        let last = Mutex::new(Arc::new(Known::of(names(&patterns))?));
+        Ok(Self { patterns, last })
     }
 
     /// These, and others beside.
@@ -33,11 +40,38 @@ impl Homes {
         Self::new([self.patterns.as_slice(), &others.patterns].concat())
     }
 
+    /// Where links lead now. To be asked for before the database is written to: a disk may not answer.
+    pub(super) fn now(&self) -> Arc<Known> {
+        let names = names(&self.patterns);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.names != names {
+            // A name that is no pattern names nothing; that of the home itself was one.
+            *last = Arc::new(Known::of(names).unwrap_or_default());
+        }
+        last.clone()
+    }
+}
+
+fn names(patterns: &[String]) -> Vec<String> {
+    patterns.iter().flat_map(|pattern| names_of(pattern)).collect()
+}
+
+fn glob(pattern: &str) -> Result<globset::Glob, globset::Error> {
+    GlobBuilder::new(pattern).literal_separator(true).build()
+}
+
+impl Known {
+    fn of(names: Vec<String>) -> Result<Self, globset::Error> {
+        let mut set = GlobSetBuilder::new();
+        for name in &names {
+            set.add(glob(name)?);
+        }
+        Ok(Self { set: set.build()?, names })
+    }
+
     /// Whether it was seen at one of these.
     pub(super) fn hold(&self, sighting: &Sighting) -> bool {
-        sighting.is_at(|place| self.known.is_match(place))
-            // A link may lead elsewhere since they were read.
-            || self.patterns.iter().any(|home| sighting.is_at_any(home))
+        sighting.is_at(|place| self.set.is_match(place))
     }
 
     /// What the place of a sighting is for its key.
@@ -62,19 +96,13 @@ impl Sighting {
         self.is_file() && (matches(&self.place) || self.real.as_deref().is_some_and(matches))
     }
 
-    /// The same, by any of the names of the pattern.
-    fn is_at_any(&self, pattern: &str) -> bool {
-        self.is_file()
-            && names_of(pattern).iter().any(|name| {
-                let glob = GlobBuilder::new(name).literal_separator(true).build();
-                glob.is_ok_and(|glob| {
-                    let glob = glob.compile_matcher();
-                    self.is_at(|place| glob.is_match(place))
-                })
-            })
-    }
-
+    /// Whether it is at one of a key's homes.
     fn is_at_own(&self, home: &Home) -> bool {
-        (home.host.is_empty() || home.host == self.host) && self.is_at_any(&home.glob)
+        (home.host.is_empty() || home.host == self.host)
+            && self.is_file()
+            && names_of(&home.glob).iter().filter_map(|name| glob(name).ok()).any(|glob| {
+                let glob = glob.compile_matcher();
+                self.is_at(|place| glob.is_match(place))
+            })
     }
 }

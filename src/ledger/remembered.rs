@@ -11,7 +11,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::Row;
 
-use super::{Homes, Options, Sighting, SightingRow, as_stored, from_stored};
+use super::homes::Known;
+use super::{Sighting, SightingRow, as_stored, from_stored};
 use crate::clock::{from_millis, to_millis};
 use crate::incident::{Brake, LockedPolicy, Mode, Policy};
 use crate::registry::access::{Act, Caller};
@@ -109,8 +110,8 @@ impl Tx<'_> {
     }
 
     /// Remembers a candidate that nobody owns.
-    pub(super) fn remember(&self, sighting: &Sighting, options: &Options) -> Result<()> {
-        if options.homes.hold(sighting) {
+    pub(super) fn remember(&self, sighting: &Sighting, homes: &Known) -> Result<()> {
+        if homes.hold(sighting) {
             return Ok(());
         }
         self.sql()
@@ -183,10 +184,10 @@ impl Tx<'_> {
         }
         let key = &self.key(&added.id)?;
         // What was seen at homes of the configuration was never remembered.
-        let options = Options { policy: self.kept_policy()?, homes: Homes::default() };
+        let (policy, homes) = (self.kept_policy()?, Known::default());
         let mut opened = 0;
         for sighting in &seen {
-            opened += self.raise(key, sighting, &options, hold(key), now)?.0;
+            opened += self.raise(key, sighting, (&policy, &homes), hold(key), now)?.0;
         }
         let sql = "DELETE FROM remembered WHERE digest = ?1";
         self.sql().prepare_cached(sql)?.execute([digest.as_bytes()])?;

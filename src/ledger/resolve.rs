@@ -84,13 +84,24 @@ impl Tx<'_> {
             return Err(RegistryError::Refused(format!("incident {incident} is resolved already")));
         }
         // A rotated key may still be deleted, when its grace is over, unless that is held.
-        self.sql().execute(
+        let all = resolution != "rotated";
+        let stopped = self.sql().execute(
             "UPDATE actions SET state = 'failed', why = 'not done: the leak was resolved before',
                  finished_at = ?2
              WHERE incident_id = ?1 AND (state = 'held' OR (state = 'due' AND ?3))",
-            (incident, to_millis(now), resolution != "rotated"),
+            (incident, to_millis(now), all),
+        )?;
+        // Nobody is told to see to a key about which there is nothing to do.
+        self.sql().execute(
+            "UPDATE notices SET state = 'failed', why = 'not sent: the leak was resolved before',
+                 finished_at = ?2
+             WHERE incident_id = ?1 AND state = 'due' AND ?3",
+            (incident, to_millis(now), all),
         )?;
         self.note(incident, &format!("resolved as {resolution} by {actor}: {reason}"), now)?;
+        if stopped > 0 {
+            self.note(incident, "what was still to be done is not done", now)?;
+        }
         let target = incident.to_string();
         self.audit(&Entry {
             actor,

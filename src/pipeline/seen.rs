@@ -1,10 +1,11 @@
 //! Where a scan sees registered keys, for those who respond to it: written to the ledger in small
-//! transactions, so that memory is bounded, nobody waits long for the database, and little is lost with
-//! a scan that is ended. What cannot be written is kept, and tried again at the end.
+//! transactions, so that little waits in memory, nobody waits long for the database, and little is lost
+//! with a scan that is ended. What cannot be written is kept, and tried again.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Asked, Scan, placed};
 use crate::clock;
@@ -16,12 +17,12 @@ use crate::secret::{Digest, to_hex};
 use crate::source::git::history::Places;
 use crate::source::git::poll;
 use crate::source::{Item, Kind, absolute, follow, path_id};
+use crate::text::plural;
 
 /// Sightings that are written in one transaction.
 const TOGETHER: usize = 256;
-/// Places of one key that wait at most in a repository, whose places are told at the end: the ledger
-/// knows no more of them.
-const PLACES_MAX: usize = 1_000;
+/// After the database could not be written to, it is tried again this much later.
+const AGAIN_AFTER: Duration = Duration::from_secs(60);
 
 /// How a scan records.
 #[derive(Debug)]
@@ -37,8 +38,8 @@ pub struct Recording {
 /// What a scan has found could not all be recorded.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{count} places of registered keys could not be recorded, so that nothing is done about them: {why}; \
-     scan again"
+    "{} of registered keys could not be recorded, so that nothing is done about them: {why}",
+    plural(*count, "place")
 )]
 pub struct Unrecorded {
     /// How many.
@@ -61,10 +62,10 @@ pub(super) struct Seen {
 struct Found {
     /// Not written yet.
     sightings: Vec<Sighting>,
-    /// The database could not be written to: nothing more is tried before the end.
-    failed: bool,
-    /// By id, with how many places were seen.
-    keys: HashMap<String, (Digest, usize)>,
+    /// The database could not be written to: when it is tried again.
+    again: Option<Instant>,
+    /// By id.
+    keys: HashMap<String, Digest>,
 }
 
 impl Seen {
@@ -140,13 +141,10 @@ impl Scan {
         let digest = filter.digest(candidate.secret.expose());
         let sighting = seen.sighting(digest, candidate, item, self);
         let mut found = seen.found();
-        let (_, places) = found.keys.entry(key.id.clone()).or_insert((digest, 0));
-        *places += 1;
-        let many = *places > PLACES_MAX && seen.repository.get().is_some();
-        if !many {
-            found.sightings.push(sighting);
-        }
-        let full = found.sightings.len() >= TOGETHER;
+        found.keys.entry(key.id.clone()).or_insert(digest);
+        found.sightings.push(sighting);
+        // Who reads does not wait again for a database that is busy.
+        let full = found.sightings.len() >= TOGETHER && found.again.is_none();
         drop(found);
         if full {
             self.record_seen();
@@ -157,7 +155,8 @@ impl Scan {
     pub fn record_seen(&self) {
         let Some(seen) = &self.seen else { return };
         let mut found = seen.found();
-        if !found.failed && seen.repository.get().is_none() {
+        let is_time = found.again.is_none_or(|again| again <= Instant::now());
+        if is_time && seen.repository.get().is_none() {
             let sightings = std::mem::take(&mut found.sightings);
             drop(found);
             // It is told at the end, if it fails again.
@@ -177,7 +176,7 @@ impl Scan {
             let (options, now) = (&seen.recording.options, clock::now());
             if let Err(error) = ledger::record_beside(&mut registry, &batch, options, now) {
                 let mut found = seen.found();
-                found.failed = true;
+                found.again = Some(Instant::now() + AGAIN_AFTER);
                 found.sightings.append(&mut sightings);
                 return Err(error);
             }
@@ -199,7 +198,7 @@ impl Scan {
     #[must_use]
     pub fn seen(&self) -> Vec<Digest> {
         let Some(seen) = &self.seen else { return Vec::new() };
-        seen.found().keys.values().map(|(digest, _)| *digest).collect()
+        seen.found().keys.values().copied().collect()
     }
 
     /// Writes what is not written yet.

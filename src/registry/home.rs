@@ -7,6 +7,7 @@ use super::identity::Identity;
 use super::key::{Home, Key};
 use super::{RegistryError, Result, Tx};
 use crate::clock::{from_millis, to_millis};
+use crate::source::follow::is_everything;
 use jiff::Timestamp;
 
 /// For which keys a home is one.
@@ -49,7 +50,7 @@ fn check(glob: &str) -> Result<()> {
         let why = format!("home: `{glob}` begins neither with `/` nor with `**`");
         return Err(RegistryError::Refused(why));
     }
-    if glob.trim_matches(['/', '*']).is_empty() {
+    if is_everything(glob) {
         let why = "home: every file would be one, and no leak would ever be seen";
         return Err(RegistryError::Refused(why.to_owned()));
     }

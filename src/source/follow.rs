@@ -35,7 +35,7 @@ use adrift::Adrift;
 pub use again::{Reread, read_again};
 use content::context_before;
 pub use files::stream_of;
-pub use glob::{PathGlob, absolute_home, names_of};
+pub use glob::{PathGlob, absolute_home, is_everything, names_of};
 use hints::Hints;
 use logs::Kept;
 use packed::Packed;

@@ -115,7 +115,7 @@ fn what_cannot_be_recorded_is_reported_all_the_same() {
     database.execute_batch(refuse).unwrap();
     let told = world.run(&[RESPOND.as_slice(), &["a.txt"]].concat()).expect(2);
     assert!(told.out.contains("deploy"), "{}", told.out);
-    assert!(told.err.contains("1 places of registered keys could not"), "{}", told.err);
+    assert!(told.err.contains("1 place of registered keys could not"), "{}", told.err);
     database.execute_batch("DROP TRIGGER refuse").unwrap();
     world.run(&[RESPOND.as_slice(), &["a.txt"]].concat()).expect(1);
     assert_eq!(world.verify(&key), "disabled");

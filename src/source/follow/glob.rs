@@ -92,19 +92,27 @@ pub fn absolute_home(folder: &Path, pattern: &str) -> String {
 #[must_use]
 pub fn names_of(pattern: &str) -> Vec<String> {
     let plain = absolute_pattern(Path::new("/"), pattern);
-    let is_folder = pattern.ends_with('/') || is_folder(&plain);
-    let mut names = vec![plain];
-    names.extend(where_links_lead(&names.concat()));
-    if is_folder {
-        let below = |name: &String| format!("{}/**", name.trim_end_matches('/'));
-        names = names.iter().map(below).collect();
+    let (root, mut rest) = divided(Path::new(""), &plain);
+    let (real, is_literal) = (where_links_lead(&plain), rest.next().is_none());
+    let below = |name: &str| format!("{}/**", name.trim_end_matches('/'));
+    let mut names = vec![plain.clone()];
+    names.extend(real.clone());
+    if is_literal && root.is_absolute() && (pattern.ends_with('/') || root.is_dir()) {
+        // The folder as it stands, also where its name reads like a wildcard.
+        names.push(below(&escaped(&root)));
+        names.extend(real.as_deref().map(below));
+    } else if pattern.ends_with('/') {
+        names.extend(real.iter().chain([&plain]).map(|name| below(name)));
     }
+    // Whatever a link leads to: what is everywhere is no place where a key is meant to be.
+    names.retain(|name| !is_everything(name));
     names
 }
 
-fn is_folder(pattern: &str) -> bool {
-    let (root, mut rest) = divided(Path::new(""), pattern);
-    root.is_absolute() && rest.next().is_none() && root.is_dir()
+/// Whether a pattern matches every file.
+#[must_use]
+pub fn is_everything(pattern: &str) -> bool {
+    pattern.split('/').all(|part| matches!(part, "" | "." | "*" | "**"))
 }
 
 fn where_links_lead(pattern: &str) -> Option<String> {
@@ -163,6 +171,54 @@ mod tests {
 
     fn glob(pattern: &str) -> PathGlob {
         PathGlob::new(Path::new("/"), pattern).unwrap()
+    }
+
+    #[test]
+    fn a_home_has_many_names_but_is_never_everything() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["[slug]", "s", "?.env", r"a\b"] {
+            std::fs::create_dir(root.join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("[slug]", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("/", root.join("all")).unwrap();
+        let base = root.to_str().unwrap();
+        let is_at = |home: &str, place: &str| {
+            names_of(&home.replace('@', base)).iter().any(|name| {
+                let glob = GlobBuilder::new(name).literal_separator(true).build().unwrap();
+                glob.compile_matcher().is_match(place.replace('@', base))
+            })
+        };
+        for (home, place) in [
+            ("@/x", "@/x"),
+            ("@//./x", "@/x"),
+            ("@/s", "@/s/a/b"),
+            ("@/new/", "@/new/a"),
+            ("@/*/", "@/any/a"),
+            ("@/[slug]", "@/[slug]/a"),
+            ("@/link/.env", "@/[slug]/.env"),
+            ("@/link/../x", "@/x"),
+            ("@/link/./*.env", "@/[slug]/a.env"),
+            ("@/?.env", "@/a.env"),
+            (r"@/a\\b/x", r"@/a\b/x"),
+            (r"@/a\\b", r"@/a\b/x"),
+            ("**/.*", "/any/.env"),
+        ] {
+            assert!(is_at(home, place), "{home} {place} {:?}", names_of(&home.replace('@', base)));
+        }
+        for (home, place) in [
+            ("@/[slug]", "@/s/a"),
+            ("@/link/../s", "@/[slug]/a"),
+            ("@/*", "@/s/a"),
+            ("@/all", "/etc/x"),
+            ("@/all/", "/etc/x"),
+            ("/.", "/x"),
+            ("/etc/..", "/x"),
+            ("/proc/self/root", "/x"),
+            ("**", "/x"),
+        ] {
+            assert!(!is_at(home, place), "{home} {place} {:?}", names_of(&home.replace('@', base)));
+        }
     }
 
     #[test]
