@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use crate::finding::{Finding, Report};
-use crate::text::{grouped, plural};
+use crate::text::{clean, grouped, plural};
 
 /// Skipped paths that are listed by name.
 const SKIPPED_SHOWN: usize = 20;
@@ -38,7 +38,11 @@ fn line(finding: &Finding) -> String {
         ),
         None => format!(
             "{place}: {YELLOW}{}{PLAIN} {hint}  {}: {} [{}]",
-            finding.confidence, finding.provider, finding.description, finding.rule
+            finding.confidence,
+            // Rules of one's own may have anything there.
+            clean(finding.provider.as_bytes()),
+            clean(finding.description.as_bytes()),
+            finding.rule
         ),
     }
 }

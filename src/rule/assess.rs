@@ -247,6 +247,125 @@ const EXAMPLE_MAX: usize = 512;
 /// Bytes of the longest of these words.
 const WORD_MAX: usize = 15;
 
+/// The words, in lower case. Those of letters and digits are so long that of a million random keys, of
+/// any alphabet, few hold one. There is no run of `a`, `/` or `_`: base64 of zeros and of ones is such a
+/// run, which keys of some issuers hold.
+const EXAMPLE_WORDS: &[&[u8]] = &[
+    b"example",
+    b"sample",
+    b"dummy",
+    b"changeme",
+    b"change_me",
+    b"placeholder",
+    b"redacted",
+    b"replaceme",
+    b"replace_me",
+    b"thisisa",
+    b"this_is_a",
+    b"fakekey",
+    b"fake_key",
+    b"faketoken",
+    b"fake_token",
+    b"notareal",
+    b"not_a_real",
+    b"yourapi",
+    b"your_api",
+    b"your-api",
+    b"yourkey",
+    b"your_key",
+    b"your-key",
+    b"yourtoken",
+    b"your_token",
+    b"your-token",
+    b"yoursecret",
+    b"your_secret",
+    b"your-secret",
+    b"yourpass",
+    b"your_pass",
+    b"your-pass",
+    b"keyhere",
+    b"key_here",
+    b"tokenhere",
+    b"token_here",
+    b"secrethere",
+    b"secret_here",
+    b"insertyour",
+    b"insert_your",
+    b"0123456789",
+    b"1234567890",
+    b"12345678-1234",
+    b"1a2b3c4d",
+    b"a1b2c3d4",
+    b"abcdefgh",
+    b"xxxxxx",
+    // jwt.io's, in base64.
+    b"ixmjm0nty3odkwi",
+    // In URLs and connection strings.
+    b":password",
+    b":p@ss",
+    b"password@",
+    b"passwd@",
+    b"pass@",
+    b"secret@",
+    b":postgres@",
+    b":guest@",
+    b":%(",
+    b"=%(",
+    b"password%",
+    b"passwd%",
+    b"pass%@",
+    b"pwd%@",
+    b"pw%@",
+    b"secret%",
+    b"token%",
+    b"pass__",
+    b"passwd__",
+    b"password__",
+    b"pwd__@",
+    b"_pw__@",
+    b"secret__",
+    b"token__",
+    b"***",
+    b"######",
+    // Runs.
+    b"--------",
+    b"........",
+    b"00000000",
+    b"11111111",
+    b"22222222",
+    b"33333333",
+    b"44444444",
+    b"55555555",
+    b"66666666",
+    b"77777777",
+    b"88888888",
+    b"99999999",
+    b"bbbbbbbb",
+    b"cccccccc",
+    b"dddddddd",
+    b"eeeeeeee",
+    b"ffffffff",
+    b"gggggggg",
+    b"hhhhhhhh",
+    b"iiiiiiii",
+    b"jjjjjjjj",
+    b"kkkkkkkk",
+    b"llllllll",
+    b"mmmmmmmm",
+    b"nnnnnnnn",
+    b"oooooooo",
+    b"pppppppp",
+    b"qqqqqqqq",
+    b"rrrrrrrr",
+    b"ssssssss",
+    b"tttttttt",
+    b"uuuuuuuu",
+    b"vvvvvvvv",
+    b"wwwwwwww",
+    b"yyyyyyyy",
+    b"zzzzzzzz",
+];
+
 /// Where in one text a word marks an example in documents, as far as was looked: matches that begin
 /// one after the other overlap.
 #[derive(Debug, Default)]
@@ -260,29 +379,11 @@ pub(super) struct ExampleWords {
 impl ExampleWords {
     /// Whether one lies in the beginning of a match.
     fn is_in(&mut self, text: &[u8], span: &Range<usize>) -> bool {
-        const WORDS: [&[u8]; 15] = [
-            b"example",
-            b"sample",
-            b"dummy",
-            b"changeme",
-            b"xxxxxx",
-            b"000000000000",
-            b"abcdefgh",
-            // jwt.io's, in base64.
-            b"ixmjm0nty3odkwi",
-            b":password",
-            b"password@",
-            b"passwd@",
-            b"pass@",
-            b"secret@",
-            b":postgres@",
-            b":guest@",
-        ];
         static EXAMPLES: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
             let mut builder = AhoCorasick::builder();
             // Never slow, whatever the text is made to be.
             builder.kind(Some(AhoCorasickKind::DFA)).prefilter(false);
-            builder.ascii_case_insensitive(true).build(WORDS).ok()
+            builder.ascii_case_insensitive(true).build(EXAMPLE_WORDS).ok()
         });
         let start = span.start;
         let end = span.end.min(start + EXAMPLE_MAX);
@@ -323,6 +424,54 @@ mod tests {
         }
         for before in ["n", "a3D", "x3d", "[32m", "%3g", r"\u003g"] {
             assert!(!is_boundary(before.as_bytes()), "{before:?}");
+        }
+    }
+
+    #[test]
+    fn placeholders_hold_words_and_keys_hold_none() {
+        assert_eq!(EXAMPLE_WORDS.iter().map(|word| word.len()).max(), Some(WORD_MAX));
+        let is_example =
+            |text: &str| ExampleWords::default().is_in(text.as_bytes(), &(0..text.len()));
+        let url = |password: &str| format!("postgres://u:{password}@h.io/d");
+        for password in [
+            "%(password)s",
+            "%(pw)s",
+            "%DB_PASSWORD%",
+            "%PGPW%",
+            "__DB_PASS__",
+            "REDACTED",
+            "--------",
+            "........",
+            "######",
+            "00000000",
+            "ab****",
+            "p@ssw0rd",
+        ] {
+            assert!(is_example(&url(password)), "{password}");
+        }
+        for token in [
+            "glpat-YOUR_TOKEN_HERE_REPL",
+            "glpat-12345678901234567890",
+            "gsk_INSERTYOURKEYHERE00",
+            "x_your-api-key-goes-in",
+            "acme_0123456789abcdef",
+            "acme_1a2b3c4d5e6f",
+            "THISISAFAKEKEY",
+            "acme_INSERT_KEY_HERE",
+            "12345678-1234-1234-1234-123456789012",
+            "qqqqqqqq",
+            "77777777",
+        ] {
+            assert!(is_example(token), "{token}");
+        }
+        for text in [
+            url("tR7*y_Ezh-Q.W2"), url("your"), url("%2Fab%41"), url("a__b--c..d"), url("1234567"),
+            "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAAB"
+                .to_owned(),
+            "JQQJ99BCACAAAAAAAAAAAAAAAZDO".to_owned(),
+            "_____wAAAAEAAAAA//////////8".to_owned(),
+        ] {
+            assert!(!is_example(&text), "{text}");
         }
     }
 

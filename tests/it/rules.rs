@@ -58,6 +58,41 @@ fn a_wrong_checksum_makes_a_finding_doubtful() {
     assert_eq!((sure(&old), sure(&wrong)), (Some(Confidence::High), Some(Confidence::Low)));
 }
 
+#[test]
+fn placeholders_are_doubtful() {
+    let matcher = Matcher::new(Arc::new(RuleSet::builtin()), ShapeSet::default());
+    let url = |password: &str| format!("DATABASE_URL=postgres://u:{password}@h.io/d");
+    let passwords = [
+        "%(password)s",
+        "%DB_PASSWORD%",
+        "__DB_PASS__",
+        "REDACTED",
+        "--------",
+        "........",
+        "######",
+        "00000000",
+        "ab******",
+        "p@ssw0rd",
+    ];
+    let tokens = [
+        format!("glpat-YOUR_TOKEN_{}", "HERE_REPL"),
+        format!("glpat-{}", "1234567890".repeat(2)),
+        format!("gsk_INSERTYOURKEYHERE{}", "aB3".repeat(12)).chars().take(56).collect(),
+        format!("ops_eyJ{}", "a".repeat(260)),
+        format!("eyJrIjoi{}==", "a".repeat(84)),
+        format!("ico-{}", "0123456789abcdef".repeat(2)),
+        format!("ico-{}", "1a2b3c4d5e6f7a8b".repeat(2)),
+        format!("ico-{:x<32}", "thisisafakekey123"),
+    ];
+    for text in passwords.map(url).iter().chain(&tokens) {
+        let hits = hits(&matcher, text.as_bytes());
+        let sure = hits.iter().map(|hit| hit.confidence).max();
+        assert_eq!(sure, Some(Confidence::Low), "{text}");
+    }
+    let real = example::expand(&url("<base62:20>"), (&[], &[]), None).unwrap();
+    assert_eq!(hits(&matcher, &real)[0].confidence, Confidence::Medium);
+}
+
 /// Keys from the tests of microsoft/security-utilities, as they are met.
 #[test]
 fn azure_keys_are_known_by_their_check_digits() {

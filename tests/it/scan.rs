@@ -292,7 +292,7 @@ fn own_rules_are_added_and_faulty_ones_refused() {
                 examples: ['acme_<hex:32>']\n    negative_examples: ['acme_<hex:31>']\n    \
                 source: us\n";
     world.write("rules/acme.yaml", rule);
-    world.write("a.txt", format!("{}{}\n", "acme_", "0123456789abcdef0123456789abcdef"));
+    world.write("a.txt", format!("{}{}\n", "acme_", "02468ace13579bdf02468ace13579bdf"));
     let report = world.run(&["scan", "a.txt", "--rules", "rules"]).expect(1);
     assert!(report.out.contains("Acme: API key [acme-key]"), "{}", report.out);
     world.write("rules/acme.yaml", rule.replace("{32}'", "+'"));
