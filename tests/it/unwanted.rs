@@ -34,7 +34,23 @@ fn a_leak_that_was_closed_is_not_acted_upon() {
         world.run(&["leak", "resolve", "1", "--as", resolution, "--reason", "a test"]).expect(0);
         world.run(&[RESPOND.as_slice(), &["other"]].concat()).expect(0);
         assert_eq!(world.verify(&keys[0]), "active", "{action}, {resolution}");
+        // Nor is its owner told to see to it.
+        assert!(!world.mails().contains_key("deploy@example.com"), "{action}, {resolution}");
     }
+}
+
+#[test]
+fn what_is_everywhere_is_no_home() {
+    let world = World::new();
+    for home in ["", "/", "/.", "/*", "**", "/**/."] {
+        world.run(&["home", "accept", home, "--all-keys"]).expect(2);
+    }
+    world.configure("{ mode: act }\nhomes: [\"/\", \"/.\", \"/etc/..\"]", "{ directory: ./mail }");
+    world.run(&["home", "accept", "/etc/..", "--all-keys"]).expect(0);
+    let key = world.key("deploy", "disable", &[]);
+    world.write("a.txt", &key);
+    world.run(&[RESPOND.as_slice(), &["a.txt"]].concat()).expect(1);
+    assert_eq!(world.verify(&key), "disabled");
 }
 
 #[test]
