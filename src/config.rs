@@ -15,7 +15,7 @@ use crate::incident::{Brake, Policy};
 use crate::ledger;
 use crate::mail::{self, Mailer, Smtp, SmtpError};
 use crate::registry::folder;
-use crate::source::follow::{self, Mode, PathGlob, absolute_home};
+use crate::source::follow::{self, Mode, PathGlob, absolute_home, is_everything};
 use crate::source::git::poll;
 use crate::source::journald;
 use crate::source::reader::Links;
@@ -190,7 +190,15 @@ impl Builder {
     }
 
     fn homes(&self, settings: &Settings) -> Result<ledger::Homes, ConfigError> {
-        let homes = settings.homes.iter().map(|home| absolute_home(&self.base, home)).collect();
+        let homes = settings.homes.iter().map(|home| absolute_home(&self.base, home));
+        let homes: Vec<String> = homes.collect();
+        if homes.iter().any(|home| is_everything(home)) {
+            return Err(ConfigError::Choice {
+                path: self.path.clone(),
+                field: "homes".to_owned(),
+                why: "every file would be one, and no leak would ever be seen",
+            });
+        }
         ledger::Homes::new(homes).map_err(|source| ConfigError::Glob {
             path: self.path.clone(),
             field: "homes".to_owned(),

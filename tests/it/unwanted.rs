@@ -45,7 +45,13 @@ fn what_is_everywhere_is_no_home() {
     for home in ["", "/", "/.", "/*", "**", "/**/."] {
         world.run(&["home", "accept", home, "--all-keys"]).expect(2);
     }
-    world.configure("{ mode: act }\nhomes: [\"/\", \"/.\", \"/etc/..\"]", "{ directory: ./mail }");
+    for home in ["/", "/.", "**"] {
+        world.configure(&format!("{{ mode: act }}\nhomes: [\"{home}\"]"), "{ directory: ./mail }");
+        let refused = world.run(&["config", "check", "config.yaml"]).expect(2);
+        assert!(refused.err.contains("homes: every file"), "{}", refused.err);
+    }
+    symlink("/", world.path("all")).unwrap();
+    world.configure("{ mode: act }\nhomes: [\"./all\"]", "{ directory: ./mail }");
     world.run(&["home", "accept", "/etc/..", "--all-keys"]).expect(0);
     let key = world.key("deploy", "disable", &[]);
     world.write("a.txt", &key);
