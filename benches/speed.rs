@@ -11,6 +11,7 @@
 
 use std::fs;
 use std::hint::black_box;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -21,9 +22,9 @@ use leakwarden::matcher::Matcher;
 use leakwarden::registry::tags::Tags;
 use leakwarden::rule::RuleSet;
 use leakwarden::secret::Keyring;
-use leakwarden::shape::{Alphabet, Shape, ShapeSet, is_strong};
+use leakwarden::shape::{Alphabet, Known, Shape, ShapeSet, is_strong};
 use rusqlite::{Connection, OpenFlags};
-use shared::scan;
+use shared::{scan, scan_for};
 
 mod shared;
 
@@ -101,12 +102,35 @@ fn shapes() -> ShapeSet {
     ShapeSet::of_strong(keys.iter().map(of).chain([(plain, 11)]))
 }
 
+/// The filter of 100,000 keys that are nowhere.
+struct Registry(Keyring, Tags);
+
+impl Registry {
+    fn new() -> Self {
+        let keyring = Keyring::generate().unwrap();
+        let tags = (0..100_000u64).map(|key| keyring.tag(&key.to_le_bytes())).collect();
+        Self(keyring, Tags::default().with(tags))
+    }
+}
+
+impl Known for Registry {
+    fn knows(&self, bytes: &[u8]) -> bool {
+        self.1.contains(self.0.tag(bytes))
+    }
+
+    fn which(&self, text: &[u8], windows: &[Range<usize>], found: &mut dyn FnMut(usize)) {
+        let tags: Vec<u64> =
+            windows.iter().map(|window| self.0.tag(&text[window.clone()])).collect();
+        self.1.which(&tags, found);
+    }
+}
+
 fn matcher() -> Matcher {
     Matcher::new(Arc::new(RuleSet::builtin()), shapes())
 }
 
 fn throughput(criterion: &mut Criterion) {
-    let matcher = matcher();
+    let (matcher, registry) = (matcher(), Registry::new());
     let mut few = RuleSet::builtin();
     let first: Vec<Box<str>> = few.rules().take(60).map(|rule| (&*rule.id).into()).collect();
     few.retain(|rule| first.iter().any(|id| **id == *rule.id));
@@ -119,6 +143,9 @@ fn throughput(criterion: &mut Criterion) {
         });
         group.bench_function("match: all rules, four shapes", |bencher| {
             bencher.iter(|| scan(&matcher, black_box(&text)));
+        });
+        group.bench_function("match: all rules, 100,000 keys of four shapes", |bencher| {
+            bencher.iter(|| scan_for(&matcher, &registry, black_box(&text)));
         });
         // Both by turns, as the hours of a shared machine differ by more than the rules cost.
         let (time, mut more) = (|matcher: &_| timed(|| scan(matcher, &text)), Vec::new());

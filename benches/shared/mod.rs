@@ -1,12 +1,17 @@
 //! What several benchmarks do.
 
 use leakwarden::matcher::{Matcher, Scanner};
-use leakwarden::shape::NoKeys;
+use leakwarden::shape::{Known, NoKeys};
 
 /// Scans a text as a file is scanned, without registered keys.
 ///
 /// Tells how many findings there are.
 pub(crate) fn scan(matcher: &Matcher, text: &[u8]) -> usize {
+    scan_for(matcher, &NoKeys, text)
+}
+
+/// The same with registered keys.
+pub(crate) fn scan_for(matcher: &Matcher, known: &dyn Known, text: &[u8]) -> usize {
     let mut found = 0;
     let mut scanner = Scanner::new();
     let mut rest = text;
@@ -14,9 +19,9 @@ pub(crate) fn scan(matcher: &Matcher, text: &[u8]) -> usize {
         let space = scanner.space();
         let (now, later) = rest.split_at(space.len().min(rest.len()));
         space.iter_mut().zip(now).for_each(|(to, from)| *to = *from);
-        scanner.filled(now.len(), matcher, &NoKeys, &mut |_| found += 1);
+        scanner.filled(now.len(), matcher, known, &mut |_| found += 1);
         rest = later;
     }
-    scanner.finish(matcher, &NoKeys, &mut |_| found += 1);
+    scanner.finish(matcher, known, &mut |_| found += 1);
     found
 }
